@@ -1,0 +1,189 @@
+//! The verdict on a group, from the group and what the server holds. Pure: the store loads the facts and commits the result.
+//!
+//! Stages in the order of DESIGN.md section 3, step 7; the first that fails gives the code.
+//!
+//! Invariant: a group is decided as a whole; a rejected one leaves no trace in the facts.
+
+mod conflict;
+
+use crate::change::{Edit, Payload};
+use crate::group::Group;
+use crate::id::{GroupId, LogId, RecordKey, Seq};
+use crate::lay::{LayError, lay};
+use crate::limits::Limits;
+use crate::verdict::{ChangeCode, RefusedChange, Rejection, RejectionCode};
+use std::collections::BTreeMap;
+
+/// A record as the server holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The `seq` that last changed it.
+    pub version: Seq,
+    /// The `seq` of its last change other than an increment.
+    pub edit_version: Seq,
+    /// The payload; `None` for a tombstone.
+    pub payload: Option<Payload>,
+}
+
+/// What the server knows of another group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// It has this place in the log.
+    Accepted(Seq),
+    /// It was rejected, with finality.
+    Rejected,
+}
+
+/// What a decision is made on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The records that the group touches, where they exist or left a tombstone.
+    pub records: BTreeMap<RecordKey, Record>,
+    /// What is known of the groups it depends on.
+    pub groups: BTreeMap<GroupId, Known>,
+    /// The group that took effect in the place of the one this replaces: that one itself or another replacement.
+    pub replaced_by: Option<GroupId>,
+    /// The current log.
+    pub log: LogId,
+    /// Its last `seq`.
+    pub head: Seq,
+}
+
+/// A record as an accepted group leaves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The record.
+    pub key: RecordKey,
+    /// Its state: version is the group's `seq`.
+    pub record: Record,
+}
+
+/// What is decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// The group takes effect and leaves these records, in the order it first touched them.
+    Accept(Vec<Outcome>),
+    /// It does not, with finality.
+    Reject(Rejection),
+    /// It waits for these groups, which the server does not know.
+    Block(Vec<GroupId>),
+}
+
+/// Decides a group that would get `facts.head + 1` as its `seq`.
+///
+/// ```
+/// # use gbsync_core::{change::*, decide::*, group::*, id::*, limits::Limits, time::Timestamp};
+/// # use std::collections::BTreeMap;
+/// # let limits = Limits::default();
+/// # let header = Header { id: GroupId::new("g1").unwrap(), group_type: None, device_seq: DeviceSeq(1), actor: None,
+/// #     created_at: Timestamp::from_unix_ms(0), schema_version: 0, depends_on: vec![], replaces: None, log: None };
+/// let payload = Payload::parse(r#"{"total":"1.00"}"#, &limits).unwrap();
+/// let change = Change::new(RecordKey::new("receipts", "r-1").unwrap(), Edit::Upsert(payload), Base::default()).unwrap();
+/// let group = Group::seal(header, vec![change], &limits).unwrap();
+/// let facts = Facts { records: BTreeMap::new(), groups: BTreeMap::new(), replaced_by: None,
+///     log: LogId::new("log-1").unwrap(), head: Seq(41) };
+/// let Decision::Accept(outcomes) = decide(&group, &facts, &limits) else { panic!() };
+/// assert_eq!(outcomes[0].record.version, Seq(42));
+/// ```
+pub fn decide(group: &Group, facts: &Facts, limits: &Limits) -> Decision {
+    match check_standing(group, facts) {
+        Some(decision) => decision,
+        None => match settle(group, facts, limits) {
+            Ok(outcomes) => Decision::Accept(outcomes),
+            Err(rejection) => Decision::Reject(rejection),
+        },
+    }
+}
+
+/// What keeps a group from being decided on its changes: what it replaces, what it depends on, the log it was made on.
+fn check_standing(group: &Group, facts: &Facts) -> Option<Decision> {
+    if let Some(other) = &facts.replaced_by {
+        let message = format!("{other} already took effect in its place; nothing is left to do for this group");
+        return Some(reject(RejectionCode::AlreadyReplaced, message));
+    }
+    let known = |id: &GroupId| facts.groups.get(id);
+    let depends_on = &group.header().depends_on;
+    if let Some(parent) = depends_on.iter().find(|id| known(id) == Some(&Known::Rejected)) {
+        let message = format!("it depends on {parent}, which was rejected; amend that one first");
+        return Some(reject(RejectionCode::DependencyRejected, message));
+    }
+    let by: Vec<GroupId> = depends_on.iter().filter(|id| known(id).is_none()).cloned().collect();
+    if !by.is_empty() {
+        return Some(Decision::Block(by));
+    }
+    if let Some(log) = group.header().log.as_ref().filter(|log| **log != facts.log) {
+        let message = format!("its base versions belong to log {log}, which this server does not know");
+        return Some(reject(RejectionCode::BaseLost, message));
+    }
+    let (index, version) = group.changes().iter().map(|change| change.base.version).enumerate().max_by_key(|base| base.1)?;
+    (version > facts.head).then(|| {
+        let message = format!("change {index} was made on version {version}, beyond the head {} of this log", facts.head);
+        reject(RejectionCode::BaseLost, message)
+    })
+}
+
+fn reject(code: RejectionCode, message: String) -> Decision {
+    Decision::Reject(Rejection { code, message, rule: None, changes: Vec::new() })
+}
+
+/// Judges every change against the records, then lays them.
+fn settle(group: &Group, facts: &Facts, limits: &Limits) -> Result<Vec<Outcome>, Rejection> {
+    conflict::check(group, facts)?;
+    let seq = facts.head.next();
+    let mut outcomes: Vec<Outcome> = Vec::with_capacity(group.changes().len());
+    let mut places: BTreeMap<&RecordKey, usize> = BTreeMap::new();
+    for (index, change) in group.changes().iter().enumerate() {
+        let place = places.get(&change.key).copied();
+        let before = place.map(|place| &outcomes[place].record).or_else(|| facts.records.get(&change.key));
+        let payload = lay(&change.edit, before.and_then(|record| record.payload.as_ref()))
+            .map_err(|error| cannot_lay(index, &change.key, before, &error))?;
+        let bytes = payload.as_ref().map_or(0, |payload| payload.as_str().len() as u64);
+        if matches!(change.edit, Edit::Patch(_) | Edit::Increment(_)) && bytes > limits.payload_bytes {
+            let message = format!(
+                "change {index} would leave {} with {bytes} bytes, over the limit of {}",
+                change.key, limits.payload_bytes
+            );
+            return Err(refused(RejectionCode::TooLarge, message, index, &change.key, ChangeCode::Invalid, before));
+        }
+        let edit_version = match before {
+            Some(record) if change.edit.is_increment() => record.edit_version,
+            _ => seq,
+        };
+        let record = Record { version: seq, edit_version, payload };
+        match place {
+            Some(place) => outcomes[place].record = record,
+            None => {
+                places.insert(&change.key, outcomes.len());
+                outcomes.push(Outcome { key: change.key.clone(), record });
+            }
+        }
+    }
+    Ok(outcomes)
+}
+
+fn cannot_lay(index: usize, key: &RecordKey, before: Option<&Record>, error: &LayError) -> Rejection {
+    let message = format!("change {index} on {key}: {error}");
+    let (code, change_code) = match error {
+        LayError::Missing => (RejectionCode::Conflict, ChangeCode::Missing),
+        LayError::NotANumber { .. } => (RejectionCode::SchemaViolation, ChangeCode::Invalid),
+        LayError::OutOfRange { .. } => (RejectionCode::BoundViolation, ChangeCode::Invalid),
+    };
+    refused(code, message, index, key, change_code, before)
+}
+
+fn refused(
+    code: RejectionCode,
+    message: String,
+    index: usize,
+    key: &RecordKey,
+    change_code: ChangeCode,
+    current: Option<&Record>,
+) -> Rejection {
+    let current = current.map(conflict::current_record);
+    Rejection {
+        code,
+        message,
+        rule: None,
+        changes: vec![RefusedChange { index, key: key.clone(), code: change_code, current }],
+    }
+}

@@ -1,0 +1,50 @@
+//! Every bound of the product, with its unit. Defaults after DESIGN.md section 11; a server reports its own at the handshake.
+
+/// Most levels of arrays and objects in a payload.
+pub const PAYLOAD_DEPTH: usize = 64;
+/// Levels that a message adds around a payload: request, groups, group, changes, change.
+pub const ENVELOPE_DEPTH: usize = 5;
+/// Most bytes of an entity's name, a record's id and every other id but a group's.
+pub const ID_BYTES: usize = 256;
+/// Most bytes of a group id.
+pub const GROUP_ID_BYTES: usize = 600;
+/// Most groups that one group may name as those it depends on.
+pub const DEPENDENCIES: usize = 10_000;
+/// Most ids in one question about verdicts.
+pub const VERDICT_IDS: usize = 10_000;
+/// How often a group that arrived incomplete is sent again before it is parked.
+pub const INCOMPLETE_ATTEMPTS: u32 = 5;
+
+/// The bounds that a server sets and a device keeps.
+///
+/// ```
+/// assert_eq!(gbsync_core::limits::Limits::default().batch_records, 40);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Changes after which a batch closes.
+    pub batch_records: u64,
+    /// Bytes of groups in wire form after which a batch closes.
+    pub batch_bytes: u64,
+    /// Bytes of one request's body, after decompression.
+    pub request_bytes: u64,
+    /// Changes in one group.
+    pub group_records: u64,
+    /// Bytes of one group's changes.
+    pub group_bytes: u64,
+    /// Bytes of one payload in canonical form.
+    pub payload_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            batch_records: 40,
+            batch_bytes: 512 * 1024,
+            request_bytes: 1024 * 1024,
+            group_records: 10_000,
+            group_bytes: 64 * 1024 * 1024,
+            payload_bytes: 256 * 1024,
+        }
+    }
+}

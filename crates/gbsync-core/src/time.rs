@@ -1,0 +1,58 @@
+//! Points in time as the wire writes them. Core never reads a clock: the time is an argument.
+
+use std::fmt;
+
+/// A point in time in RFC 3339 form, UTC. Kept as written, so that what one device wrote every other reads.
+///
+/// ```
+/// use gbsync_core::time::Timestamp;
+/// assert_eq!(Timestamp::from_unix_ms(1_780_519_979_123).as_str(), "2026-06-03T20:52:59.123Z");
+/// assert!(Timestamp::new("2026-06-03 20:52:59").is_err());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timestamp(Box<str>);
+
+/// A text that is no RFC 3339 time in UTC.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be an RFC 3339 time in UTC like 2026-06-03T20:52:59.123Z")]
+pub struct InvalidTimestamp;
+
+impl Timestamp {
+    /// Checks a text.
+    ///
+    /// # Errors
+    /// [`InvalidTimestamp`] for any other form, and for an offset other than UTC.
+    pub fn new(text: &str) -> Result<Self, InvalidTimestamp> {
+        let bytes = text.as_bytes();
+        let is_utc = text.ends_with(['Z', 'z']) || text.ends_with("+00:00");
+        let has_form = bytes.len() >= 20 && bytes.len() <= 40 && matches!(bytes[10], b'T' | b't') && bytes[4] == b'-';
+        if !is_utc || !has_form || text.parse::<jiff::Timestamp>().is_err() {
+            return Err(InvalidTimestamp);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The time `unix_ms` milliseconds after 1970, with three digits of a second.
+    pub fn from_unix_ms(unix_ms: u64) -> Self {
+        let latest = jiff::Timestamp::MAX.as_millisecond();
+        let ms = i64::try_from(unix_ms).unwrap_or(latest).min(latest);
+        let time = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        Self(format!("{time:.3}").into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Milliseconds after 1970; negative before.
+    pub fn unix_ms(&self) -> i64 {
+        self.0.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_millisecond)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

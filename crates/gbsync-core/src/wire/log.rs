@@ -1,0 +1,222 @@
+//! `GET …/log`: pages of whole groups as resulting states.
+
+use super::read::{Fields, Read, WireError, each, parse, push_count, push_text, wrong};
+use crate::decide::Outcome;
+use crate::digest::Digest;
+use crate::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, RecordKey, Seq};
+use crate::json::{Node, push_string};
+use crate::limits::PAYLOAD_DEPTH;
+use crate::time::Timestamp;
+
+/// Levels of a page around a payload: page, groups, entry, changes, change.
+const DEPTH: usize = PAYLOAD_DEPTH + 5;
+
+/// A page of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPage {
+    /// Entries in `seq` order.
+    pub entries: Vec<LogEntry>,
+    /// The cursor after this page.
+    pub next: Seq,
+    /// The chain at `next`.
+    pub chain: Digest,
+    /// The last `seq` of the log.
+    pub head: Seq,
+}
+
+/// One entry of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Its place.
+    pub seq: Seq,
+    /// The group; `None` for an entry that changes no record, such as a resolution.
+    pub group: Option<LogGroup>,
+}
+
+/// An accepted group as every device applies it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogGroup {
+    /// Its id.
+    pub id: GroupId,
+    /// The device that made it.
+    pub device: DeviceId,
+    /// In which life of its database.
+    pub epoch: EpochId,
+    /// Its number there.
+    pub device_seq: DeviceSeq,
+    /// The records as it leaves them.
+    pub changes: Vec<LogChange>,
+}
+
+/// A record as a group leaves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogChange {
+    /// The record.
+    pub key: RecordKey,
+    /// The `seq` that last changed it.
+    pub version: Seq,
+    /// The `seq` of its last change other than an increment.
+    pub edit_version: Seq,
+    /// What it is now.
+    pub state: LogState,
+}
+
+/// What a record is after a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogState {
+    /// This, in canonical form.
+    Live(Box<str>),
+    /// Deleted.
+    Deleted,
+    /// Out of what this device may see.
+    Left,
+}
+
+impl LogPage {
+    /// Reads a page and checks that it goes forward without a step back: entries in order, `next` at or after the last.
+    ///
+    /// # Errors
+    /// [`WireError`] when it is not what the protocol says: then nothing of it may be applied.
+    pub fn parse(text: &[u8]) -> Result<Self, WireError> {
+        let (node, text) = parse(text, DEPTH)?;
+        let fields = Fields::of(&node)?;
+        let entries = each("groups", fields.array("groups")?, |entry| log_entry(entry, text))?;
+        let chain =
+            Digest::from_hex(fields.text("chain")?).ok_or_else(|| WireError::new("is no SHA-256").within("chain"))?;
+        let page = Self { entries, next: Seq(fields.count("next")?), chain, head: Seq(fields.count("head")?) };
+        let is_ordered = page.entries.is_sorted_by(|a, b| a.seq < b.seq);
+        if !is_ordered || page.entries.last().is_some_and(|last| last.seq > page.next) || page.next > page.head {
+            return Err(WireError::new("entries, next and head are out of order"));
+        }
+        Ok(page)
+    }
+}
+
+fn log_entry(node: &Node<'_>, text: &str) -> Read<LogEntry> {
+    let fields = Fields::of(node)?;
+    let seq = Seq(fields.count("seq")?);
+    if fields.optional("parts").is_some() {
+        return Err(
+            WireError::new("a group in parts; this version of gbsync cannot read it, install a newer one").within("parts")
+        );
+    }
+    if fields.optional("resolution").is_some() {
+        return Ok(LogEntry { seq, group: None });
+    }
+    let changes = each("changes", fields.array("changes")?, |change| log_change(change, text))?;
+    if fields.count("changeCount")? != changes.len() as u64 {
+        return Err(WireError::new("does not fit the changes").within("changeCount"));
+    }
+    let group = LogGroup {
+        id: fields.id("syncGroupId", |text| GroupId::new(text))?,
+        device: fields.id("device", |text| DeviceId::new(text))?,
+        epoch: fields.id("epoch", |text| EpochId::new(text))?,
+        device_seq: DeviceSeq(fields.count("deviceSeq")?),
+        changes,
+    };
+    Ok(LogEntry { seq, group: Some(group) })
+}
+
+fn log_change(node: &Node<'_>, text: &str) -> Read<LogChange> {
+    let fields = Fields::of(node)?;
+    let state = match fields.text("action")? {
+        "upsert" => {
+            let payload = fields.required("payload")?;
+            if !payload.is_object() {
+                return Err(wrong(payload, "an object").within("payload"));
+            }
+            LogState::Live(payload.canonical_in(text).into())
+        }
+        "delete" => LogState::Deleted,
+        "leave" => LogState::Left,
+        other => return Err(WireError::new(format!("{other:?} is no action of a log")).within("action")),
+    };
+    let version = Seq(fields.count("version")?);
+    let edit_version = fields.optional_count("editVersion")?.map_or(version, Seq);
+    let key =
+        RecordKey::new(fields.text("entity")?, fields.text("id")?).map_err(|error| WireError::new(error.to_string()))?;
+    Ok(LogChange { key, version, edit_version, state })
+}
+
+/// What an entry says of its group beside the changes.
+#[derive(Debug, Clone)]
+pub struct EntryHeader<'a> {
+    /// Its place.
+    pub seq: Seq,
+    /// The group.
+    pub id: &'a GroupId,
+    /// The kind of operation.
+    pub group_type: Option<&'a GroupType>,
+    /// The device that made it.
+    pub device: &'a DeviceId,
+    /// In which life of its database.
+    pub epoch: &'a EpochId,
+    /// Its number there.
+    pub device_seq: DeviceSeq,
+    /// Who made it.
+    pub actor: Option<&'a Actor>,
+    /// When its maker says it was made.
+    pub created_at: &'a Timestamp,
+    /// When the server committed it.
+    pub committed_at: &'a Timestamp,
+    /// The rejected group that it was sent instead of.
+    pub replaces: Option<&'a GroupId>,
+}
+
+/// The resulting states of a group, as the log stores and chains them.
+pub fn changes_json(outcomes: &[Outcome]) -> String {
+    let mut out = String::from("[");
+    for (index, Outcome { key, record }) in outcomes.iter().enumerate() {
+        out.push_str(if index > 0 { ",{\"entity\":" } else { "{\"entity\":" });
+        push_string(&mut out, key.entity.as_str());
+        push_text(&mut out, "id", key.id.as_str());
+        push_text(&mut out, "action", if record.payload.is_some() { "upsert" } else { "delete" });
+        push_count(&mut out, "version", record.version.0);
+        push_count(&mut out, "editVersion", record.edit_version.0);
+        if let Some(payload) = &record.payload {
+            out.push_str(",\"payload\":");
+            out.push_str(payload.as_str());
+        }
+        out.push('}');
+    }
+    out.push(']');
+    out
+}
+
+/// One entry in wire form, as it is stored and served.
+pub fn entry_json(header: &EntryHeader<'_>, change_count: u64, changes_json: &str) -> String {
+    let mut out = String::with_capacity(changes_json.len() + 512);
+    out.push_str(&format!("{{\"seq\":{}", header.seq));
+    push_text(&mut out, "syncGroupId", header.id.as_str());
+    let nullable = |out: &mut String, name: &str, text: Option<&str>| match text {
+        Some(text) => push_text(out, name, text),
+        None => out.push_str(&format!(",\"{name}\":null")),
+    };
+    nullable(&mut out, "syncGroupType", header.group_type.map(GroupType::as_str));
+    push_text(&mut out, "device", header.device.as_str());
+    push_text(&mut out, "epoch", header.epoch.as_str());
+    push_count(&mut out, "deviceSeq", header.device_seq.0);
+    nullable(&mut out, "actor", header.actor.map(Actor::as_str));
+    push_text(&mut out, "createdAt", header.created_at.as_str());
+    push_text(&mut out, "committedAt", header.committed_at.as_str());
+    nullable(&mut out, "replaces", header.replaces.map(GroupId::as_str));
+    out.push_str(",\"flags\":[]");
+    push_count(&mut out, "changeCount", change_count);
+    out.push_str(",\"changes\":");
+    out.push_str(changes_json);
+    out.push('}');
+    out
+}
+
+/// A page, from entries in wire form.
+pub fn page_json<'e>(entries: impl IntoIterator<Item = &'e str>, next: Seq, chain: Digest, head: Seq) -> String {
+    let mut out = String::from("{\"groups\":[");
+    for (index, entry) in entries.into_iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        out.push_str(entry);
+    }
+    out.push_str(&format!("],\"next\":{next},\"chain\":\"{chain}\",\"head\":{head}}}"));
+    out
+}

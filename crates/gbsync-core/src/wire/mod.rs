@@ -1,0 +1,23 @@
+//! The only home of protocol messages (PROTOCOL.md): texts in, valid values out, and back.
+//!
+//! Invariant: everything is read by the strict parser, unknown fields are ignored, unknown words are errors, and an error
+//! points at the value at fault (RFC 6901).
+
+mod handshake;
+mod log;
+mod problem;
+mod push;
+mod read;
+mod results;
+mod verdicts;
+
+pub use handshake::{Ancestor, DeviceReport, Handshake};
+pub use log::{EntryHeader, LogChange, LogEntry, LogGroup, LogPage, LogState, changes_json, entry_json, page_json};
+pub use problem::{Problem, ProblemCode};
+pub use push::{Arrival, Content, PushRequest, group_json, group_json_bytes, parse_changes, push_json};
+pub use read::WireError;
+pub use results::{GroupResult, PushAnswer, answer_json, parse_answer, result_json};
+pub use verdicts::{discard_json, parse_discard, parse_verdicts_request, verdicts_request_json};
+
+/// The version of the protocol that this code speaks.
+pub const PROTOCOL: u64 = 1;

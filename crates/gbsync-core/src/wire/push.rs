@@ -1,0 +1,303 @@
+//! `POST …/push`: the request.
+
+use super::read::{Fields, Read, WireError, each, id_item, parse, push_count, push_text, wrong};
+use crate::change::{Base, Change, Edit, InvalidPayload, Payload};
+use crate::digest::Digest;
+use crate::group::{Group, Header, InvalidGroup, check_header};
+use crate::id::{Actor, BatchId, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, LogId, RecordKey, Seq};
+use crate::json::{Node, push_string};
+use crate::limits::{ENVELOPE_DEPTH, Limits, PAYLOAD_DEPTH};
+use crate::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The groups of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushRequest {
+    /// Who sends.
+    pub device: DeviceId,
+    /// In which life of its database.
+    pub epoch: EpochId,
+    /// For tracing only.
+    pub batch: Option<BatchId>,
+    /// What arrived, in the order sent.
+    pub groups: Vec<Arrival>,
+}
+
+/// One group as it arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its id.
+    pub id: GroupId,
+    /// Its number on device and epoch.
+    pub device_seq: DeviceSeq,
+    /// SHA-256 of the changes that arrived.
+    pub digest: Digest,
+    /// What arrived of it.
+    pub content: Content,
+}
+
+/// What arrived of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// All of it.
+    Whole(Box<Group>),
+    /// Something else than it says of itself; the text says what.
+    Incomplete(String),
+    /// More than the limits allow; the text says what.
+    TooLarge(String),
+}
+
+impl PushRequest {
+    /// Reads a request and checks everything that makes it malformed: syntax, ids, actions, empty groups, cycles, a
+    /// number used twice. Damage in transit and groups over a limit are not malformed: see [`Content`].
+    ///
+    /// # Errors
+    /// [`WireError`] with a pointer under `/groups/i` when a group is at fault and elsewhere when the envelope is.
+    pub fn parse(text: &[u8], limits: &Limits) -> Result<Self, WireError> {
+        let (node, text) = parse(text, PAYLOAD_DEPTH + ENVELOPE_DEPTH)?;
+        let fields = Fields::of(&node)?;
+        let groups = each("groups", fields.array("groups")?, |group| arrival(group, text, limits))?;
+        let request = Self {
+            device: fields.id("device", |text| DeviceId::new(text))?,
+            epoch: fields.id("epoch", |text| EpochId::new(text))?,
+            batch: fields.optional_id("batch", |text| BatchId::new(text))?,
+            groups,
+        };
+        request.refuse_shared_numbers()?;
+        request.refuse_cycles()?;
+        Ok(request)
+    }
+
+    fn refuse_shared_numbers(&self) -> Read<()> {
+        let mut owners: BTreeMap<DeviceSeq, &GroupId> = BTreeMap::new();
+        for (index, group) in self.groups.iter().enumerate() {
+            let owner = *owners.entry(group.device_seq).or_insert(&group.id);
+            if *owner != group.id {
+                let message = format!("deviceSeq {} is also the number of {owner} in this request", group.device_seq);
+                return Err(WireError::new(message).within("deviceSeq").within(index).within("groups"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes groups away while all they depend on in this request is gone; what is left is on a cycle or behind one.
+    fn refuse_cycles(&self) -> Read<()> {
+        let depends_on = |index: usize| match &self.groups[index].content {
+            Content::Whole(group) => group.header().depends_on.as_slice(),
+            _ => &[],
+        };
+        if (0..self.groups.len()).all(|index| depends_on(index).is_empty()) {
+            return Ok(());
+        }
+        let mut left: BTreeSet<usize> = (0..self.groups.len()).collect();
+        let mut places: BTreeMap<&GroupId, usize> = BTreeMap::new();
+        for (index, group) in self.groups.iter().enumerate() {
+            places.entry(&group.id).or_insert(index);
+        }
+        loop {
+            let waits = |index: usize| depends_on(index).iter().any(|id| places.get(id).is_some_and(|at| left.contains(at)));
+            let free: Vec<usize> = left.iter().copied().filter(|index| !waits(*index)).collect();
+            if left.is_empty() {
+                return Ok(());
+            }
+            if free.is_empty() {
+                let index = *left.first().expect("not empty");
+                let message =
+                    format!("group {} depends on itself through other groups of this request", self.groups[index].id);
+                return Err(WireError::new(message).within("dependsOn").within(index).within("groups"));
+            }
+            left.retain(|index| !free.contains(index));
+        }
+    }
+}
+
+fn arrival(node: &Node<'_>, text: &str, limits: &Limits) -> Read<Arrival> {
+    let fields = Fields::of(node)?;
+    let id = fields.id("syncGroupId", |text| GroupId::new(text))?;
+    let device_seq = DeviceSeq(fields.count("deviceSeq")?);
+    if device_seq.0 == 0 {
+        return Err(WireError::new("numbers begin at 1").within("deviceSeq"));
+    }
+    let (said_count, said_digest) = (fields.count("changeCount")?, fields.text("digest")?);
+    let header = header(&fields, id.clone(), device_seq)?;
+    let array = fields.required("changes").map_err(|error| named(error, &id))?;
+    let changes_text = &text[array.span.clone()];
+    let (changes, too_large) = changes(array, text, limits).map_err(|error| named(error.within("changes"), &id))?;
+    check_header(&header, &changes).map_err(|error| named(invalid_group(&error), &id))?;
+    let digest = Digest::of(changes_text.as_bytes());
+    let arrived_count = changes.len() as u64;
+    let content = if said_count != arrived_count {
+        Content::Incomplete(format!("changeCount says {said_count}, {arrived_count} arrived"))
+    } else if said_digest != digest.to_string() {
+        Content::Incomplete("the digest does not fit the changes that arrived".into())
+    } else if let Some(message) = too_large {
+        Content::TooLarge(message)
+    } else {
+        match Group::checked(header, changes, changes_text.into(), digest, limits) {
+            Ok(group) => Content::Whole(Box::new(group)),
+            Err(error) => Content::TooLarge(error.to_string()),
+        }
+    };
+    Ok(Arrival { id, device_seq, digest, content })
+}
+
+fn header(fields: &Fields<'_, '_>, id: GroupId, device_seq: DeviceSeq) -> Read<Header> {
+    // null says "no type"; a member that is missing may be one that was forgotten.
+    fields.required("syncGroupType")?;
+    Ok(Header {
+        id,
+        group_type: fields.optional_id("syncGroupType", |text| GroupType::new(text))?,
+        device_seq,
+        actor: fields.optional_id("actor", |text| Actor::new(text))?,
+        created_at: Timestamp::new(fields.text("createdAt")?)
+            .map_err(|error| WireError::new(error.to_string()).within("createdAt"))?,
+        schema_version: fields.optional_count("schemaVersion")?.unwrap_or(0),
+        depends_on: each("dependsOn", fields.optional_array("dependsOn")?, |id| id_item(id, |text| GroupId::new(text)))?,
+        replaces: fields.optional_id("replaces", |text| GroupId::new(text))?,
+        log: fields.optional_id("log", |text| LogId::new(text))?,
+    })
+}
+
+/// Reads the `changes` array that a device stored when it sealed the group.
+///
+/// # Errors
+/// [`WireError`] with a pointer to the change at fault.
+pub fn parse_changes(text: &str, limits: &Limits) -> Result<Vec<Change>, WireError> {
+    let (node, text) = parse(text.as_bytes(), PAYLOAD_DEPTH + 2)?;
+    match changes(&node, text, limits)? {
+        (changes, None) => Ok(changes),
+        (_, Some(message)) => Err(WireError::new(message)),
+    }
+}
+
+/// The changes, and what about them is over a limit.
+fn changes(array: &Node<'_>, text: &str, limits: &Limits) -> Read<(Vec<Change>, Option<String>)> {
+    let items = array.as_array().ok_or_else(|| wrong(array, "an array"))?;
+    let (mut changes, mut too_large) = (Vec::with_capacity(items.len()), None);
+    for (index, item) in items.iter().enumerate() {
+        let (change, problem) = change(item, text, limits).map_err(|mut error| {
+            error.message = format!("change {index}: {}", error.message);
+            error.within(index)
+        })?;
+        too_large = too_large.or_else(|| problem.map(|problem| format!("change {index} on {}: {problem}", change.key)));
+        changes.push(change);
+    }
+    Ok((changes, too_large))
+}
+
+fn change(node: &Node<'_>, text: &str, limits: &Limits) -> Read<(Change, Option<InvalidPayload>)> {
+    let fields = Fields::of(node)?;
+    let key = RecordKey {
+        entity: fields.id("entity", |text| crate::id::Entity::new(text))?,
+        id: fields.id("id", |text| crate::id::RecordId::new(text))?,
+    };
+    let action = fields.text("action")?;
+    let make = match action {
+        "upsert" => Edit::Upsert,
+        "patch" => Edit::Patch,
+        "increment" => Edit::Increment,
+        "delete" => |_| Edit::Delete,
+        other => {
+            let message = format!("{other:?} is no action; use upsert, patch, increment or delete");
+            return Err(WireError::new(message).within("action"));
+        }
+    };
+    let (payload, too_large) = match action {
+        "delete" => (Payload::from_stored("{}"), None),
+        _ => match Payload::from_node(fields.required("payload")?, text, limits) {
+            Ok(payload) => (payload, None),
+            Err(error @ InvalidPayload::TooLarge { .. }) => (Payload::from_stored(r#"{"tooLarge":0}"#), Some(error)),
+            Err(error) => return Err(WireError::new(error.to_string()).within("payload")),
+        },
+    };
+    let base = Base {
+        version: Seq(fields.optional_count("baseVersion")?.unwrap_or(0)),
+        group: fields.optional_id("baseGroup", |text| GroupId::new(text))?,
+    };
+    let change =
+        Change::new(key, make(payload), base).map_err(|error| WireError::new(error.to_string()).within("payload"))?;
+    Ok((change, too_large))
+}
+
+fn named(mut error: WireError, id: &GroupId) -> WireError {
+    error.message = format!("group {id}, {}", error.message);
+    error
+}
+
+fn invalid_group(error: &InvalidGroup) -> WireError {
+    let wire = WireError::new(error.to_string());
+    match error {
+        InvalidGroup::DependsOnItself | InvalidGroup::TooManyDependencies(_) => wire.within("dependsOn"),
+        InvalidGroup::BaseNotListed { index, .. } => wire.within("baseGroup").within(index).within("changes"),
+        InvalidGroup::ReplacesItself => wire.within("replaces"),
+        _ => wire.within("changes"),
+    }
+}
+
+/// A group in wire form. Its changes are the bytes it was sealed with.
+pub fn group_json(group: &Group) -> String {
+    group_json_bytes(group.header(), group.changes().len() as u64, group.digest(), group.changes_json())
+}
+
+/// A group in wire form, from what a device stored of it.
+pub fn group_json_bytes(header: &Header, change_count: u64, digest: Digest, changes_json: &str) -> String {
+    let mut out = String::with_capacity(changes_json.len() + 512);
+    out.push_str("{\"syncGroupId\":");
+    push_string(&mut out, header.id.as_str());
+    match &header.group_type {
+        Some(group_type) => push_text(&mut out, "syncGroupType", group_type.as_str()),
+        None => out.push_str(",\"syncGroupType\":null"),
+    }
+    push_count(&mut out, "deviceSeq", header.device_seq.0);
+    if let Some(actor) = &header.actor {
+        push_text(&mut out, "actor", actor.as_str());
+    }
+    push_text(&mut out, "createdAt", header.created_at.as_str());
+    if header.schema_version > 0 {
+        push_count(&mut out, "schemaVersion", header.schema_version);
+    }
+    if !header.depends_on.is_empty() {
+        out.push_str(",\"dependsOn\":[");
+        for (index, id) in header.depends_on.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            push_string(&mut out, id.as_str());
+        }
+        out.push(']');
+    }
+    if let Some(replaces) = &header.replaces {
+        push_text(&mut out, "replaces", replaces.as_str());
+    }
+    if let Some(log) = &header.log {
+        push_text(&mut out, "log", log.as_str());
+    }
+    push_count(&mut out, "changeCount", change_count);
+    push_text(&mut out, "digest", &digest.to_string());
+    out.push_str(",\"changes\":");
+    out.push_str(changes_json);
+    out.push('}');
+    out
+}
+
+/// A request, from groups in wire form.
+pub fn push_json<'g>(
+    device: &DeviceId,
+    epoch: &EpochId,
+    batch: &BatchId,
+    groups: impl IntoIterator<Item = &'g str>,
+) -> String {
+    let mut out = String::from("{\"device\":");
+    push_string(&mut out, device.as_str());
+    push_text(&mut out, "epoch", epoch.as_str());
+    push_text(&mut out, "batch", batch.as_str());
+    out.push_str(",\"groups\":[");
+    for (index, group) in groups.into_iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        out.push_str(group);
+    }
+    out.push_str("]}");
+    out
+}
