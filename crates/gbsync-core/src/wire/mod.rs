@@ -5,6 +5,7 @@
 
 mod handshake;
 mod log;
+mod operations;
 mod problem;
 mod push;
 mod read;
@@ -13,6 +14,7 @@ mod verdicts;
 
 pub use handshake::{Ancestor, DeviceReport, Handshake};
 pub use log::{EntryHeader, LogChange, LogEntry, LogGroup, LogPage, LogState, changes_json, entry_json, page_json};
+pub use operations::OperationLine;
 pub use problem::{Problem, ProblemCode};
 pub use push::{Arrival, Content, PushRequest, group_json, group_json_bytes, parse_changes, push_json};
 pub use read::WireError;
