@@ -1,1 +1,36 @@
-//! placeholder
+//! The device side of `gbsync`: operations, the outbox, push and pull, and the local view, on one SQLite file.
+//!
+//! A business operation is written into an operation context and sealed: local data and group become durable in one
+//! transaction. From then on the group travels whole, is accepted or refused whole, and is shown whole. See [`Client`].
+//!
+//! The crate decides nothing that `gbsync-core` decides: it stores, sends, fetches and lays.
+
+mod apply;
+mod client;
+mod environment;
+mod epoch;
+mod error;
+mod lock;
+mod operation;
+mod pull;
+mod push;
+mod relay;
+mod settle;
+mod status;
+mod store;
+mod sync;
+mod transport;
+mod view;
+
+pub use apply::{Applied, LineResult};
+pub use client::{Client, Config, Remote};
+pub use environment::{BoxFuture, Clock, Environment, Random, Shared, Timer};
+pub use error::Error;
+pub use operation::{IntoPayload, Json, Operation, Sealed, Written, operation_scope, operation_scope_sync};
+pub use status::{ClientDigest, GroupFilter, GroupInfo, GroupState, Status};
+pub use store::Durability;
+pub use store::state::LastError;
+pub use sync::{SentBatch, SentGroup, SyncError, SyncObserver, SyncOptions, SyncReport};
+#[cfg(feature = "native")]
+pub use transport::{FixedToken, HttpTransport, TokenProvider};
+pub use transport::{Method, Request, Response, Transport, TransportError};

@@ -60,21 +60,25 @@ pub(crate) fn add(state: &Payload, deltas: &Payload) -> Result<Payload, LayError
     let (Value::Object(members), Value::Object(deltas)) = (&mut node.value, &deltas.value) else {
         unreachable!("a payload is an object");
     };
+    let mut created = Vec::new();
     for (field, delta) in deltas {
         let delta = delta.as_number().expect("an increment's fields are numbers");
-        match members.iter_mut().find(|(name, _)| name == field) {
-            Some((_, member)) => {
+        // A payload is canonical, so its members are sorted.
+        match members.binary_search_by(|(name, _)| name.as_bytes().cmp(field.as_bytes())) {
+            Ok(place) => {
+                let member = &mut members[place].1;
                 let Value::Number(old) = &member.value else {
                     return Err(LayError::NotANumber { field: field.to_string(), holds: member.kind_name() });
                 };
                 let sum = json::add_numbers(old, delta).ok_or_else(|| LayError::OutOfRange { field: field.to_string() })?;
                 member.value = Value::Number(Cow::Owned(sum));
             }
-            None => {
+            Err(_) => {
                 let value = Value::Number(Cow::Owned(delta.to_owned()));
-                members.push((Cow::Owned(field.to_string()), Node::computed(value)));
+                created.push((Cow::Owned(field.to_string()), Node::computed(value)));
             }
         }
     }
+    members.append(&mut created);
     Ok(Payload::from_stored(json::canonical(&node)))
 }

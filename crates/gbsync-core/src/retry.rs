@@ -63,7 +63,8 @@ pub fn classify(outcome: &Outcome) -> Step {
             None => Step::SendLess,
         },
         (400, Some(ProblemCode::VersionUnsupported)) => Step::Bug,
-        (401 | 403, _) => Step::SignIn,
+        // A bare 401 asks for a token whoever says it; a bare 403 is what a captive portal or a firewall says.
+        (401, _) | (403, Some(_)) => Step::SignIn,
         (404, Some(ProblemCode::SpaceNotFound)) => Step::SignIn,
         (409, Some(ProblemCode::EpochReused)) => Step::NewEpoch,
         (410, Some(ProblemCode::ResyncRequired)) => Step::Resync,

@@ -1,1 +1,23 @@
-//! placeholder
+//! The server side of `gbsync`: spaces, tokens, push, verdicts and the log on an embedded SQLite file.
+//!
+//! A push is parsed and checked where it arrives, decided by `gbsync_core::decide` inside one durable transaction that it
+//! shares with the pushes that arrive beside it, and answered after the COMMIT. The log is stored in wire form, so that
+//! serving it parses nothing.
+//!
+//! Invariant: nothing outside the store's transaction remembers what was decided; a failed COMMIT leaves no trace.
+
+mod auth;
+mod body;
+mod commit;
+mod config;
+mod error;
+mod feed;
+mod routes;
+mod server;
+mod store;
+
+pub use auth::{CreatedToken, NewToken, TokenInfo, Tokens};
+pub use config::{Environment, FaultPoint, ServerConfig};
+pub use error::ServerError;
+pub use server::{Counters, Server};
+pub use store::{SpaceDigest, space_digest};

@@ -1,2 +1,15 @@
-//! placeholder
-fn main() {}
+//! `gbsync`, the command line: every verb of the product over the client and server crates.
+//!
+//! A verb reads its arguments, asks a library and prints; it decides nothing that core decides. Everything printed goes
+//! through [`output`], every failure through [`exit`].
+
+mod cli;
+mod commands;
+mod config;
+mod exit;
+mod output;
+mod trace;
+
+fn main() -> std::process::ExitCode {
+    cli::run(std::env::args_os()).into()
+}

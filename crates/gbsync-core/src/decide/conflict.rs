@@ -10,12 +10,16 @@ use std::collections::BTreeSet;
 
 /// Refuses the group when any of its changes was made on another state than the record has.
 pub(super) fn check(group: &Group, facts: &Facts) -> Result<(), Rejection> {
-    let mut touched: BTreeSet<&RecordKey> = BTreeSet::new();
+    let mut edited: BTreeSet<&RecordKey> = BTreeSet::new();
     let mut refused = Vec::new();
     for (index, change) in group.changes().iter().enumerate() {
-        // A later change of the same record was made on what the group itself left.
-        if !touched.insert(&change.key) {
+        // A change after an edit of the same record was made on what the group itself left. One after an increment was
+        // not: an increment has no base that could vouch for it.
+        if edited.contains(&change.key) {
             continue;
+        }
+        if !change.edit.is_increment() {
+            edited.insert(&change.key);
         }
         let record = facts.records.get(&change.key);
         if let Some(code) = conflict(change, record, effective_base(change, facts)) {

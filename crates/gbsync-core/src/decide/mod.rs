@@ -135,15 +135,17 @@ fn settle(group: &Group, facts: &Facts, limits: &Limits) -> Result<Vec<Outcome>,
     for (index, change) in group.changes().iter().enumerate() {
         let place = places.get(&change.key).copied();
         let before = place.map(|place| &outcomes[place].record).or_else(|| facts.records.get(&change.key));
+        // What a refusal shows is the server's record, never what the refused group itself made of it.
+        let current = facts.records.get(&change.key);
         let payload = lay(&change.edit, before.and_then(|record| record.payload.as_ref()))
-            .map_err(|error| cannot_lay(index, &change.key, before, &error))?;
+            .map_err(|error| cannot_lay(index, &change.key, current, &error))?;
         let bytes = payload.as_ref().map_or(0, |payload| payload.as_str().len() as u64);
         if matches!(change.edit, Edit::Patch(_) | Edit::Increment(_)) && bytes > limits.payload_bytes {
             let message = format!(
                 "change {index} would leave {} with {bytes} bytes, over the limit of {}",
                 change.key, limits.payload_bytes
             );
-            return Err(refused(RejectionCode::TooLarge, message, index, &change.key, ChangeCode::Invalid, before));
+            return Err(refused(RejectionCode::TooLarge, message, index, &change.key, ChangeCode::Invalid, current));
         }
         let edit_version = match before {
             Some(record) if change.edit.is_increment() => record.edit_version,
@@ -161,14 +163,14 @@ fn settle(group: &Group, facts: &Facts, limits: &Limits) -> Result<Vec<Outcome>,
     Ok(outcomes)
 }
 
-fn cannot_lay(index: usize, key: &RecordKey, before: Option<&Record>, error: &LayError) -> Rejection {
+fn cannot_lay(index: usize, key: &RecordKey, current: Option<&Record>, error: &LayError) -> Rejection {
     let message = format!("change {index} on {key}: {error}");
     let (code, change_code) = match error {
         LayError::Missing => (RejectionCode::Conflict, ChangeCode::Missing),
         LayError::NotANumber { .. } => (RejectionCode::SchemaViolation, ChangeCode::Invalid),
         LayError::OutOfRange { .. } => (RejectionCode::BoundViolation, ChangeCode::Invalid),
     };
-    refused(code, message, index, key, change_code, before)
+    refused(code, message, index, key, change_code, current)
 }
 
 fn refused(

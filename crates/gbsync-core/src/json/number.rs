@@ -33,8 +33,13 @@ impl Decimal {
             Some(digits) => (digits, true),
             None => (mantissa, false),
         };
-        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        if whole.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+        let (whole, fraction) = match digits.split_once('.') {
+            Some((_, "")) => return None,
+            Some(parts) => parts,
+            None => (digits, ""),
+        };
+        let has_leading_zero = whole.len() > 1 && whole.starts_with('0');
+        if whole.is_empty() || has_leading_zero || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
             return None;
         }
         let mut coefficient: i128 = 0;
@@ -109,7 +114,8 @@ pub fn add_numbers(left: &str, right: &str) -> Option<String> {
 /// Whether a number with a fraction or an exponent may stand in a payload.
 pub(super) fn is_in_range(text: &str) -> bool {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-    let Ok(exponent) = exponent.parse::<i64>() else { return false };
+    let exponent = exponent.parse::<i64>().ok().filter(|exponent| (-MAX_EXPONENT..=MAX_EXPONENT).contains(exponent));
+    let Some(exponent) = exponent else { return false };
     let mantissa = mantissa.trim_start_matches('-');
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let significant = format!("{whole}{fraction}").trim_start_matches('0').len();
@@ -118,7 +124,7 @@ pub(super) fn is_in_range(text: &str) -> bool {
         0 => exponent - fraction_len,
         digits => exponent - fraction_len + i64::try_from(digits).unwrap_or(i64::MAX) - 1,
     };
-    significant <= MAX_DIGITS && exponent.abs() <= MAX_EXPONENT && effective.abs() <= MAX_EXPONENT
+    significant <= MAX_DIGITS && effective.abs() <= MAX_EXPONENT
 }
 
 #[cfg(test)]
@@ -142,11 +148,26 @@ mod tests {
     }
 
     #[test]
+    fn a_decimal_has_the_syntax_of_a_json_number() {
+        for text in ["", "-", "1.", ".5", "01", "+1", "1e", "1e+", "--1", "1_0", " 1"] {
+            assert_eq!(Decimal::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
     fn the_range_is_that_of_decimal128_and_f64() {
         for text in ["1e308", "1e-308", "0.1234567890123456789012345678901234", "0e0", "1.0E+2"] {
             assert!(is_in_range(text), "{text}");
         }
-        for text in ["1e309", "1e999", "12e308", "1.2345678901234567890123456789012345", "1e99999999999999999999"] {
+        for text in [
+            "1e309",
+            "1e999",
+            "12e308",
+            "1.2345678901234567890123456789012345",
+            "1e99999999999999999999",
+            "1e-9223372036854775808",
+            "0.5e-9223372036854775808",
+        ] {
             assert!(!is_in_range(text), "{text}");
         }
     }

@@ -53,6 +53,8 @@ problem_codes! {
     NotFound = "not_found", 404, "There is nothing here";
     /// The route does not know the method.
     MethodNotAllowed = "method_not_allowed", 405, "The method is not allowed here";
+    /// The body came too slowly.
+    TimedOut = "timed_out", 408, "The request took too long to arrive";
     /// A number of this epoch is known under another id.
     EpochReused = "epoch_reused", 409, "The epoch's numbers are already used by other groups";
     /// The device must bootstrap again.
@@ -128,7 +130,8 @@ impl Problem {
 
     /// The place of the group at fault in the request, if the pointer is under `/groups/i`.
     pub fn group_index(&self) -> Option<usize> {
-        let rest = self.pointer.as_deref()?.strip_prefix("/groups/")?;
-        rest.split('/').next()?.parse().ok()
+        let step = self.pointer.as_deref()?.strip_prefix("/groups/")?.split('/').next()?;
+        // RFC 6901 writes an index without a sign and without leading zeros.
+        step.parse().ok().filter(|index: &usize| index.to_string() == step)
     }
 }

@@ -8,7 +8,7 @@ use crate::id::{Actor, BatchId, DeviceId, DeviceSeq, EpochId, GroupId, GroupType
 use crate::json::{Node, push_string};
 use crate::limits::{ENVELOPE_DEPTH, Limits, PAYLOAD_DEPTH};
 use crate::time::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The groups of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,35 +80,54 @@ impl PushRequest {
         Ok(())
     }
 
-    /// Takes groups away while all they depend on in this request is gone; what is left is on a cycle or behind one.
     fn refuse_cycles(&self) -> Read<()> {
-        let depends_on = |index: usize| match &self.groups[index].content {
-            Content::Whole(group) => group.header().depends_on.as_slice(),
-            _ => &[],
-        };
-        if (0..self.groups.len()).all(|index| depends_on(index).is_empty()) {
-            return Ok(());
-        }
-        let mut left: BTreeSet<usize> = (0..self.groups.len()).collect();
         let mut places: BTreeMap<&GroupId, usize> = BTreeMap::new();
         for (index, group) in self.groups.iter().enumerate() {
             places.entry(&group.id).or_insert(index);
         }
-        loop {
-            let waits = |index: usize| depends_on(index).iter().any(|id| places.get(id).is_some_and(|at| left.contains(at)));
-            let free: Vec<usize> = left.iter().copied().filter(|index| !waits(*index)).collect();
-            if left.is_empty() {
-                return Ok(());
+        let parents = |arrival: &Arrival| match &arrival.content {
+            Content::Whole(group) => group.header().depends_on.iter().filter_map(|id| places.get(id).copied()).collect(),
+            _ => Vec::new(),
+        };
+        let Some(index) = on_a_cycle(&self.groups.iter().map(parents).collect::<Vec<_>>()) else { return Ok(()) };
+        let message = format!("group {} depends on itself through other groups of this request", self.groups[index].id);
+        Err(WireError::new(message).within("dependsOn").within(index).within("groups"))
+    }
+}
+
+/// A node of a graph that is on a cycle, if there is one: a walk in depth, linear in nodes and edges, without recursion.
+fn on_a_cycle(parents: &[Vec<usize>]) -> Option<usize> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Seen {
+        Never,
+        OnPath,
+        Left,
+    }
+    let mut seen = vec![Seen::Never; parents.len()];
+    for start in 0..parents.len() {
+        if seen[start] != Seen::Never {
+            continue;
+        }
+        seen[start] = Seen::OnPath;
+        let mut path = vec![(start, 0)];
+        while let Some((node, edge)) = path.last_mut() {
+            let Some(parent) = parents[*node].get(*edge).copied() else {
+                seen[*node] = Seen::Left;
+                path.pop();
+                continue;
+            };
+            *edge += 1;
+            match seen[parent] {
+                Seen::OnPath => return Some(parent),
+                Seen::Left => {}
+                Seen::Never => {
+                    seen[parent] = Seen::OnPath;
+                    path.push((parent, 0));
+                }
             }
-            if free.is_empty() {
-                let index = *left.first().expect("not empty");
-                let message =
-                    format!("group {} depends on itself through other groups of this request", self.groups[index].id);
-                return Err(WireError::new(message).within("dependsOn").within(index).within("groups"));
-            }
-            left.retain(|index| !free.contains(index));
         }
     }
+    None
 }
 
 fn arrival(node: &Node<'_>, text: &str, limits: &Limits) -> Read<Arrival> {

@@ -1,0 +1,168 @@
+//! What can go wrong on a device, with a stable code and a sentence that says what to do.
+
+use gbsync_core::change::InvalidPayload;
+use gbsync_core::group::InvalidGroup;
+use gbsync_core::id::{GroupId, InvalidId, RecordKey};
+use gbsync_core::lay::LayError;
+
+/// What can go wrong on a device. Verdicts are no errors: see [`crate::GroupInfo`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An id or name is not one. Correct it and write again.
+    #[error(transparent)]
+    InvalidId(#[from] InvalidId),
+    /// A payload is not one. Correct it and write again.
+    #[error("{key}: {source}")]
+    InvalidPayload {
+        /// The record.
+        key: RecordKey,
+        /// What is wrong.
+        source: InvalidPayload,
+    },
+    /// A value could not be turned into JSON.
+    #[error("{key}: the value cannot be written as JSON: {message}")]
+    NotJson {
+        /// The record.
+        key: RecordKey,
+        /// What the serializer said.
+        message: String,
+    },
+    /// An edit makes no sense on the record as it is here. Nothing was staged; the operation goes on without it.
+    #[error("{key}: cannot {action}: {source}")]
+    CannotLay {
+        /// The record.
+        key: RecordKey,
+        /// The edit.
+        action: &'static str,
+        /// Why not.
+        source: LayError,
+    },
+    /// The operation's changes are no group. Nothing of it was stored.
+    #[error(transparent)]
+    InvalidGroup(#[from] InvalidGroup),
+    /// The group does not fit one request to the server. Nothing of it was stored.
+    #[error("the group has {bytes} bytes and the server takes {limit} in one request; write it as several operations")]
+    GroupTooLarge {
+        /// Bytes it has in wire form.
+        bytes: u64,
+        /// Bytes a request may have.
+        limit: u64,
+    },
+    /// An operation ended without a change: there is nothing to seal.
+    #[error("the operation changed nothing, so there is nothing to save")]
+    EmptyOperation,
+    /// A scope's writes went to another database than its first one.
+    #[error("an operation scope writes to one database; this one began with another")]
+    AnotherClient,
+    /// The id was given to another group before.
+    #[error("{0} was applied before; its outcome is in gbsync_group")]
+    AlreadyApplied(GroupId),
+    /// The file is not an SQLite database.
+    #[error("{path} is not an SQLite database; name another file")]
+    NotSqlite {
+        /// The file.
+        path: String,
+    },
+    /// The file has no gbsync tables.
+    #[error("{path} is not set up for gbsync; run `gbsync init {path} --server URL --space SPACE` first")]
+    NotInitialized {
+        /// The file.
+        path: String,
+    },
+    /// The file already belongs to a space.
+    #[error("{path} already belongs to space {space} on {server}")]
+    AlreadyInitialized {
+        /// The file.
+        path: String,
+        /// Its server.
+        server: String,
+        /// Its space.
+        space: String,
+    },
+    /// The file was written by a newer version.
+    #[error("{path} was written by a newer gbsync (format {format}, this one knows {known}); install that version")]
+    NewerFormat {
+        /// The file.
+        path: String,
+        /// Its format.
+        format: i64,
+        /// The newest format this version knows.
+        known: i64,
+    },
+    /// The file cannot be written.
+    #[error("{path} cannot be written: {reason}; check the permissions of the file and its folder")]
+    ReadOnly {
+        /// The file.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// Another process holds the database for too long.
+    #[error("another process is writing to the database; try again")]
+    Locked,
+    /// What is stored contradicts itself. Keep the file and report it.
+    #[error("the stored data is damaged: {0}; keep a copy of the file and report this")]
+    Damaged(String),
+    /// SQLite failed.
+    #[error("the local database failed: {0}")]
+    Database(rusqlite::Error),
+}
+
+impl Error {
+    /// The stable code of this error.
+    ///
+    /// ```
+    /// assert_eq!(gbsync_client::Error::EmptyOperation.code(), "empty_operation");
+    /// ```
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidId(_) => "invalid_id",
+            Self::InvalidPayload { .. } => "invalid_payload",
+            Self::NotJson { .. } => "not_json",
+            Self::CannotLay { source: LayError::Missing, .. } => "missing",
+            Self::CannotLay { source: LayError::NotANumber { .. }, .. } => "schema_violation",
+            Self::CannotLay { source: LayError::OutOfRange { .. }, .. } => "bound_violation",
+            Self::InvalidGroup(InvalidGroup::TooLarge { .. } | InvalidGroup::TooManyRecords { .. }) => "too_large",
+            Self::InvalidGroup(_) => "invalid_group",
+            Self::GroupTooLarge { .. } => "too_large",
+            Self::EmptyOperation => "empty_operation",
+            Self::AnotherClient => "another_client",
+            Self::AlreadyApplied(_) => "already_applied",
+            Self::NotSqlite { .. } => "not_sqlite",
+            Self::NotInitialized { .. } => "not_initialized",
+            Self::AlreadyInitialized { .. } => "already_initialized",
+            Self::NewerFormat { .. } => "newer_format",
+            Self::ReadOnly { .. } => "read_only",
+            Self::Locked => "locked",
+            Self::Damaged(_) => "damaged",
+            Self::Database(_) => "database",
+        }
+    }
+
+    /// Turns what SQLite says of a whole file into a sentence about that file.
+    pub(crate) fn about_file(error: rusqlite::Error, path: &std::path::Path) -> Self {
+        use rusqlite::ErrorCode::{CannotOpen, NotADatabase, PermissionDenied, ReadOnly};
+        let path = path.display().to_string();
+        match error.sqlite_error_code() {
+            Some(NotADatabase) => Self::NotSqlite { path },
+            Some(ReadOnly | CannotOpen | PermissionDenied) => Self::ReadOnly { path, reason: error.to_string() },
+            _ => error.into(),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+        match error.sqlite_error_code() {
+            Some(DatabaseBusy | DatabaseLocked) => Self::Locked,
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// Marks stored data that cannot be what this product wrote.
+pub(crate) fn damaged(what: &str, detail: impl std::fmt::Display) -> Error {
+    Error::Damaged(format!("{what}: {detail}"))
+}

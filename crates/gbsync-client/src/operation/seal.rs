@@ -1,0 +1,162 @@
+//! Sealing: staged changes and the local view they make become durable in one transaction, as one group.
+
+use super::staging::Staging;
+use crate::environment::Environment;
+use crate::error::{Error, damaged};
+use crate::store::outbox::{self, NewRow, StoredState};
+use crate::store::overlay::{self, OverlayRow};
+use crate::{Sealed, view};
+use gbsync_core::change::{Change, Edit, Payload};
+use gbsync_core::depend::{Touch, Trail};
+use gbsync_core::group::{Group, Header};
+use gbsync_core::id::{DeviceId, EpochId, GroupId, LogId, RecordKey};
+use gbsync_core::lay::lay;
+use gbsync_core::time::Timestamp;
+use gbsync_core::wire;
+use rusqlite::Connection;
+
+/// Bytes of a request around its only group: device, epoch and batch.
+const ENVELOPE_BYTES: u64 = 1024 + 3 * gbsync_core::limits::ID_BYTES as u64;
+
+/// What one record will be under the group.
+struct Laid<'a> {
+    key: &'a RecordKey,
+    touch: Touch,
+    trail: Trail<i64>,
+    /// `Err` when the edits cannot be laid on the record as it is now.
+    payload: Result<Option<Payload>, ()>,
+}
+
+/// Seals a staging inside a transaction.
+pub(crate) fn seal(tx: &Connection, environment: &Environment, staging: &Staging) -> Result<Sealed, Error> {
+    if staging.is_empty() {
+        return Err(Error::EmptyOperation);
+    }
+    let now = environment.clock.now_ms();
+    let numbers = outbox::next_numbers(tx)?;
+    let (epoch, log) = epoch_and_log(tx)?;
+    let laid = staging.changed().map(|(key, record)| lay_record(tx, key, record)).collect::<Result<Vec<_>, _>>()?;
+    let changes = staging.changes()?;
+    let depends_on = dependencies(tx, staging, &laid, &changes)?;
+    let parked_behind = parked_among(tx, &depends_on)?;
+    let header = Header {
+        id: group_id(tx, environment, staging, &changes)?,
+        group_type: staging.group_type.clone(),
+        device_seq: numbers.device_seq,
+        actor: staging.actor.clone(),
+        created_at: Timestamp::from_unix_ms(now),
+        schema_version: 0,
+        depends_on,
+        replaces: None,
+        // Only a base version belongs to a log; a group that made everything it touches fits any.
+        log: log.filter(|_| changes.iter().any(|change| change.base.version.0 > 0)),
+    };
+    let group = Group::seal(header, changes, staging.limits())?;
+    check_request(&group, staging)?;
+    if parked_behind.is_none() {
+        store_overlay(tx, numbers.local_no, &laid)?;
+    }
+    let root = staging.root.as_deref();
+    let row = NewRow {
+        local_no: numbers.local_no,
+        group: &group,
+        root,
+        epoch: &epoch,
+        sealed_at: now,
+        parked_behind: parked_behind.as_ref(),
+    };
+    outbox::insert(tx, &row)?;
+    Ok(Sealed { group_id: group.id().clone(), device_seq: numbers.device_seq })
+}
+
+fn epoch_and_log(tx: &Connection) -> Result<(EpochId, Option<LogId>), Error> {
+    let mut statement = tx.prepare_cached("SELECT epoch, log FROM gbsync_state")?;
+    let (epoch, log): (Box<str>, Option<Box<str>>) = statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let about = |error| damaged("gbsync_state", error);
+    Ok((EpochId::new(epoch).map_err(about)?, log.map(LogId::new).transpose().map_err(about)?))
+}
+
+/// Lays the operation's edits on the record as it is now, which may not be what the operation saw.
+fn lay_record<'a>(tx: &Connection, key: &'a RecordKey, record: &super::staging::StagedRecord) -> Result<Laid<'a>, Error> {
+    let trail = view::trail(tx, key)?;
+    let current = view::of(tx, key)?.payload;
+    let touch = record.touch(current.is_some());
+    let payload = if current == record.seen.payload { Ok(record.now.clone()) } else { replay(&record.edits, current) };
+    Ok(Laid { key, touch, trail, payload })
+}
+
+fn replay(edits: &[Edit], current: Option<Payload>) -> Result<Option<Payload>, ()> {
+    edits.iter().try_fold(current, |state, edit| lay(edit, state.as_ref()).map_err(|_| ()))
+}
+
+/// Rule a of DESIGN.md section 3, step 4, then the bases, then what the app named.
+fn dependencies(tx: &Connection, staging: &Staging, laid: &[Laid<'_>], changes: &[Change]) -> Result<Vec<GroupId>, Error> {
+    let mut ids: Vec<GroupId> = Vec::new();
+    let mut add = |id: GroupId| {
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    };
+    for Laid { touch, trail, .. } in laid {
+        for local_no in trail.dependencies(*touch) {
+            if let Some(id) = outbox::id_of(tx, local_no)? {
+                add(id);
+            }
+        }
+    }
+    changes.iter().filter_map(|change| change.base.group.clone()).for_each(&mut add);
+    staging.depends_on.iter().cloned().for_each(&mut add);
+    Ok(ids)
+}
+
+/// The first dependency that was rejected in the meantime.
+fn parked_among(tx: &Connection, ids: &[GroupId]) -> Result<Option<GroupId>, Error> {
+    for id in ids {
+        if outbox::standing(tx, id)?.is_some_and(|standing| standing.state == StoredState::Parked) {
+            return Ok(Some(id.clone()));
+        }
+    }
+    Ok(None)
+}
+
+fn group_id(tx: &Connection, environment: &Environment, staging: &Staging, changes: &[Change]) -> Result<GroupId, Error> {
+    if let Some(id) = &staging.given_id {
+        if outbox::is_known(tx, id)? {
+            return Err(Error::AlreadyApplied(id.clone()));
+        }
+        outbox::remember_given_id(tx, id)?;
+        return Ok(id.clone());
+    }
+    let uuid = environment.uuid();
+    match (&staging.group_type, &staging.root) {
+        (Some(group_type), Some(root)) => Ok(GroupId::mint(group_type, root, &uuid)?),
+        _ => Ok(GroupId::mint_single(&changes[0].key, &uuid)),
+    }
+}
+
+/// Until groups travel in parts, one that no request can hold is refused when it is written.
+fn check_request(group: &Group, staging: &Staging) -> Result<(), Error> {
+    let limit = staging.limits().request_bytes;
+    let bytes = group.changes_json().len() as u64 + ENVELOPE_BYTES;
+    if bytes <= limit / 2 {
+        return Ok(());
+    }
+    let bytes = wire::group_json(group).len() as u64 + ENVELOPE_BYTES;
+    if bytes > limit { Err(Error::GroupTooLarge { bytes, limit }) } else { Ok(()) }
+}
+
+/// Lays the group over the local view: all of its records, or none where one cannot be laid.
+fn store_overlay(tx: &Connection, local_no: i64, laid: &[Laid<'_>]) -> Result<(), Error> {
+    let is_hidden = laid.iter().any(|laid| laid.payload.is_err());
+    for Laid { key, touch, trail, payload } in laid {
+        let payload = if is_hidden { None } else { payload.clone().unwrap_or_default() };
+        let trail = trail.after(local_no, *touch);
+        overlay::put(tx, key, &OverlayRow { local_no, touch: *touch, trail, is_hidden, payload })?;
+    }
+    Ok(())
+}
+
+/// A device's first id, and its epochs: both UUIDs.
+pub(crate) fn new_device(environment: &Environment) -> DeviceId {
+    DeviceId::new(environment.uuid()).expect("a UUID is a valid id")
+}

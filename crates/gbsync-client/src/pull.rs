@@ -1,0 +1,126 @@
+//! Pages of the log into the base, each with the cursor in one transaction, and the overlay laid anew over what they
+//! touched.
+//!
+//! Invariant (P2): whatever moment a crash or a reader picks, the base is a whole number of groups and the cursor says
+//! which.
+
+use crate::error::{Error, damaged};
+use crate::relay::relay;
+use crate::settle::{Settling, settle};
+use crate::store::base::{self, BaseTable};
+use crate::store::state::{self, State};
+use crate::store::{outbox, overlay};
+use gbsync_core::id::{LogId, RecordKey};
+use gbsync_core::wire::LogPage;
+use rusqlite::Connection;
+use std::collections::BTreeSet;
+
+/// How many records are laid anew at a time when the whole overlay is.
+const RELAY_KEYS: u32 = 500;
+
+/// What a page brought.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Applied {
+    pub(crate) groups: u64,
+    pub(crate) records: u64,
+}
+
+/// Applies a page that follows the cursor.
+pub(crate) fn apply(tx: &Connection, page: &LogPage, now: u64) -> Result<Applied, Error> {
+    let state = state::read(tx)?;
+    let mut applied = Applied::default();
+    let mut settling = Settling::default();
+    let has_overlay = !overlay::is_empty(tx)?;
+    for entry in page.entries.iter().filter(|entry| entry.seq > state.cursor) {
+        let Some(group) = &entry.group else { continue };
+        let is_own = group.device == state.device;
+        let own = if is_own { settle(tx, &group.id, entry.seq, state.generation, now)? } else { None };
+        for change in &group.changes {
+            let row = match own {
+                Some(local_no) => overlay::remove(tx, &change.key, local_no)?,
+                None => None,
+            };
+            base::apply(tx, BaseTable::Current, change)?;
+            if has_overlay {
+                settling.touch(&change.key, row);
+            }
+        }
+        applied.groups += 1;
+        applied.records += group.changes.len() as u64;
+    }
+    if has_overlay {
+        settling.finish(tx)?;
+    }
+    state::set_cursor(tx, page.next, page.chain, page.head)?;
+    Ok(applied)
+}
+
+/// Begins to read the log anew into a table beside the base. What users see stays until the flip.
+pub(crate) fn begin_rebase(tx: &Connection, log: &LogId) -> Result<(), Error> {
+    base::create_next(tx)?;
+    state::begin_rebase(tx, log)
+}
+
+/// Applies a page of the log that is read anew.
+pub(crate) fn apply_next(tx: &Connection, page: &LogPage, now: u64) -> Result<Applied, Error> {
+    let state = state::read(tx)?;
+    let rebase = state.rebase.as_ref().ok_or_else(|| damaged("gbsync_state", "no reading anew is under way"))?;
+    let mut applied = Applied::default();
+    for entry in page.entries.iter().filter(|entry| entry.seq > rebase.cursor) {
+        let Some(group) = &entry.group else { continue };
+        if group.device == state.device
+            && let Some(standing) = outbox::standing(tx, &group.id)?
+        {
+            outbox::set_accepted(tx, standing.local_no, entry.seq, state.generation + 1, now)?;
+        }
+        for change in &group.changes {
+            base::apply(tx, BaseTable::Next, change)?;
+        }
+        applied.groups += 1;
+        applied.records += group.changes.len() as u64;
+    }
+    state::set_next_cursor(tx, page.next, page.chain)?;
+    Ok(applied)
+}
+
+/// Puts what was read anew in the place of the base, in one transaction: own groups that the log holds leave the overlay,
+/// those it lost are offered again with their bytes unchanged, and the rest is laid anew.
+pub(crate) fn flip(tx: &Connection) -> Result<(), Error> {
+    let State { generation, .. } = state::read(tx)?;
+    base::flip(tx)?;
+    state::end_rebase(tx)?;
+    tx.execute(
+        "DELETE FROM gbsync_overlay WHERE local_no IN
+           (SELECT local_no FROM gbsync_outbox WHERE state = 'accepted' AND generation > ?1 AND seq <= (SELECT cursor FROM gbsync_state))",
+        [generation],
+    )?;
+    for local_no in outbox::reoffer_lost(tx, generation + 1)? {
+        for key in outbox::keys_of(tx, local_no)? {
+            cover(tx, &key, local_no)?;
+        }
+    }
+    relay_all(tx)
+}
+
+/// Puts a row of a group over a record, hidden until the overlay is laid anew.
+fn cover(tx: &Connection, key: &RecordKey, local_no: i64) -> Result<(), Error> {
+    let row = overlay::OverlayRow {
+        local_no,
+        touch: gbsync_core::depend::Touch::Edit,
+        trail: gbsync_core::depend::Trail::default(),
+        is_hidden: true,
+        payload: None,
+    };
+    overlay::put(tx, key, &row)
+}
+
+/// Lays the whole overlay anew, some records at a time.
+fn relay_all(tx: &Connection) -> Result<(), Error> {
+    let mut after: Option<RecordKey> = None;
+    loop {
+        let keys = overlay::keys_after(tx, after.as_ref(), RELAY_KEYS)?;
+        let Some(last) = keys.last().cloned() else { return Ok(()) };
+        relay(tx, keys.into_iter().collect::<BTreeSet<_>>())?;
+        after = Some(last);
+    }
+}

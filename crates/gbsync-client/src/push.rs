@@ -1,0 +1,199 @@
+//! One batch out, its verdicts in.
+//!
+//! Invariant (P3, P4): which batch is on its way is durable before its first byte leaves, and its verdicts are applied in
+//! one transaction, so a crash at any moment leads to the same bytes sent again or to the verdicts kept.
+
+use crate::error::Error;
+use crate::settle::{Reason, park};
+use crate::store::outbox::{self, StoredGroup, StoredState};
+use crate::store::state;
+use gbsync_core::id::{BatchId, DeviceId, EpochId, GroupId, GroupType, RecordKey};
+use gbsync_core::limits::{INCOMPLETE_ATTEMPTS, Limits};
+use gbsync_core::plan::{Candidate, Placed, Planner};
+use gbsync_core::retry::Backoff;
+use gbsync_core::verdict::{RejectionCode, Verdict};
+use gbsync_core::wire::{self, GroupResult};
+use rusqlite::Connection;
+
+/// A group of a batch.
+#[derive(Debug, Clone)]
+pub(crate) struct BatchGroup {
+    pub(crate) local_no: i64,
+    pub(crate) id: GroupId,
+    pub(crate) group_type: Option<GroupType>,
+    pub(crate) records: u64,
+    /// The changes, for a trace.
+    pub(crate) changes_json: Box<str>,
+    wire: String,
+}
+
+/// The groups of one request.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    pub(crate) groups: Vec<BatchGroup>,
+    device: DeviceId,
+    epoch: EpochId,
+}
+
+impl Batch {
+    pub(crate) fn local_nos(&self) -> Vec<i64> {
+        self.groups.iter().map(|group| group.local_no).collect()
+    }
+
+    pub(crate) fn records(&self) -> u64 {
+        self.groups.iter().map(|group| group.records).sum()
+    }
+
+    /// The request's body.
+    pub(crate) fn body(&self, id: &BatchId) -> String {
+        wire::push_json(&self.device, &self.epoch, id, self.groups.iter().map(|group| group.wire.as_str()))
+    }
+
+    /// Whether these are results of exactly this batch, in its order.
+    pub(crate) fn fits(&self, results: &[GroupResult]) -> bool {
+        let fits =
+            |(group, result): (&BatchGroup, &GroupResult)| group.id == result.id && result.verdict != Verdict::Unknown;
+        self.groups.len() == results.len() && self.groups.iter().zip(results).all(fits)
+    }
+}
+
+/// Walks the outbox in seal order and fills batches; goes on where the last batch ended, so that draining a long outbox
+/// takes one walk.
+pub(crate) struct Walk {
+    planner: Planner<i64, Option<String>>,
+    after: i64,
+}
+
+impl Walk {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self { planner: Planner::new(limits), after: 0 }
+    }
+
+    /// The next batch; at most `most_groups` groups. `None` when nothing is left that may be sent now.
+    pub(crate) fn next(&mut self, tx: &Connection, most_groups: usize, now: u64) -> Result<Option<Batch>, Error> {
+        let mut groups: Vec<BatchGroup> = Vec::new();
+        let Self { planner, after } = self;
+        outbox::each_pending(tx, *after, |stored| {
+            let local_no = stored.local_no;
+            let candidate = candidate(tx, &stored, now)?;
+            let mut placed = planner.offer(&candidate);
+            if placed == Placed::Closed && groups.is_empty() {
+                // The batch it closed was the one before.
+                placed = planner.offer(&candidate);
+            }
+            match placed {
+                Placed::Closed => return Ok(false),
+                Placed::Waits => {}
+                Placed::Joined | Placed::Filled => groups.push(BatchGroup {
+                    local_no,
+                    id: stored.header.id,
+                    group_type: stored.header.group_type,
+                    records: stored.records,
+                    changes_json: stored.changes_json,
+                    wire: stored.wire,
+                }),
+            }
+            *after = local_no;
+            Ok(placed != Placed::Filled && groups.len() < most_groups)
+        })?;
+        if groups.is_empty() {
+            return Ok(None);
+        }
+        let state::State { device, epoch, .. } = state::read(tx)?;
+        Ok(Some(Batch { groups, device, epoch }))
+    }
+}
+
+fn candidate(tx: &Connection, stored: &StoredGroup, now: u64) -> Result<Candidate<i64, Option<String>>, Error> {
+    let mut undecided = Vec::new();
+    for parent in &stored.header.depends_on {
+        // A parent that this device does not know is the server's to judge.
+        if let Some(standing) = outbox::standing(tx, parent)?
+            && standing.state != StoredState::Accepted
+        {
+            undecided.push(standing.local_no);
+        }
+    }
+    Ok(Candidate {
+        group: stored.local_no,
+        records: stored.records,
+        bytes: stored.wire.len() as u64,
+        actor: stored.header.actor.as_ref().map(|actor| actor.as_str().to_owned()),
+        is_ready: stored.next_attempt_at.is_none_or(|at| at <= now),
+        undecided,
+    })
+}
+
+/// What verdicts did.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Verdicts {
+    pub(crate) accepted: u64,
+    /// The groups that were parked, dependents included.
+    pub(crate) parked: Vec<i64>,
+    /// Whether every group of the batch was accepted: then the walk may go on where it is.
+    pub(crate) all_accepted: bool,
+}
+
+/// Applies the verdicts of a batch.
+pub(crate) fn apply(
+    tx: &Connection,
+    batch: &Batch,
+    results: &[GroupResult],
+    backoff: &Backoff,
+    random: u64,
+    now: u64,
+) -> Result<Verdicts, Error> {
+    outbox::count_attempts(tx, &batch.local_nos())?;
+    state::set_in_flight(tx, &[])?;
+    state::clear_failure(tx)?;
+    let generation = generation(tx)?;
+    let mut verdicts = Verdicts { all_accepted: true, ..Verdicts::default() };
+    for (group, result) in batch.groups.iter().zip(results) {
+        // The log may have settled it, or a rejected parent may have parked it, since it was sent.
+        let standing = outbox::standing(tx, &group.id)?;
+        if standing.is_none_or(|standing| standing.state == StoredState::Accepted) {
+            continue;
+        }
+        match &result.verdict {
+            Verdict::Accepted { seq, .. } => {
+                outbox::set_accepted(tx, group.local_no, *seq, generation, now)?;
+                verdicts.accepted += 1;
+                continue;
+            }
+            Verdict::Rejected { rejection, .. } if rejection.code == RejectionCode::ClockSkew => {
+                let until = now + backoff.wait_ms(1, random, None);
+                outbox::set_waiting(tx, group.local_no, rejection.code.as_str(), &rejection.message, until)?;
+            }
+            Verdict::Rejected { rejection, .. } => {
+                let verdict = wire::result_json(result);
+                let reason = Reason { code: rejection.code.as_str(), message: &rejection.message, verdict: Some(&verdict) };
+                verdicts.parked.extend(park(tx, group.local_no, &reason, now)?);
+            }
+            Verdict::Blocked { by } => {
+                let by: Vec<&str> = by.iter().map(GroupId::as_str).collect();
+                let message = format!("it waits for {}", by.join(", "));
+                let until = now + backoff.wait_ms(3, random, None).max(backoff.first_ms);
+                outbox::set_waiting(tx, group.local_no, "blocked", &message, until)?;
+            }
+            Verdict::Incomplete { message } if outbox::count_incomplete(tx, group.local_no)? >= INCOMPLETE_ATTEMPTS => {
+                let reason = Reason { code: "incomplete", message, verdict: None };
+                verdicts.parked.extend(park(tx, group.local_no, &reason, now)?);
+            }
+            Verdict::Incomplete { .. } | Verdict::Unknown => {}
+        }
+        verdicts.all_accepted = false;
+    }
+    Ok(verdicts)
+}
+
+fn generation(tx: &Connection) -> Result<u64, Error> {
+    Ok(tx.prepare_cached("SELECT generation FROM gbsync_state")?.query_row([], |row| row.get(0))?)
+}
+
+/// The records of a batch's group, for a trace.
+pub(crate) fn traced(group: &BatchGroup) -> Result<Vec<(RecordKey, &'static str)>, Error> {
+    let unlimited = Limits { payload_bytes: u64::MAX, ..Limits::default() };
+    let changes = wire::parse_changes(&group.changes_json, &unlimited);
+    let changes = changes.map_err(|error| crate::error::damaged("gbsync_outbox.changes", error))?;
+    Ok(changes.into_iter().map(|change| (change.key, change.edit.action())).collect())
+}

@@ -1,0 +1,104 @@
+//! What becomes of a sealed group on its device: accepted, parked, or taken into the base by the log.
+//!
+//! Invariant (P7): a group and what depends on it leave the local view as a unit, and nothing is deleted: payload and
+//! reason stay until somebody decides.
+
+use crate::error::Error;
+use crate::relay::relay;
+use crate::store::outbox::{self, StoredState};
+use crate::store::overlay;
+use gbsync_core::change::Payload;
+use gbsync_core::id::{GroupId, RecordKey, Seq};
+use rusqlite::Connection;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Why a group is parked.
+pub(crate) struct Reason<'a> {
+    pub(crate) code: &'a str,
+    pub(crate) message: &'a str,
+    /// The server's result, as it came.
+    pub(crate) verdict: Option<&'a str>,
+}
+
+/// Parks an undecided group and all that wait for it. Answers what was parked, in seal order.
+pub(crate) fn park(tx: &Connection, local_no: i64, reason: &Reason<'_>, now: u64) -> Result<Vec<i64>, Error> {
+    let mut parked = BTreeSet::from([local_no]);
+    let mut touched = BTreeSet::new();
+    outbox::set_parked(tx, local_no, reason.code, reason.message, reason.verdict, now)?;
+    let mut unseen = vec![local_no];
+    while let Some(parent) = unseen.pop() {
+        touched.extend(take_off(tx, parent)?);
+        let Some(parent) = outbox::id_of(tx, parent)? else { continue };
+        let message = outbox::depends_on_parked(&parent);
+        for child in outbox::pending_children(tx, &parent)? {
+            if parked.insert(child) {
+                outbox::set_parked(tx, child, "dependency_rejected", &message, None, now)?;
+                unseen.push(child);
+            }
+        }
+    }
+    relay(tx, touched)?;
+    Ok(parked.into_iter().collect())
+}
+
+/// Takes a group off the local view. Answers the records it lay over.
+fn take_off(tx: &Connection, local_no: i64) -> Result<BTreeSet<RecordKey>, Error> {
+    let keys = outbox::keys_of(tx, local_no)?;
+    for key in &keys {
+        overlay::remove(tx, key, local_no)?;
+    }
+    Ok(keys)
+}
+
+/// The records whose overlay changed while a page of the log was applied.
+#[derive(Default)]
+pub(crate) struct Settling {
+    /// For each record: the last own row that the log took over, while nothing but own groups touched it.
+    settled: BTreeMap<RecordKey, Option<(i64, Option<Payload>)>>,
+}
+
+impl Settling {
+    /// Notes that a change of the log touched a record; `own` is the row that the group had over it here.
+    pub(crate) fn touch(&mut self, key: &RecordKey, own: Option<overlay::OverlayRow>) {
+        let own = own.filter(|row| !row.is_hidden).map(|row| (row.local_no, row.payload));
+        match self.settled.get_mut(key) {
+            None => {
+                self.settled.insert(key.clone(), own);
+            }
+            Some(settled) if settled.is_some() => *settled = own,
+            Some(_) => {}
+        }
+    }
+
+    /// Lays the overlay anew where that can change anything: not where the log took over the oldest groups of a record
+    /// in order and left what they had left here.
+    pub(crate) fn finish(self, tx: &Connection) -> Result<(), Error> {
+        if overlay::is_empty(tx)? {
+            return Ok(());
+        }
+        let mut stale = BTreeSet::new();
+        for (key, settled) in self.settled {
+            let Some(earliest) = overlay::earliest(tx, &key)? else { continue };
+            let is_same = match settled {
+                Some((local_no, left)) if local_no < earliest => {
+                    crate::store::base::read(tx, &key)?.and_then(|row| row.payload) == left
+                }
+                _ => false,
+            };
+            if !is_same {
+                stale.insert(key);
+            }
+        }
+        relay(tx, stale)
+    }
+}
+
+/// Settles an own group that the log holds. Answers its rows over the records of `keys`, which are gone now.
+pub(crate) fn settle(tx: &Connection, id: &GroupId, seq: Seq, generation: u64, now: u64) -> Result<Option<i64>, Error> {
+    let Some(standing) = outbox::standing(tx, id)? else { return Ok(None) };
+    // The log is right whatever was believed here: a group can be parked as a dependent and yet have arrived before.
+    if standing.state != StoredState::Accepted {
+        outbox::set_accepted(tx, standing.local_no, seq, generation, now)?;
+    }
+    Ok(Some(standing.local_no))
+}

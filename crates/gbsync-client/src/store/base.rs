@@ -1,0 +1,91 @@
+//! `gbsync_base`: what the server confirmed.
+
+use crate::error::{Error, damaged};
+use gbsync_core::change::Payload;
+use gbsync_core::digest::{Digest, RowsDigest};
+use gbsync_core::id::{RecordKey, Seq};
+use gbsync_core::wire::{LogChange, LogState};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+/// A confirmed record.
+#[derive(Debug, Clone)]
+pub(crate) struct BaseRow {
+    pub(crate) edit_version: Seq,
+    pub(crate) payload: Option<Payload>,
+}
+
+/// Which of the two tables: the one in use, or the one being filled while the log is read anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BaseTable {
+    Current,
+    Next,
+}
+
+/// Reads one confirmed record.
+pub(crate) fn read(connection: &Connection, key: &RecordKey) -> Result<Option<BaseRow>, Error> {
+    let mut statement =
+        connection.prepare_cached("SELECT edit_version, payload FROM gbsync_base WHERE entity = ?1 AND id = ?2")?;
+    let row = statement.query_row([key.entity.as_str(), key.id.as_str()], |row| {
+        let payload: Option<Box<str>> = row.get(1)?;
+        Ok(BaseRow { edit_version: Seq(row.get(0)?), payload: payload.map(Payload::from_stored) })
+    });
+    Ok(row.optional()?)
+}
+
+/// Applies one change of the log.
+pub(crate) fn apply(connection: &Connection, table: BaseTable, change: &LogChange) -> Result<(), Error> {
+    let (entity, id) = (change.key.entity.as_str(), change.key.id.as_str());
+    let payload = match &change.state {
+        LogState::Live(payload) => Some(payload),
+        LogState::Deleted => None,
+        LogState::Left => {
+            let sql = match table {
+                BaseTable::Current => "DELETE FROM gbsync_base WHERE entity = ?1 AND id = ?2",
+                BaseTable::Next => "DELETE FROM gbsync_base_next WHERE entity = ?1 AND id = ?2",
+            };
+            connection.prepare_cached(sql)?.execute([entity, id])?;
+            return Ok(());
+        }
+    };
+    let sql = match table {
+        BaseTable::Current => {
+            "INSERT INTO gbsync_base(entity, id, version, edit_version, payload) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO UPDATE SET version = ?3, edit_version = ?4, payload = ?5"
+        }
+        BaseTable::Next => {
+            "INSERT INTO gbsync_base_next(entity, id, version, edit_version, payload) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO UPDATE SET version = ?3, edit_version = ?4, payload = ?5"
+        }
+    };
+    connection.prepare_cached(sql)?.execute(params![entity, id, change.version.0, change.edit_version.0, payload])?;
+    Ok(())
+}
+
+/// Makes an empty table to read the log into anew.
+pub(crate) fn create_next(connection: &Connection) -> Result<(), Error> {
+    let columns = super::schema::BASE_COLUMNS;
+    connection.execute_batch(&format!("DROP TABLE IF EXISTS gbsync_base_next; CREATE TABLE gbsync_base_next{columns};"))?;
+    Ok(())
+}
+
+/// Puts the table that was filled anew in the place of the current one.
+pub(crate) fn flip(connection: &Connection) -> Result<(), Error> {
+    connection.execute_batch(super::schema::DROP_VIEWS)?;
+    connection.execute_batch("DROP TABLE gbsync_base; ALTER TABLE gbsync_base_next RENAME TO gbsync_base;")?;
+    connection.execute_batch(super::schema::VIEWS)?;
+    Ok(())
+}
+
+/// Count and digest of the live rows.
+pub(crate) fn digest(connection: &Connection) -> Result<(u64, Digest), Error> {
+    let sql = "SELECT entity, id, version, payload FROM gbsync_base WHERE payload IS NOT NULL ORDER BY entity, id";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    let mut digest = RowsDigest::default();
+    while let Some(row) = rows.next()? {
+        let text = |index| row.get_ref(index)?.as_str().map_err(|error| damaged("gbsync_base", error));
+        let key = RecordKey::new(text(0)?, text(1)?).map_err(|error| damaged("gbsync_base", error))?;
+        digest.add(&key, Seq(row.get(2)?), text(3)?);
+    }
+    Ok(digest.finish())
+}

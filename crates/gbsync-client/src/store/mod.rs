@@ -1,0 +1,134 @@
+//! All SQL of the device: connections, transactions, and one file a table.
+//!
+//! Invariant: one writing connection behind a mutex, every write in an `IMMEDIATE` transaction; reading never waits for it.
+
+pub(crate) mod base;
+pub(crate) mod outbox;
+pub(crate) mod overlay;
+pub(crate) mod schema;
+pub(crate) mod state;
+
+use crate::error::Error;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long a write waits for another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a sealed group survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// A crash of the process and a loss of power (`synchronous=FULL`).
+    #[default]
+    Full,
+    /// A crash of the process only. For measurements: a loss of power can take the last sales.
+    Normal,
+}
+
+/// The device's file.
+pub(crate) struct Store {
+    path: PathBuf,
+    writer: Mutex<Connection>,
+    reader: Mutex<Connection>,
+}
+
+impl Store {
+    /// Opens a file that has gbsync tables.
+    pub(crate) fn open(path: &Path, durability: Durability) -> Result<Self, Error> {
+        if inspect(path)?.is_none() {
+            return Err(Error::NotInitialized { path: path.display().to_string() });
+        }
+        Self::connect(path, durability)
+    }
+
+    /// Makes the tables in a new file or in one of the app's, and fills the one row of state.
+    pub(crate) fn create(path: &Path, durability: Durability, first: &state::NewDevice<'_>) -> Result<Self, Error> {
+        if let Some((server, space)) = inspect(path)? {
+            return Err(Error::AlreadyInitialized { path: path.display().to_string(), server, space });
+        }
+        let connection = open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        let mut connection = configure(connection, durability).map_err(|error| Error::about_file(error, path))?;
+        let tx = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|error| Error::about_file(error, path))?;
+        schema::create(&tx)?;
+        state::insert(&tx, first)?;
+        tx.commit()?;
+        drop(connection);
+        Self::connect(path, durability)
+    }
+
+    fn connect(path: &Path, durability: Durability) -> Result<Self, Error> {
+        let about = |error| Error::about_file(error, path);
+        let writer = configure(open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, durability).map_err(about)?;
+        // A file that cannot be written is better refused now than when the first sale is saved.
+        writer.execute_batch("BEGIN IMMEDIATE; COMMIT").map_err(about)?;
+        let reader = configure(open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, durability).map_err(about)?;
+        reader.pragma_update(None, "query_only", true)?;
+        Ok(Self { path: path.to_owned(), writer: Mutex::new(writer), reader: Mutex::new(reader) })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The writing connection, for reading what a write will be based on.
+    pub(crate) fn writer(&self) -> MutexGuard<'_, Connection> {
+        // A panic rolled its transaction back when it dropped it, so the connection is as good as before.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The reading connection: never waits for a write.
+    pub(crate) fn reader(&self) -> MutexGuard<'_, Connection> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `write` in one durable transaction: all of it or nothing.
+    pub(crate) fn write<T, E: From<Error>>(&self, write: impl FnOnce(&Transaction<'_>) -> Result<T, E>) -> Result<T, E> {
+        let mut connection = self.writer();
+        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Error::from)?;
+        let value = write(&tx)?;
+        tx.commit().map_err(Error::from)?;
+        Ok(value)
+    }
+}
+
+/// What a file is, without changing it: server and space if it has gbsync tables of a format that is known.
+fn inspect(path: &Path) -> Result<Option<(String, String)>, Error> {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::ReadOnly { path: path.display().to_string(), reason: error.to_string() }),
+        Ok(file) if file.is_dir() => return Err(Error::NotSqlite { path: path.display().to_string() }),
+        Ok(file) if file.len() == 0 => return Ok(None),
+        Ok(_) => {}
+    }
+    let connection = open_connection(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    if schema::format(&connection, path)?.is_none() {
+        return Ok(None);
+    }
+    let remote = connection.query_row("SELECT server, space FROM gbsync_state", [], |row| Ok((row.get(0)?, row.get(1)?)));
+    Ok(Some(remote?))
+}
+
+fn open_connection(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| Error::about_file(error, path))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
+}
+
+fn configure(connection: Connection, durability: Durability) -> Result<Connection, rusqlite::Error> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let synchronous = match durability {
+        Durability::Full => "FULL",
+        Durability::Normal => "NORMAL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "cache_size", -8192)?;
+    connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+    connection.set_prepared_statement_cache_capacity(128);
+    Ok(connection)
+}

@@ -1,0 +1,332 @@
+//! `gbsync_outbox`: sealed groups, their bytes, and what became of them.
+
+use crate::error::{Error, damaged};
+use gbsync_core::change::Change;
+use gbsync_core::digest::Digest;
+use gbsync_core::group::{Group, Header};
+use gbsync_core::id::{Actor, DeviceSeq, EpochId, GroupId, GroupType, LogId, RecordKey, Seq};
+use gbsync_core::limits::Limits;
+use gbsync_core::time::Timestamp;
+use gbsync_core::wire;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use std::collections::BTreeSet;
+
+/// Where the next group stands: its place in the seal order and its number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NextNumbers {
+    pub(crate) local_no: i64,
+    pub(crate) device_seq: DeviceSeq,
+}
+
+/// The numbers that the next sealed group gets. Without gaps: the last row's plus one, or the state's where rows were
+/// pruned or an epoch began.
+pub(crate) fn next_numbers(connection: &Connection) -> Result<NextNumbers, Error> {
+    let mut statement = connection.prepare_cached(
+        "SELECT max(s.ordered_through, coalesce(o.local_no, 0)) + 1,
+                max(s.numbered_through, CASE WHEN o.epoch = s.epoch THEN o.device_seq ELSE 0 END) + 1
+           FROM gbsync_state AS s
+           LEFT JOIN (SELECT local_no, device_seq, epoch FROM gbsync_outbox ORDER BY local_no DESC LIMIT 1) AS o",
+    )?;
+    Ok(statement.query_row([], |row| Ok(NextNumbers { local_no: row.get(0)?, device_seq: DeviceSeq(row.get(1)?) }))?)
+}
+
+/// A group about to be stored.
+pub(crate) struct NewRow<'a> {
+    pub(crate) local_no: i64,
+    pub(crate) group: &'a Group,
+    pub(crate) root: Option<&'a str>,
+    pub(crate) epoch: &'a EpochId,
+    pub(crate) sealed_at: u64,
+    /// The rejected group it depends on, if one was rejected before this was sealed.
+    pub(crate) parked_behind: Option<&'a GroupId>,
+}
+
+pub(crate) fn insert(connection: &Connection, new: &NewRow<'_>) -> Result<(), Error> {
+    let header = new.group.header();
+    let depends_on = (!header.depends_on.is_empty()).then(|| ids_json(&header.depends_on));
+    let (state, code) = match new.parked_behind {
+        Some(_) => ("parked", Some("dependency_rejected")),
+        None => ("sealed", None),
+    };
+    let message = new.parked_behind.map(depends_on_parked);
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO gbsync_outbox(local_no, group_id, type, root, actor, epoch, device_seq, state, log, sealed_at, depends_on,
+                                   replaces, records, digest, changes, code, message)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+    )?;
+    statement.execute(params![
+        new.local_no,
+        header.id.as_str(),
+        header.group_type.as_ref().map(GroupType::as_str),
+        new.root,
+        header.actor.as_ref().map(Actor::as_str),
+        new.epoch.as_str(),
+        header.device_seq.0,
+        state,
+        header.log.as_ref().map(LogId::as_str),
+        new.sealed_at,
+        depends_on,
+        header.replaces.as_ref().map(GroupId::as_str),
+        new.group.changes().len() as u64,
+        new.group.digest().as_bytes(),
+        new.group.changes_json(),
+        code,
+        message,
+    ])?;
+    let mut statement =
+        connection.prepare_cached("INSERT OR IGNORE INTO gbsync_dependency(parent, child) VALUES (?1, ?2)")?;
+    for parent in &header.depends_on {
+        statement.execute(params![parent.as_str(), new.local_no])?;
+    }
+    Ok(())
+}
+
+/// The sentence under which a dependent of a rejected group is parked.
+pub(crate) fn depends_on_parked(parent: &GroupId) -> String {
+    format!("it depends on {parent}, which was refused; settle that one first")
+}
+
+fn ids_json(ids: &[GroupId]) -> String {
+    let ids: Vec<&str> = ids.iter().map(GroupId::as_str).collect();
+    serde_json::to_string(&ids).expect("texts are JSON")
+}
+
+fn ids_from_json(text: Option<&str>) -> Result<Vec<GroupId>, Error> {
+    let Some(text) = text else { return Ok(Vec::new()) };
+    let ids: Vec<String> = serde_json::from_str(text).map_err(|error| damaged("gbsync_outbox.depends_on", error))?;
+    ids.into_iter().map(|id| GroupId::new(id).map_err(|error| damaged("gbsync_outbox.depends_on", error))).collect()
+}
+
+/// A sealed group as it is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredGroup {
+    pub(crate) local_no: i64,
+    pub(crate) header: Header,
+    pub(crate) records: u64,
+    pub(crate) changes_json: Box<str>,
+    pub(crate) wire: String,
+    pub(crate) next_attempt_at: Option<u64>,
+}
+
+/// The first undecided groups after `after` in seal order, each given to `take` until it answers `false`.
+pub(crate) fn each_pending(
+    connection: &Connection,
+    after: i64,
+    mut take: impl FnMut(StoredGroup) -> Result<bool, Error>,
+) -> Result<(), Error> {
+    let mut statement = connection.prepare_cached(
+        "SELECT local_no, group_id, type, actor, device_seq, log, sealed_at, depends_on, replaces, records, digest, changes,
+                next_attempt_at
+           FROM gbsync_outbox WHERE state IN ('sealed', 'waiting_for_sign_in') AND local_no > ?1 ORDER BY local_no",
+    )?;
+    let mut rows = statement.query([after])?;
+    while let Some(row) = rows.next()? {
+        if !take(stored_group(row)?)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn stored_group(row: &Row<'_>) -> Result<StoredGroup, Error> {
+    let about = |error| damaged("gbsync_outbox", error);
+    let text = |index| -> Result<Option<Box<str>>, Error> { Ok(row.get(index)?) };
+    let digest = row.get_ref(10)?.as_blob().ok().and_then(Digest::from_bytes);
+    let digest = digest.ok_or_else(|| damaged("gbsync_outbox.digest", "it is none"))?;
+    let header = Header {
+        id: GroupId::new(text(1)?.unwrap_or_default()).map_err(about)?,
+        group_type: text(2)?.map(GroupType::new).transpose().map_err(about)?,
+        device_seq: DeviceSeq(row.get(4)?),
+        actor: text(3)?.map(Actor::new).transpose().map_err(about)?,
+        created_at: Timestamp::from_unix_ms(row.get(6)?),
+        schema_version: 0,
+        depends_on: ids_from_json(text(7)?.as_deref())?,
+        replaces: text(8)?.map(GroupId::new).transpose().map_err(about)?,
+        log: text(5)?.map(LogId::new).transpose().map_err(about)?,
+    };
+    let (records, changes_json): (u64, Box<str>) = (row.get(9)?, row.get(11)?);
+    let wire = wire::group_json_bytes(&header, records, digest, &changes_json);
+    Ok(StoredGroup { local_no: row.get(0)?, header, records, changes_json, wire, next_attempt_at: row.get(12)? })
+}
+
+/// What is known of a group on this device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) local_no: i64,
+    pub(crate) state: StoredState,
+}
+
+/// The states that are stored; `in_flight` is told by `gbsync_state`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoredState {
+    Pending,
+    Accepted,
+    Parked,
+}
+
+pub(crate) fn standing(connection: &Connection, id: &GroupId) -> Result<Option<Standing>, Error> {
+    let mut statement = connection.prepare_cached("SELECT local_no, state FROM gbsync_outbox WHERE group_id = ?1")?;
+    let mut rows = statement.query([id.as_str()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let state = match row.get_ref(1)?.as_str().unwrap_or_default() {
+        "sealed" | "waiting_for_sign_in" => StoredState::Pending,
+        "accepted" => StoredState::Accepted,
+        "parked" => StoredState::Parked,
+        other => return Err(damaged("gbsync_outbox.state", other)),
+    };
+    Ok(Some(Standing { local_no: row.get(0)?, state }))
+}
+
+/// The id of an overlay group.
+pub(crate) fn id_of(connection: &Connection, local_no: i64) -> Result<Option<GroupId>, Error> {
+    let mut statement = connection.prepare_cached("SELECT group_id FROM gbsync_outbox WHERE local_no = ?1")?;
+    let id: Option<Box<str>> = statement.query_row([local_no], |row| row.get(0)).optional()?;
+    id.map(|id| GroupId::new(id).map_err(|error| damaged("gbsync_outbox.group_id", error))).transpose()
+}
+
+/// The changes of a group, read from its bytes.
+pub(crate) fn changes_of(connection: &Connection, local_no: i64) -> Result<Vec<Change>, Error> {
+    let mut statement = connection.prepare_cached("SELECT changes FROM gbsync_outbox WHERE local_no = ?1")?;
+    let text: String = statement.query_row([local_no], |row| row.get(0))?;
+    // What was sealed under other limits stays what it is.
+    let unlimited = Limits { payload_bytes: u64::MAX, ..Limits::default() };
+    wire::parse_changes(&text, &unlimited).map_err(|error| damaged("gbsync_outbox.changes", error))
+}
+
+/// The records that a group touches.
+pub(crate) fn keys_of(connection: &Connection, local_no: i64) -> Result<BTreeSet<RecordKey>, Error> {
+    Ok(changes_of(connection, local_no)?.into_iter().map(|change| change.key).collect())
+}
+
+/// Notes that a group was accepted as `seq`, by an answer or by the log.
+pub(crate) fn set_accepted(
+    connection: &Connection,
+    local_no: i64,
+    seq: Seq,
+    generation: u64,
+    now: u64,
+) -> Result<(), Error> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE gbsync_outbox SET state = 'accepted', seq = ?2, generation = ?3, decided_at = coalesce(decided_at, ?4),
+                code = NULL, message = NULL, next_attempt_at = NULL
+          WHERE local_no = ?1",
+    )?;
+    statement.execute(params![local_no, seq.0, generation, now])?;
+    Ok(())
+}
+
+/// Parks a group: kept, payload and reason, until a person or the app decides.
+pub(crate) fn set_parked(
+    connection: &Connection,
+    local_no: i64,
+    code: &str,
+    message: &str,
+    verdict: Option<&str>,
+    now: u64,
+) -> Result<(), Error> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE gbsync_outbox SET state = 'parked', code = ?2, message = ?3, verdict = ?4, decided_at = ?5, next_attempt_at = NULL
+          WHERE local_no = ?1",
+    )?;
+    statement.execute(params![local_no, code, message, verdict, now])?;
+    Ok(())
+}
+
+/// Notes that a group waits, why, and until when.
+pub(crate) fn set_waiting(
+    connection: &Connection,
+    local_no: i64,
+    code: &str,
+    message: &str,
+    until: u64,
+) -> Result<(), Error> {
+    let sql = "UPDATE gbsync_outbox SET code = ?2, message = ?3, next_attempt_at = ?4 WHERE local_no = ?1";
+    connection.prepare_cached(sql)?.execute(params![local_no, code, message, until])?;
+    Ok(())
+}
+
+/// Counts one more attempt of each group of a batch.
+pub(crate) fn count_attempts(connection: &Connection, local_nos: &[i64]) -> Result<(), Error> {
+    let mut statement = connection.prepare_cached("UPDATE gbsync_outbox SET attempts = attempts + 1 WHERE local_no = ?1")?;
+    for local_no in local_nos {
+        statement.execute([local_no])?;
+    }
+    Ok(())
+}
+
+/// Counts one more incomplete arrival; answers how many there were.
+pub(crate) fn count_incomplete(connection: &Connection, local_no: i64) -> Result<u32, Error> {
+    let sql = "UPDATE gbsync_outbox SET incomplete = incomplete + 1 WHERE local_no = ?1 RETURNING incomplete";
+    Ok(connection.query_row(sql, [local_no], |row| row.get(0))?)
+}
+
+/// Lets every waiting group be tried at once.
+pub(crate) fn clear_waits(connection: &Connection) -> Result<(), Error> {
+    let sql = "UPDATE gbsync_outbox SET next_attempt_at = NULL
+                WHERE state IN ('sealed', 'waiting_for_sign_in') AND next_attempt_at IS NOT NULL";
+    connection.execute(sql, [])?;
+    Ok(())
+}
+
+/// The undecided groups that wait for `parent`.
+pub(crate) fn pending_children(connection: &Connection, parent: &GroupId) -> Result<Vec<i64>, Error> {
+    let mut statement = connection.prepare_cached(
+        "SELECT d.child FROM gbsync_dependency AS d JOIN gbsync_outbox AS o ON o.local_no = d.child
+          WHERE d.parent = ?1 AND o.state IN ('sealed', 'waiting_for_sign_in') ORDER BY d.child",
+    )?;
+    let children = statement.query_map([parent.as_str()], |row| row.get(0))?;
+    Ok(children.collect::<Result<_, _>>()?)
+}
+
+/// Numbers the undecided groups anew from 1 in seal order; ids and bytes stay. Answers how many there are.
+pub(crate) fn renumber(connection: &Connection, epoch: &EpochId) -> Result<DeviceSeq, Error> {
+    let sql = "UPDATE gbsync_outbox SET epoch = ?1, device_seq = numbered.n
+                 FROM (SELECT local_no AS no, row_number() OVER (ORDER BY local_no) AS n FROM gbsync_outbox
+                        WHERE state IN ('sealed', 'waiting_for_sign_in')) AS numbered
+                WHERE local_no = numbered.no";
+    Ok(DeviceSeq(connection.execute(sql, [epoch.as_str()])? as u64))
+}
+
+/// Removes accepted groups that the cursor has passed and that are older than `before`, at most `limit`.
+pub(crate) fn prune(connection: &Connection, before: u64, limit: u32) -> Result<usize, Error> {
+    let old = "SELECT local_no FROM gbsync_outbox WHERE state = 'accepted' AND decided_at < ?1
+                  AND seq <= (SELECT cursor FROM gbsync_state) ORDER BY decided_at LIMIT ?2";
+    let mut statement = connection.prepare_cached(old)?;
+    let old: Vec<i64> = statement.query_map(params![before, limit], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    if old.is_empty() {
+        return Ok(0);
+    }
+    let next = next_numbers(connection)?;
+    connection
+        .prepare_cached("UPDATE gbsync_state SET ordered_through = ?1, numbered_through = ?2")?
+        .execute(params![next.local_no - 1, next.device_seq.0 - 1])?;
+    let mut dependency = connection.prepare_cached("DELETE FROM gbsync_dependency WHERE parent = ?1")?;
+    let mut group = connection.prepare_cached("DELETE FROM gbsync_outbox WHERE local_no = ?1 RETURNING group_id")?;
+    for local_no in &old {
+        let id: String = group.query_row([local_no], |row| row.get(0))?;
+        dependency.execute([id])?;
+    }
+    Ok(old.len())
+}
+
+/// Whether an id was given to a group before, also to one that is long pruned.
+pub(crate) fn is_known(connection: &Connection, id: &GroupId) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM gbsync_given_id WHERE group_id = ?1)
+                   OR EXISTS (SELECT 1 FROM gbsync_outbox WHERE group_id = ?1)";
+    Ok(connection.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0))?)
+}
+
+/// Remembers an id that the author of an operations file gave.
+pub(crate) fn remember_given_id(connection: &Connection, id: &GroupId) -> Result<(), Error> {
+    connection.prepare_cached("INSERT INTO gbsync_given_id(group_id) VALUES (?1)")?.execute([id.as_str()])?;
+    Ok(())
+}
+
+/// Accepted groups that the log, read anew, does not hold: back into the queue, bytes unchanged.
+pub(crate) fn reoffer_lost(connection: &Connection, generation: u64) -> Result<Vec<i64>, Error> {
+    let sql = "UPDATE gbsync_outbox SET state = 'sealed', seq = NULL, generation = NULL, decided_at = NULL
+                WHERE state = 'accepted' AND generation < ?1 RETURNING local_no";
+    let mut statement = connection.prepare(sql)?;
+    let lost = statement.query_map([generation], |row| row.get(0))?;
+    Ok(lost.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,184 @@
+//! The tables of the device's file, and their versions. The app's own tables in the file are left alone.
+
+use crate::error::Error;
+use rusqlite::{Connection, OptionalExtension as _};
+use std::path::Path;
+
+/// The newest format this version writes and reads.
+pub(crate) const FORMAT: i64 = 1;
+
+/// Base: what the server confirmed. Also made under another name while the log is read anew.
+pub(crate) const BASE_COLUMNS: &str = "(
+  entity       TEXT NOT NULL,
+  id           TEXT NOT NULL,
+  version      INTEGER NOT NULL,
+  edit_version INTEGER NOT NULL,
+  payload      TEXT,             -- canonical JSON; NULL is a tombstone
+  PRIMARY KEY (entity, id)
+) WITHOUT ROWID";
+
+const TABLES: &str = "
+CREATE TABLE gbsync_meta(key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+-- One row: where this device stands.
+CREATE TABLE gbsync_state(
+  one                 INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+  server              TEXT NOT NULL,
+  space               TEXT NOT NULL,
+  device              TEXT NOT NULL,
+  epoch               TEXT NOT NULL,
+  previous_epoch      TEXT,                        -- told to the server at the next handshake
+  previous_device_seq INTEGER,
+  wants_new_epoch     INTEGER NOT NULL DEFAULT 0,  -- the server knows our numbers under other ids
+  numbered_through    INTEGER NOT NULL DEFAULT 0,  -- deviceSeq given so far, where the outbox no longer shows it
+  ordered_through     INTEGER NOT NULL DEFAULT 0,  -- local_no given so far, likewise
+  log                 TEXT,
+  chain               TEXT,
+  cursor              INTEGER NOT NULL DEFAULT 0,
+  head                INTEGER,
+  generation          INTEGER NOT NULL DEFAULT 0,  -- how often the log was read anew
+  is_rebasing         INTEGER NOT NULL DEFAULT 0,  -- gbsync_base_next is being filled
+  next_log            TEXT,
+  next_chain          TEXT,
+  next_cursor         INTEGER NOT NULL DEFAULT 0,
+  in_flight           TEXT,                        -- JSON array of the local_no of the batch that is on its way
+  failures            INTEGER NOT NULL DEFAULT 0,  -- requests failed in a row
+  next_attempt_at     INTEGER,                     -- milliseconds after 1970
+  error_code          TEXT,
+  error_message       TEXT,
+  error_at            INTEGER,
+  is_stopped          INTEGER NOT NULL DEFAULT 0,
+  limits              TEXT                         -- JSON, as the server told at the last handshake
+);
+
+-- Sealed groups: undecided, accepted (for a while), parked. `changes` is sent verbatim for ever.
+CREATE TABLE gbsync_outbox(
+  local_no         INTEGER NOT NULL PRIMARY KEY,   -- seal order on this device, over all epochs
+  group_id         TEXT NOT NULL UNIQUE,
+  type             TEXT,
+  root             TEXT,
+  actor            TEXT,
+  epoch            TEXT NOT NULL,
+  device_seq       INTEGER NOT NULL,
+  state            TEXT NOT NULL,                  -- sealed, waiting_for_sign_in, accepted, parked
+  log              TEXT,
+  sealed_at        INTEGER NOT NULL,
+  depends_on       TEXT,                           -- JSON array of group ids
+  replaces         TEXT,
+  records          INTEGER NOT NULL,
+  digest           BLOB NOT NULL,
+  changes          TEXT NOT NULL,
+  decided_at       INTEGER,
+  seq              INTEGER,
+  generation       INTEGER,                        -- in which reading of the log it is known to be accepted
+  code             TEXT,
+  message          TEXT,
+  verdict          TEXT,                           -- the server's result, as it came
+  attempts         INTEGER NOT NULL DEFAULT 0,
+  incomplete       INTEGER NOT NULL DEFAULT 0,
+  next_attempt_at  INTEGER
+);
+CREATE INDEX gbsync_outbox_pending ON gbsync_outbox(local_no) WHERE state IN ('sealed', 'waiting_for_sign_in');
+CREATE INDEX gbsync_outbox_parked ON gbsync_outbox(local_no) WHERE state = 'parked';
+CREATE INDEX gbsync_outbox_accepted ON gbsync_outbox(decided_at) WHERE state = 'accepted';
+
+-- Who waits for whom, for parking what depends on a rejected group.
+CREATE TABLE gbsync_dependency(
+  parent TEXT NOT NULL,
+  child  INTEGER NOT NULL,
+  PRIMARY KEY (parent, child)
+) WITHOUT ROWID;
+
+-- One row a record and overlay group: the record as that group leaves it, and who touched it up to there.
+CREATE TABLE gbsync_overlay(
+  entity       TEXT NOT NULL,
+  id           TEXT NOT NULL,
+  local_no     INTEGER NOT NULL,
+  touch        TEXT NOT NULL,
+  edited       INTEGER,
+  born_or_died INTEGER,
+  is_hidden    INTEGER NOT NULL,  -- the group cannot be laid entirely, so nothing of it shows
+  payload      TEXT,              -- NULL: the record is not there after this group
+  PRIMARY KEY (entity, id, local_no)
+) WITHOUT ROWID;
+
+-- Ids given by the author of an operations file: they make a line idempotent for ever.
+CREATE TABLE gbsync_given_id(group_id TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID;
+";
+
+/// The stable relations (DESIGN.md section 4).
+pub(crate) const VIEWS: &str = "
+CREATE VIEW gbsync_records(entity, id, payload, version) AS
+  SELECT b.entity, b.id, b.payload, b.version FROM gbsync_base AS b
+   WHERE b.payload IS NOT NULL
+     AND NOT EXISTS (SELECT 1 FROM gbsync_overlay AS o WHERE o.entity = b.entity AND o.id = b.id AND NOT o.is_hidden)
+  UNION ALL
+  SELECT o.entity, o.id, o.payload,
+         coalesce((SELECT b.version FROM gbsync_base AS b WHERE b.entity = o.entity AND b.id = o.id), 0)
+    FROM gbsync_overlay AS o
+   WHERE NOT o.is_hidden AND o.payload IS NOT NULL
+     AND NOT EXISTS (SELECT 1 FROM gbsync_overlay AS later
+                      WHERE later.entity = o.entity AND later.id = o.id AND later.local_no > o.local_no
+                        AND NOT later.is_hidden);
+
+CREATE VIEW gbsync_group(group_id, type, root, actor, device_seq, state, code, message, sealed_at, decided_at, attempts,
+                         next_attempt_at) AS
+  SELECT group_id, type, root, actor, device_seq,
+         CASE WHEN state = 'sealed'
+               AND local_no IN (SELECT value FROM json_each((SELECT coalesce(in_flight, '[]') FROM gbsync_state)))
+              THEN 'in_flight' ELSE state END,
+         code, message,
+         strftime('%Y-%m-%dT%H:%M:%fZ', sealed_at / 1000.0, 'unixepoch'),
+         strftime('%Y-%m-%dT%H:%M:%fZ', decided_at / 1000.0, 'unixepoch'),
+         attempts,
+         strftime('%Y-%m-%dT%H:%M:%fZ', next_attempt_at / 1000.0, 'unixepoch')
+    FROM gbsync_outbox;
+
+CREATE VIEW gbsync_record_state(entity, id, state, group_id, code, message) AS
+  SELECT o.entity, o.id, g.state, g.group_id, g.code, g.message
+    FROM gbsync_overlay AS o
+    JOIN gbsync_outbox AS x ON x.local_no = o.local_no
+    JOIN gbsync_group AS g ON g.group_id = x.group_id
+   WHERE NOT EXISTS (SELECT 1 FROM gbsync_overlay AS later
+                      WHERE later.entity = o.entity AND later.id = o.id AND later.local_no > o.local_no)
+  UNION ALL
+  SELECT json_extract(c.value, '$.entity'), json_extract(c.value, '$.id'), 'parked', x.group_id, x.code, x.message
+    FROM gbsync_outbox AS x, json_each(x.changes) AS c
+   WHERE x.state = 'parked'
+     AND NOT EXISTS (SELECT 1 FROM gbsync_overlay AS o
+                      WHERE o.entity = json_extract(c.value, '$.entity') AND o.id = json_extract(c.value, '$.id'));
+";
+
+/// Drops the views, so that tables under them can be exchanged.
+pub(crate) const DROP_VIEWS: &str = "
+DROP VIEW IF EXISTS gbsync_record_state;
+DROP VIEW IF EXISTS gbsync_group;
+DROP VIEW IF EXISTS gbsync_records;
+";
+
+/// The format of the file, `None` if it has no gbsync tables. Reads only.
+pub(crate) fn format(connection: &Connection, path: &Path) -> Result<Option<i64>, Error> {
+    let exists = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'gbsync_meta'";
+    let exists = connection.query_row(exists, [], |_| Ok(())).optional();
+    if exists.map_err(|error| Error::about_file(error, path))?.is_none() {
+        return Ok(None);
+    }
+    let format = "SELECT CAST(value AS INTEGER) FROM gbsync_meta WHERE key = 'format'";
+    let format: Option<i64> = connection.query_row(format, [], |row| row.get(0)).optional()?;
+    match format {
+        None => Err(Error::Damaged("gbsync_meta has no format".into())),
+        Some(format) if format > FORMAT => {
+            Err(Error::NewerFormat { path: path.display().to_string(), format, known: FORMAT })
+        }
+        Some(format) => Ok(Some(format)),
+    }
+}
+
+/// Makes all tables and views.
+pub(crate) fn create(connection: &Connection) -> Result<(), Error> {
+    connection.execute_batch(TABLES)?;
+    connection.execute_batch(&format!("CREATE TABLE gbsync_base{BASE_COLUMNS};"))?;
+    connection.execute_batch(VIEWS)?;
+    connection.execute("INSERT INTO gbsync_meta(key, value) VALUES ('format', ?1)", [FORMAT.to_string()])?;
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! HTTP with reqwest and rustls.
+
+use super::{Method, Request, Response, Transport, TransportError};
+use crate::environment::{BoxFuture, Shared};
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bodies of this many bytes and more are compressed, except on the loopback.
+const COMPRESS_BYTES: usize = 2048;
+/// Most bytes of an answer.
+const ANSWER_BYTES: usize = 160 * 1024 * 1024;
+/// Most bytes of a refusal that are read.
+const REFUSAL_BYTES: usize = 1024 * 1024;
+
+/// Says with which token to send. Asked anew for every request: tokens are not part of the queue.
+pub trait TokenProvider: Shared {
+    /// The token, or `None` while nobody is signed in.
+    fn token(&self) -> BoxFuture<'_, Option<String>>;
+}
+
+/// A token that stays the same.
+pub struct FixedToken(pub String);
+
+impl TokenProvider for FixedToken {
+    fn token(&self) -> BoxFuture<'_, Option<String>> {
+        Box::pin(async { Some(self.0.clone()) })
+    }
+}
+
+/// The native transport.
+pub struct HttpTransport {
+    client: reqwest::Client,
+    server: String,
+    tokens: Arc<dyn TokenProvider>,
+    compresses: bool,
+}
+
+impl HttpTransport {
+    /// A transport to `server`, e.g. `https://sync.example.com`.
+    ///
+    /// # Errors
+    /// [`TransportError`] when the URL is none or TLS cannot be set up.
+    ///
+    /// ```
+    /// use gbsync_client::{FixedToken, HttpTransport};
+    /// assert!(HttpTransport::new("http://127.0.0.1:4680", std::sync::Arc::new(FixedToken("gbt_…".into()))).is_ok());
+    /// assert!(HttpTransport::new("127.0.0.1", std::sync::Arc::new(FixedToken("gbt_…".into()))).is_err());
+    /// ```
+    pub fn new(server: &str, tokens: Arc<dyn TokenProvider>) -> Result<Self, TransportError> {
+        let refuse = |reason: &dyn std::fmt::Display| TransportError {
+            message: format!("{server:?} is no server's URL: {reason}; write it like https://sync.example.com"),
+        };
+        let url = reqwest::Url::parse(server).map_err(|error| refuse(&error))?;
+        let host = match (url.scheme(), url.host_str()) {
+            ("http" | "https", Some(host)) => host,
+            _ => return Err(refuse(&"it does not begin with http:// or https://")),
+        };
+        let is_loopback = matches!(host, "localhost" | "[::1]") || host.starts_with("127.");
+        // Another part of the program may have chosen a provider before; then that one is used.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(10))
+            .pool_idle_timeout(Duration::from_secs(60))
+            .redirect(reqwest::redirect::Policy::none())
+            .gzip(!is_loopback)
+            .user_agent(concat!("gbsync/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| TransportError { message: format!("HTTP cannot be set up: {}", causes(&error)) })?;
+        let server = server.trim_end_matches('/').to_owned();
+        Ok(Self { client, server, tokens, compresses: !is_loopback })
+    }
+
+    async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
+        let url = format!("{}{}", self.server, request.path);
+        let mut builder = match request.method {
+            Method::Get => self.client.get(url),
+            Method::Post => self.client.post(url),
+        };
+        builder = builder.timeout(Duration::from_millis(request.timeout_ms));
+        if let Some(token) = self.tokens.token().await {
+            builder = builder.bearer_auth(token);
+        }
+        if let Some(body) = request.body {
+            builder = builder.header("Content-Type", "application/json");
+            builder = if self.compresses && body.len() >= COMPRESS_BYTES {
+                builder.header("Content-Encoding", "gzip").body(gzip(&body))
+            } else {
+                builder.body(body)
+            };
+        }
+        let mut response = builder.send().await.map_err(lost)?;
+        let status = response.status().as_u16();
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let content_type = header("content-type").map(str::to_owned);
+        let retry_after_ms =
+            header("retry-after").and_then(|seconds| seconds.parse::<u64>().ok()).map(|s| s.saturating_mul(1000));
+        let most = if status == 200 { ANSWER_BYTES } else { REFUSAL_BYTES };
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(lost)? {
+            if body.len() + chunk.len() > most {
+                return Err(TransportError { message: format!("the answer is longer than {most} bytes") });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Response { status, content_type, retry_after_ms, body })
+    }
+}
+
+impl Transport for HttpTransport {
+    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
+        Box::pin(self.exchange(request))
+    }
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(body).expect("writing to memory does not fail");
+    encoder.finish().expect("writing to memory does not fail")
+}
+
+fn lost(error: reqwest::Error) -> TransportError {
+    TransportError { message: causes(&error) }
+}
+
+/// An error with its causes, without the URL: the reader knows which server it is about.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message = cause.to_string();
+        source = cause.source();
+    }
+    message
+}

@@ -1,0 +1,108 @@
+//! The one decision about access.
+
+use super::secret;
+use crate::error::Refusal;
+use crate::store::Grant;
+use axum::http::{HeaderMap, header};
+use gbsync_core::id::{Actor, DeviceId, SpaceId};
+use gbsync_core::wire::ProblemCode;
+
+/// What a request wants to reach.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    /// As the path names it; perhaps no valid name.
+    pub(crate) space: &'a str,
+    /// The device it speaks for, where it names one.
+    pub(crate) device: Option<&'a DeviceId>,
+}
+
+/// What a request that was let in may do.
+#[derive(Debug, Clone)]
+pub(crate) struct Admission {
+    pub(crate) space: SpaceId,
+    /// The only actor whose groups it may send, and the one of groups that name none.
+    pub(crate) actor: Option<Actor>,
+    /// The only device it may speak for.
+    pub(crate) device: Option<DeviceId>,
+}
+
+/// Decides access: `grant` is what the store knows of the request's token, if it knows any.
+///
+/// # Errors
+/// 401 without a token that is valid, 404 for another space than the token's, 403 for another device than the token's.
+pub(crate) fn admit(grant: Option<Grant>, asked: Asked<'_>) -> Result<Admission, Refusal> {
+    let Some(grant) = grant.filter(|grant| !grant.is_revoked) else {
+        return Err(Refusal::new(
+            ProblemCode::Unauthenticated,
+            "a valid token is needed as `Authorization: Bearer TOKEN`; make one with `gbsync token create`",
+        ));
+    };
+    if grant.space.as_str() != asked.space {
+        return Err(Refusal::no_space());
+    }
+    let Grant { token_id, space, roles, actor, device, .. } = grant;
+    tracing::debug!(token = %token_id, %space, ?roles, "admitted");
+    let admission = Admission { space, actor, device };
+    if let Some(device) = asked.device {
+        admission.check_device(device)?;
+    }
+    Ok(admission)
+}
+
+impl Admission {
+    /// The same rule for a device that a body names.
+    pub(crate) fn check_device(&self, device: &DeviceId) -> Result<(), Refusal> {
+        match &self.device {
+            Some(bound) if bound != device => Err(Refusal::new(
+                ProblemCode::Forbidden,
+                format!("this token belongs to another device than {device}; use the token that was made for it"),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The hash of the token that a request bears.
+pub(crate) fn bearer_hash(headers: &HeaderMap) -> Option<[u8; 32]> {
+    let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = text.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| secret::hash(token.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn space(name: &str) -> SpaceId {
+        SpaceId::new(name).expect("a name")
+    }
+
+    fn grant() -> Grant {
+        Grant {
+            token_id: "t".into(),
+            space: space("shop"),
+            roles: vec![],
+            actor: None,
+            device: Some(DeviceId::new("till-1").expect("an id")),
+            is_revoked: false,
+        }
+    }
+
+    fn status(grant: Option<Grant>, space_name: &str, device: Option<&str>) -> u16 {
+        let device = device.map(|device| DeviceId::new(device).expect("an id"));
+        match admit(grant, Asked { space: space_name, device: device.as_ref() }) {
+            Ok(_) => 200,
+            Err(refusal) => refusal.problem.code.status(),
+        }
+    }
+
+    #[test]
+    fn a_token_opens_its_space_for_its_device_and_nothing_else() {
+        assert_eq!(status(Some(grant()), "shop", None), 200);
+        assert_eq!(status(Some(grant()), "shop", Some("till-1")), 200);
+        assert_eq!(status(Some(grant()), "shop", Some("till-2")), 403);
+        assert_eq!(status(Some(grant()), "other", Some("till-1")), 404);
+        assert_eq!(status(None, "shop", None), 401);
+        assert_eq!(status(Some(Grant { is_revoked: true, ..grant() }), "other", None), 401);
+    }
+}

@@ -1,0 +1,123 @@
+//! Tokens as an administrator sees them. Works beside a running server: on a connection of its own.
+
+use super::secret;
+use crate::config::Environment;
+use crate::error::ServerError;
+use crate::store::TokenTable;
+use gbsync_core::id::{Actor, DeviceId, LogId, Role, SpaceId};
+use gbsync_core::time::Timestamp;
+use std::path::Path;
+use std::time::Duration;
+
+/// What a new token is to open.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    /// The space; made if it is new.
+    pub space: SpaceId,
+    /// What its bearer may do.
+    pub roles: Vec<Role>,
+    /// The only person or service whose groups it may send.
+    pub actor: Option<Actor>,
+    /// The only device it may speak for.
+    pub device: Option<DeviceId>,
+}
+
+/// A token just made. This is the only time that it can be seen.
+#[derive(Debug, Clone)]
+pub struct CreatedToken {
+    /// What it is called in lists.
+    pub id: String,
+    /// The secret.
+    pub token: String,
+}
+
+/// A token in a list.
+#[derive(Debug, Clone)]
+pub struct TokenInfo {
+    /// What it is called.
+    pub id: String,
+    /// The space it opens.
+    pub space: SpaceId,
+    /// What its bearer may do.
+    pub roles: Vec<Role>,
+    /// The only person or service whose groups it may send.
+    pub actor: Option<Actor>,
+    /// The only device it may speak for.
+    pub device: Option<DeviceId>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// The tokens of a data folder.
+pub struct Tokens {
+    table: TokenTable,
+    environment: Environment,
+}
+
+impl Tokens {
+    /// Opens a data folder, and makes it and its store if they are not there. A server may run on it.
+    ///
+    /// # Errors
+    /// [`ServerError::DataFolder`] when it cannot be made, [`ServerError::Store`] when its file is no store or a newer one.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// use gbsync_server::{NewToken, Tokens};
+    /// let tokens = Tokens::open(folder.path()).unwrap();
+    /// let space = gbsync_core::id::SpaceId::new("shop").unwrap();
+    /// let made = tokens.create(NewToken { space, roles: vec![], actor: None, device: None }).unwrap();
+    /// assert!(made.token.starts_with("gbt_"));
+    /// assert!(tokens.revoke(&made.id).unwrap());
+    /// ```
+    pub fn open(data: &Path) -> Result<Self, ServerError> {
+        let environment = Environment::system();
+        std::fs::create_dir_all(data).map_err(|source| ServerError::DataFolder { path: data.into(), source })?;
+        Ok(Self { table: TokenTable::open(data, Duration::from_secs(10))?, environment })
+    }
+
+    /// Makes a token, and its space if it is new. A running server takes both from the next request on.
+    ///
+    /// # Errors
+    /// [`ServerError::Store`] when it cannot be stored.
+    pub fn create(&self, new: NewToken) -> Result<CreatedToken, ServerError> {
+        let created = CreatedToken { id: secret::mint_id(&self.environment), token: secret::mint(&self.environment) };
+        let uuid =
+            uuid::Builder::from_unix_timestamp_millis(self.environment.now_ms(), &self.environment.random::<10>()).into_uuid();
+        let log = LogId::new(uuid.to_string()).expect("a UUID is an id");
+        self.table.add(&new, &created.id, &secret::hash(&created.token), &log, &self.environment.now())?;
+        Ok(created)
+    }
+
+    /// Every token, in the order made, revoked ones too.
+    ///
+    /// # Errors
+    /// [`ServerError::Store`] when the store cannot be read.
+    pub fn list(&self) -> Result<Vec<TokenInfo>, ServerError> {
+        Ok(self.table.list()?)
+    }
+
+    /// Revokes a token by its id or a prefix that is its alone; `false` when there is none. A running server refuses it
+    /// from the next request on.
+    ///
+    /// # Errors
+    /// [`ServerError::AmbiguousToken`] when several begin so; [`ServerError::Store`] when it cannot be stored.
+    pub fn revoke(&self, id: &str) -> Result<bool, ServerError> {
+        if id.is_empty() {
+            return Ok(false);
+        }
+        let mut found = self.table.with_prefix(id)?;
+        if let Some(exact) = found.iter().position(|token| token.id == id) {
+            found = vec![found.swap_remove(exact)];
+        }
+        match found.as_slice() {
+            [] => Ok(false),
+            [token] => {
+                self.table.revoke(&token.id, &self.environment.now())?;
+                Ok(true)
+            }
+            several => Err(ServerError::AmbiguousToken { prefix: id.into(), count: several.len() }),
+        }
+    }
+}

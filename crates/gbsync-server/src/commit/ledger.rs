@@ -1,0 +1,331 @@
+//! One space inside one transaction: what was loaded, what is decided on it, what is to be written.
+//!
+//! Later groups of the transaction are decided on what earlier ones left, and a record that several of them touch is
+//! written once. Pure: the store does the rest.
+
+use super::PushOutcome;
+use super::family::Families;
+use crate::store::{
+    Decided, DecidedAs, EpochKey, Held, SpaceState, StoredEntry, StoredGroup, StoredRejection, Wanted, Written,
+};
+use gbsync_core::change::Change;
+use gbsync_core::decide::{Decision, Facts, Known, Outcome, Record, decide};
+use gbsync_core::group::{Group, Header};
+use gbsync_core::id::{Actor, DeviceSeq, GroupId, RecordKey, Seq};
+use gbsync_core::limits::Limits;
+use gbsync_core::time::Timestamp;
+use gbsync_core::verdict::{Rejection, RejectionCode, Verdict};
+use gbsync_core::wire::{Arrival, Content, EntryHeader, GroupResult, PushRequest, changes_json, entry_json, result_json};
+use std::collections::BTreeMap;
+
+/// One space inside one transaction.
+pub(super) struct Ledger<'t> {
+    limits: &'t Limits,
+    now: &'t Timestamp,
+    state: SpaceState,
+    /// Those whose version is above the head that the transaction began with are to be written.
+    records: BTreeMap<RecordKey, Record>,
+    groups: BTreeMap<GroupId, Decided>,
+    numbers: BTreeMap<EpochKey, BTreeMap<DeviceSeq, GroupId>>,
+    families: Families,
+    first_head: Seq,
+    entries: Vec<StoredEntry>,
+    decided: Vec<StoredGroup>,
+    new_numbers: BTreeMap<EpochKey, BTreeMap<DeviceSeq, GroupId>>,
+}
+
+/// Names everything that deciding these groups needs.
+pub(super) fn want<'r>(wanted: &mut Wanted<'r>, request: &'r PushRequest) {
+    let key = EpochKey { device: request.device.clone(), epoch: request.epoch.clone() };
+    let numbers = wanted.numbers.entry(key).or_default();
+    for arrival in &request.groups {
+        numbers.insert(arrival.device_seq);
+        wanted.groups.insert(&arrival.id);
+        let Content::Whole(group) = &arrival.content else { continue };
+        wanted.records.extend(group.changes().iter().map(|change| &change.key));
+        wanted.groups.extend(&group.header().depends_on);
+        wanted.groups.extend(&group.header().replaces);
+    }
+}
+
+impl<'t> Ledger<'t> {
+    pub(super) fn new(held: Held, limits: &'t Limits, now: &'t Timestamp) -> Self {
+        let Held { state, records, groups, roots, winners, numbers } = held;
+        Self {
+            limits,
+            now,
+            first_head: state.head,
+            state,
+            records,
+            groups,
+            numbers,
+            families: Families::new(roots, winners),
+            entries: Vec::new(),
+            decided: Vec::new(),
+            new_numbers: BTreeMap::new(),
+        }
+    }
+
+    /// The last `seq`, with what this transaction added.
+    pub(super) fn head(&self) -> Seq {
+        self.state.head
+    }
+
+    /// Decides the groups of a request in order, or none of them when one of their numbers is known under another id.
+    pub(super) fn push(&mut self, request: &PushRequest, actor: Option<&Actor>) -> PushOutcome {
+        let key = EpochKey { device: request.device.clone(), epoch: request.epoch.clone() };
+        if let Some(reused) = self.reused_number(&key, request) {
+            return reused;
+        }
+        let results = request.groups.iter().map(|arrival| self.arrival(&key, arrival, actor)).collect();
+        PushOutcome::Decided { results, head: self.state.head }
+    }
+
+    fn reused_number(&self, key: &EpochKey, request: &PushRequest) -> Option<PushOutcome> {
+        let known = self.numbers.get(key)?;
+        request.groups.iter().find_map(|arrival| {
+            let owner = known.get(&arrival.device_seq).filter(|owner| **owner != arrival.id)?;
+            Some(PushOutcome::EpochReused {
+                device_seq: arrival.device_seq,
+                known: owner.clone(),
+                sent: arrival.id.clone(),
+            })
+        })
+    }
+
+    fn arrival(&mut self, key: &EpochKey, arrival: &Arrival, actor: Option<&Actor>) -> GroupResult {
+        let verdict = match &arrival.content {
+            Content::Incomplete(message) => Verdict::Incomplete { message: message.clone() },
+            content => match self.again(arrival) {
+                Some(verdict) => verdict,
+                None => self.first_time(key, arrival, content, actor),
+            },
+        };
+        let is_final = match &verdict {
+            Verdict::Accepted { .. } => true,
+            Verdict::Rejected { rejection, .. } => rejection.code.is_final(),
+            Verdict::Blocked { .. } | Verdict::Incomplete { .. } | Verdict::Unknown => false,
+        };
+        if is_final {
+            self.number(key, arrival);
+        }
+        GroupResult { id: arrival.id.clone(), verdict }
+    }
+
+    /// The answer for a group that was decided before.
+    fn again(&self, arrival: &Arrival) -> Option<Verdict> {
+        let decided = self.groups.get(&arrival.id)?;
+        if decided.digest.is_some_and(|digest| digest != arrival.digest) {
+            let message = "this id stands for a group with other changes, whose verdict stands; seal a new group";
+            return Some(rejected(Rejection {
+                code: RejectionCode::GroupIdReused,
+                message: message.into(),
+                rule: None,
+                changes: Vec::new(),
+            }));
+        }
+        Some(verdict_again(decided))
+    }
+
+    fn first_time(&mut self, key: &EpochKey, arrival: &Arrival, content: &Content, actor: Option<&Actor>) -> Verdict {
+        let refuse = |code, message: String| Rejection { code, message, rule: None, changes: Vec::new() };
+        let group = match content {
+            Content::Whole(group) => group,
+            Content::TooLarge(message) => {
+                let message = format!("{message}; split the operation, or ask for a higher limit");
+                return self.reject(key, arrival, None, refuse(RejectionCode::TooLarge, message));
+            }
+            Content::Incomplete(message) => return Verdict::Incomplete { message: message.clone() },
+        };
+        let named = group.header().actor.as_ref();
+        if let (Some(bound), Some(named)) = (actor, named)
+            && bound != named
+        {
+            let message = format!("the token sends groups of {bound}, not of {named}; send it with that one's token");
+            return self.reject(key, arrival, Some(group), refuse(RejectionCode::NotPermitted, message));
+        }
+        let facts = self.facts(group);
+        let decision = decide(group, &facts, self.limits);
+        self.give_back(facts);
+        match decision {
+            Decision::Accept(outcomes) => self.accept(key, arrival, group, named.or(actor), outcomes),
+            Decision::Reject(rejection) => self.reject(key, arrival, Some(group), rejection),
+            Decision::Block(by) => Verdict::Blocked { by },
+        }
+    }
+
+    /// Lends what core decides on; [`Self::give_back`] takes it back. Payloads are moved, never copied.
+    fn facts(&mut self, group: &Group) -> Facts {
+        let mut records = BTreeMap::new();
+        for Change { key, .. } in group.changes() {
+            records.extend(self.records.remove_entry(key));
+        }
+        let known = |id: &GroupId| {
+            let known = match &self.groups.get(id)?.outcome {
+                DecidedAs::Accepted(seq) => Known::Accepted(*seq),
+                DecidedAs::Rejected(_) => Known::Rejected,
+            };
+            Some((id.clone(), known))
+        };
+        Facts {
+            records,
+            groups: group.header().depends_on.iter().filter_map(known).collect(),
+            replaced_by: self.replaced_by(group.header()),
+            log: self.state.log.clone(),
+            head: self.state.head,
+        }
+    }
+    fn give_back(&mut self, facts: Facts) {
+        self.records.extend(facts.records);
+    }
+
+    /// The accepted group in whose family this one is, or would be.
+    fn replaced_by(&self, header: &Header) -> Option<GroupId> {
+        let is_accepted = |id: &&GroupId| {
+            self.groups.get(*id).is_some_and(|decided| matches!(decided.outcome, DecidedAs::Accepted(_)))
+        };
+        let replaced = header.replaces.as_ref();
+        replaced
+            .filter(is_accepted)
+            .or_else(|| replaced.and_then(|replaced| self.families.winner(replaced)))
+            .or_else(|| self.families.winner(&header.id))
+            .cloned()
+    }
+
+    fn accept(
+        &mut self,
+        key: &EpochKey,
+        arrival: &Arrival,
+        group: &Group,
+        actor: Option<&Actor>,
+        outcomes: Vec<Outcome>,
+    ) -> Verdict {
+        let (header, seq) = (group.header(), self.state.head.next());
+        let changes = changes_json(&outcomes);
+        let entry_header = EntryHeader {
+            seq,
+            id: &header.id,
+            group_type: header.group_type.as_ref(),
+            device: &key.device,
+            epoch: &key.epoch,
+            device_seq: header.device_seq,
+            actor,
+            created_at: &header.created_at,
+            committed_at: self.now,
+            replaces: header.replaces.as_ref(),
+        };
+        let change_count = outcomes.len() as u64;
+        let entry = entry_json(&entry_header, change_count, &changes);
+        let chain = self.state.chain.chained(seq, &header.id, &changes);
+        (self.state.head, self.state.chain) = (seq, chain);
+        self.entries.push(StoredEntry { seq, change_count, chain, entry });
+        self.records.extend(outcomes.into_iter().map(|outcome| (outcome.key, outcome.record)));
+        self.keep(key, arrival, DecidedAs::Accepted(seq), None);
+        self.join_family(header);
+        self.families.win(&header.id);
+        Verdict::Accepted { seq, is_duplicate: false }
+    }
+
+    fn reject(&mut self, key: &EpochKey, arrival: &Arrival, group: Option<&Group>, rejection: Rejection) -> Verdict {
+        let verdict = Verdict::Rejected { rejection: rejection.clone(), is_duplicate: true };
+        let header = group.map(Group::header);
+        let stored = StoredRejection {
+            result: result_json(&GroupResult { id: arrival.id.clone(), verdict }),
+            group_type: header.and_then(|header| header.group_type.clone()),
+            actor: header.and_then(|header| header.actor.clone()),
+            created_at: header.map(|header| header.created_at.clone()),
+            replaces: header.and_then(|header| header.replaces.clone()),
+            changes: group.map(|group| group.changes_json().into()),
+        };
+        self.keep(key, arrival, DecidedAs::Rejected(Box::new(rejection.clone())), Some(stored));
+        if let Some(header) = header {
+            self.join_family(header);
+        }
+        rejected(rejection)
+    }
+
+    fn keep(&mut self, key: &EpochKey, arrival: &Arrival, outcome: DecidedAs, rejected: Option<StoredRejection>) {
+        let seq = match outcome {
+            DecidedAs::Accepted(seq) => Some(seq),
+            DecidedAs::Rejected(_) => None,
+        };
+        let digest = Some(arrival.digest);
+        let source = Some((key.clone(), arrival.device_seq));
+        self.decided.push(StoredGroup { id: arrival.id.clone(), digest, source, seq, rejected });
+        self.groups.insert(arrival.id.clone(), Decided { digest, outcome });
+    }
+
+    fn join_family(&mut self, header: &Header) {
+        let Some(replaced) = &header.replaces else { return };
+        self.families.join(&header.id, replaced);
+        if self.groups.get(replaced).is_some_and(|decided| matches!(decided.outcome, DecidedAs::Accepted(_))) {
+            self.families.win(replaced);
+        }
+    }
+
+    fn number(&mut self, key: &EpochKey, arrival: &Arrival) {
+        let known = self.numbers.entry(key.clone()).or_default();
+        if known.insert(arrival.device_seq, arrival.id.clone()).is_none() {
+            self.new_numbers.entry(key.clone()).or_default().insert(arrival.device_seq, arrival.id.clone());
+        }
+    }
+
+    /// Records that nobody wants a group any more, or says what was decided of it before.
+    pub(super) fn discard(&mut self, id: &GroupId, reason: &str) -> GroupResult {
+        let verdict = match self.groups.get(id) {
+            Some(decided) => verdict_again(decided),
+            None => self.discard_unknown(id, reason),
+        };
+        GroupResult { id: id.clone(), verdict }
+    }
+
+    fn discard_unknown(&mut self, id: &GroupId, reason: &str) -> Verdict {
+        let rejection =
+            Rejection { code: RejectionCode::Discarded, message: reason.into(), rule: None, changes: Vec::new() };
+        let verdict = Verdict::Rejected { rejection: rejection.clone(), is_duplicate: true };
+        let stored = StoredRejection {
+            result: result_json(&GroupResult { id: id.clone(), verdict }),
+            group_type: None,
+            actor: None,
+            created_at: None,
+            replaces: None,
+            changes: None,
+        };
+        self.decided.push(StoredGroup { id: id.clone(), digest: None, source: None, seq: None, rejected: Some(stored) });
+        let outcome = DecidedAs::Rejected(Box::new(rejection.clone()));
+        self.groups.insert(id.clone(), Decided { digest: None, outcome });
+        rejected(rejection)
+    }
+
+    /// What is to be written; `None` when nothing is.
+    pub(super) fn finish(self) -> Option<Written> {
+        if self.decided.is_empty() && self.new_numbers.is_empty() {
+            return None;
+        }
+        let first_head = self.first_head;
+        let families = self.families.finish();
+        Some(Written {
+            decided_at: self.now.clone(),
+            head: self.state.head,
+            chain: self.state.chain,
+            records: self.records.into_iter().filter(|(_, record)| record.version > first_head).collect(),
+            entries: self.entries,
+            groups: self.decided,
+            numbers: self.new_numbers,
+            roots: families.roots,
+            merges: families.merges,
+            winners: families.winners,
+        })
+    }
+}
+
+fn rejected(rejection: Rejection) -> Verdict {
+    Verdict::Rejected { rejection, is_duplicate: false }
+}
+
+fn verdict_again(decided: &Decided) -> Verdict {
+    match &decided.outcome {
+        DecidedAs::Accepted(seq) => Verdict::Accepted { seq: *seq, is_duplicate: true },
+        DecidedAs::Rejected(rejection) => Verdict::Rejected { rejection: (**rejection).clone(), is_duplicate: true },
+    }
+}

@@ -1,0 +1,155 @@
+//! Group commit: pushes queue here, core decides them, the store commits them, and only then is anybody answered.
+//!
+//! One thread owns the one writer. It takes everything that is queued, decides it on what one transaction loads, and makes
+//! it durable with one COMMIT. If anything fails, nothing of the transaction took effect: all of it is answered 503, the
+//! connection is closed, and the next transaction starts from what the store holds.
+//!
+//! Rejected alternative: a mutex around the connection. Each push would pay its own fsync.
+
+mod family;
+mod gather;
+mod ledger;
+mod writer;
+
+use crate::config::Environment;
+use crate::feed::Feed;
+use crate::store::{Store, ToldEpoch};
+use gather::Crowd;
+use gbsync_core::id::{Actor, DeviceSeq, GroupId, Seq, SpaceId};
+use gbsync_core::limits::Limits;
+use gbsync_core::wire::{GroupResult, PushRequest};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+
+/// Works that may wait for the writer.
+const QUEUE: usize = 1_024;
+
+/// Groups of one device that are to be decided.
+pub(crate) struct Push {
+    pub(crate) space: SpaceId,
+    /// The actor that the token is bound to.
+    pub(crate) actor: Option<Actor>,
+    pub(crate) request: PushRequest,
+    /// The size of the request, which bounds a transaction.
+    pub(crate) bytes: u64,
+}
+
+/// A group that nobody wants any more.
+pub(crate) struct Discard {
+    pub(crate) space: SpaceId,
+    pub(crate) id: GroupId,
+    pub(crate) reason: String,
+}
+
+/// What a push comes to.
+#[derive(Debug)]
+pub(crate) enum PushOutcome {
+    Decided { results: Vec<GroupResult>, head: Seq },
+    EpochReused { device_seq: DeviceSeq, known: GroupId, sent: GroupId },
+    NoSpace,
+}
+
+/// What a discard comes to.
+#[derive(Debug)]
+pub(crate) enum DiscardOutcome {
+    Result(Box<GroupResult>),
+    NoSpace,
+}
+
+/// Nothing took effect; the request may be sent again.
+#[derive(Debug)]
+pub(crate) struct NotCommitted;
+
+enum Work {
+    Push(Box<Push>, oneshot::Sender<Result<PushOutcome, NotCommitted>>),
+    Discard(Discard, oneshot::Sender<Result<DiscardOutcome, NotCommitted>>),
+    Tell(ToldEpoch, oneshot::Sender<Result<(), NotCommitted>>),
+}
+
+/// What the writer did since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) pushes: AtomicU64,
+    pub(crate) transactions: AtomicU64,
+    pub(crate) failed_transactions: AtomicU64,
+    pub(crate) groups_accepted: AtomicU64,
+    pub(crate) groups_rejected: AtomicU64,
+}
+
+/// The way to the writer.
+pub(crate) struct Committer {
+    queue: Mutex<Option<SyncSender<Work>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    crowd: Arc<Crowd>,
+    pub(crate) tally: Arc<Tally>,
+}
+
+impl Committer {
+    /// Starts the writer's thread.
+    pub(crate) fn start(
+        store: Arc<dyn Store>,
+        feed: Arc<Feed>,
+        limits: Limits,
+        environment: Environment,
+    ) -> std::io::Result<Self> {
+        let (sender, receiver) = sync_channel(QUEUE);
+        let (crowd, tally) = (Arc::new(Crowd::default()), Arc::new(Tally::default()));
+        let writer =
+            writer::WriterLoop::new(store, feed, limits, environment, receiver, Arc::clone(&crowd), Arc::clone(&tally));
+        let thread = std::thread::Builder::new().name("gbsync-writer".into()).spawn(move || writer.run())?;
+        Ok(Self { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), crowd, tally })
+    }
+
+    /// Announces a push that has arrived and is being parsed, so that the transaction it will belong to can wait a moment for it.
+    pub(crate) fn announce(&self) -> gather::Announced {
+        self.crowd.announce()
+    }
+
+    /// Decides a push; returns after its transaction.
+    pub(crate) async fn push(&self, push: Push, announced: gather::Announced) -> Result<PushOutcome, NotCommitted> {
+        self.tally.pushes.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        self.queue(Work::Push(Box::new(push), sender))?;
+        drop(announced);
+        receiver.await.unwrap_or(Err(NotCommitted))
+    }
+
+    /// Records a discard, or finds the verdict already given.
+    pub(crate) async fn discard(&self, discard: Discard) -> Result<DiscardOutcome, NotCommitted> {
+        let (sender, receiver) = oneshot::channel();
+        self.queue(Work::Discard(discard, sender))?;
+        receiver.await.unwrap_or(Err(NotCommitted))
+    }
+
+    /// Keeps what a device said of its epochs.
+    pub(crate) async fn tell(&self, told: ToldEpoch) -> Result<(), NotCommitted> {
+        let (sender, receiver) = oneshot::channel();
+        self.queue(Work::Tell(told, sender))?;
+        receiver.await.unwrap_or(Err(NotCommitted))
+    }
+
+    fn queue(&self, work: Work) -> Result<(), NotCommitted> {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match queue.map(|queue| queue.try_send(work)) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(TrySendError::Full(_))) => {
+                tracing::warn!("the writer's queue is full");
+                Err(NotCommitted)
+            }
+            Some(Err(TrySendError::Disconnected(_))) | None => Err(NotCommitted),
+        }
+    }
+
+    /// Takes no more, decides what is queued, and waits for the writer to end. Blocks.
+    pub(crate) fn close(&self) -> Result<(), String> {
+        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match thread.map(JoinHandle::join) {
+            Some(Err(_)) => Err("the writer's thread panicked".into()),
+            _ => Ok(()),
+        }
+    }
+}

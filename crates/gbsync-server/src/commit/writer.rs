@@ -1,0 +1,194 @@
+//! The writer's thread: gather, begin, decide, write, commit, answer.
+
+use super::gather::{Crowd, Gatherer};
+use super::ledger::{Ledger, want};
+use super::{DiscardOutcome, NotCommitted, PushOutcome, Tally, Work};
+use crate::config::Environment;
+use crate::feed::Feed;
+use crate::store::{Store, StoreError, Wanted, Writer};
+use gbsync_core::id::{Seq, SpaceId};
+use gbsync_core::limits::Limits;
+use gbsync_core::time::Timestamp;
+use gbsync_core::verdict::Verdict;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the writer rests after a transaction that failed, so that a full disk is not hammered.
+const REST: Duration = Duration::from_millis(20);
+
+/// The state of the writer's thread.
+pub(super) struct WriterLoop {
+    store: Arc<dyn Store>,
+    feed: Arc<Feed>,
+    limits: Limits,
+    environment: Environment,
+    gatherer: Gatherer,
+    tally: Arc<Tally>,
+    writer: Option<Box<dyn Writer>>,
+}
+
+/// What a work came to, until it may be told.
+enum Outcome {
+    Push(PushOutcome),
+    Discard(DiscardOutcome),
+    Told,
+}
+
+impl WriterLoop {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        feed: Arc<Feed>,
+        limits: Limits,
+        environment: Environment,
+        queue: Receiver<Work>,
+        crowd: Arc<Crowd>,
+        tally: Arc<Tally>,
+    ) -> Self {
+        Self { store, feed, limits, environment, gatherer: Gatherer::new(queue, crowd), tally, writer: None }
+    }
+
+    /// Runs until the queue is closed and empty.
+    pub(super) fn run(mut self) {
+        while let Some(works) = self.gatherer.gather() {
+            // A defect in deciding must cost its transaction, not the server.
+            let transaction = catch_unwind(AssertUnwindSafe(|| self.transact(&works)));
+            match transaction {
+                Ok(Ok((outcomes, heads))) => {
+                    self.count(&outcomes);
+                    for (space, head) in &heads {
+                        self.feed.advance(space, *head);
+                    }
+                    for (work, outcome) in works.into_iter().zip(outcomes) {
+                        answer(work, outcome);
+                    }
+                }
+                Ok(Err(error)) => self.fail(works, &error.to_string()),
+                Err(_) => self.fail(works, "deciding panicked"),
+            }
+        }
+    }
+
+    /// One durable transaction; everything it decided, and the heads it moved.
+    fn transact(&mut self, works: &[Work]) -> Result<(Vec<Outcome>, BTreeMap<SpaceId, Seq>), StoreError> {
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => none.insert(self.store.writer()?),
+        };
+        let now = self.environment.now();
+        writer.begin()?;
+        let mut by_space: BTreeMap<&SpaceId, Vec<usize>> = BTreeMap::new();
+        for (index, work) in works.iter().enumerate() {
+            by_space.entry(work.space()).or_default().push(index);
+        }
+        let mut outcomes: Vec<Option<Outcome>> = works.iter().map(|_| None).collect();
+        let mut heads = BTreeMap::new();
+        for (space, indexes) in by_space {
+            let here: Vec<(usize, &Work)> = indexes.into_iter().map(|index| (index, &works[index])).collect();
+            let head = transact_space(writer.as_mut(), space, &here, &mut outcomes, &self.limits, &now)?;
+            heads.extend(head.map(|head| (space.clone(), head)));
+        }
+        writer.commit()?;
+        let outcomes = outcomes.into_iter().map(|outcome| outcome.expect("every work is of one space")).collect();
+        Ok((outcomes, heads))
+    }
+
+    fn count(&self, outcomes: &[Outcome]) {
+        self.tally.transactions.fetch_add(1, Ordering::Relaxed);
+        for outcome in outcomes {
+            let Outcome::Push(PushOutcome::Decided { results, .. }) = outcome else { continue };
+            for result in results {
+                match result.verdict {
+                    Verdict::Accepted { is_duplicate: false, .. } => &self.tally.groups_accepted,
+                    Verdict::Rejected { is_duplicate: false, .. } => &self.tally.groups_rejected,
+                    _ => continue,
+                }
+                .fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Undoes the transaction, closes the connection, and tells everyone that nothing took effect.
+    fn fail(&mut self, works: Vec<Work>, error: &str) {
+        tracing::error!(%error, works = works.len(), "a transaction failed; nothing of it took effect");
+        self.tally.failed_transactions.fetch_add(1, Ordering::Relaxed);
+        if let Some(mut writer) = self.writer.take() {
+            writer.rollback();
+        }
+        for work in works {
+            refuse(work);
+        }
+        std::thread::sleep(REST);
+    }
+}
+
+fn transact_space(
+    writer: &mut dyn Writer,
+    space: &SpaceId,
+    works: &[(usize, &Work)],
+    outcomes: &mut [Option<Outcome>],
+    limits: &Limits,
+    now: &Timestamp,
+) -> Result<Option<Seq>, StoreError> {
+    let mut wanted = Wanted::default();
+    for (_, work) in works {
+        match work {
+            Work::Push(push, _) => want(&mut wanted, &push.request),
+            Work::Discard(discard, _) => {
+                wanted.groups.insert(&discard.id);
+            }
+            Work::Tell(..) => {}
+        }
+    }
+    let mut ledger = writer.load(space, &wanted)?.map(|held| Ledger::new(held, limits, now));
+    let head = ledger.as_ref().map(Ledger::head);
+    for (index, work) in works {
+        let outcome = match (work, &mut ledger) {
+            (Work::Push(push, _), Some(ledger)) => Outcome::Push(ledger.push(&push.request, push.actor.as_ref())),
+            (Work::Push(..), None) => Outcome::Push(PushOutcome::NoSpace),
+            (Work::Discard(discard, _), Some(ledger)) => {
+                Outcome::Discard(DiscardOutcome::Result(Box::new(ledger.discard(&discard.id, &discard.reason))))
+            }
+            (Work::Discard(..), None) => Outcome::Discard(DiscardOutcome::NoSpace),
+            (Work::Tell(told, _), _) => {
+                writer.tell(told, now)?;
+                Outcome::Told
+            }
+        };
+        outcomes[*index] = Some(outcome);
+    }
+    let Some(written) = ledger.and_then(Ledger::finish) else { return Ok(None) };
+    writer.write(space, &written)?;
+    Ok((Some(written.head) != head).then_some(written.head))
+}
+
+/// Nobody may be waiting any more; that changes nothing.
+fn answer(work: Work, outcome: Outcome) {
+    match (work, outcome) {
+        (Work::Push(_, sender), Outcome::Push(outcome)) => drop(sender.send(Ok(outcome))),
+        (Work::Discard(_, sender), Outcome::Discard(outcome)) => drop(sender.send(Ok(outcome))),
+        (Work::Tell(_, sender), Outcome::Told) => drop(sender.send(Ok(()))),
+        (work, _) => refuse(work),
+    }
+}
+
+fn refuse(work: Work) {
+    match work {
+        Work::Push(_, sender) => drop(sender.send(Err(NotCommitted))),
+        Work::Discard(_, sender) => drop(sender.send(Err(NotCommitted))),
+        Work::Tell(_, sender) => drop(sender.send(Err(NotCommitted))),
+    }
+}
+
+impl Work {
+    fn space(&self) -> &SpaceId {
+        match self {
+            Self::Push(push, _) => &push.space,
+            Self::Discard(discard, _) => &discard.space,
+            Self::Tell(told, _) => &told.space,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What a server is started with.
+
+use gbsync_core::limits::Limits;
+use gbsync_core::time::Timestamp;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The port that a server listens on when nothing else is said.
+const DEFAULT_PORT: u16 = 4680;
+
+/// What a server is started with.
+///
+/// ```
+/// let config = gbsync_server::ServerConfig::new("/var/lib/gbsync");
+/// assert_eq!(config.listen.to_string(), "127.0.0.1:4680");
+/// ```
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// The folder of the store; made if it is not there.
+    pub data: PathBuf,
+    /// The address to listen on; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// The bounds that the server sets and reports at the handshake.
+    pub limits: Limits,
+    /// How long a stopping server waits for the requests in flight, in milliseconds.
+    pub drain_ms: u64,
+    /// How long a connection to the store waits for another process's lock, in milliseconds.
+    pub busy_timeout_ms: u64,
+    /// Where time and randomness come from.
+    pub environment: Environment,
+    /// Makes COMMITs fail; for tests alone.
+    #[doc(hidden)]
+    pub fault: Option<FaultPoint>,
+}
+
+impl ServerConfig {
+    /// The defaults on a folder: loopback, port 4680, the limits of DESIGN.md section 11.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self {
+            data: data.into(),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
+            limits: Limits::default(),
+            drain_ms: 10_000,
+            busy_timeout_ms: 5_000,
+            environment: Environment::system(),
+            fault: None,
+        }
+    }
+}
+
+/// Where time and randomness come from, so that a simulator can bring its own.
+#[derive(Clone)]
+pub struct Environment {
+    now_unix_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
+    fill_random: Arc<dyn Fn(&mut [u8]) + Send + Sync>,
+}
+
+impl Environment {
+    /// The system's clock and its source of randomness.
+    pub fn system() -> Self {
+        Self::new(
+            || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(0)),
+            |bytes| getrandom::fill(bytes).expect("the operating system gives random bytes"),
+        )
+    }
+
+    /// A clock in milliseconds after 1970 and a source of random bytes. Tokens are only as secret as those bytes.
+    pub fn new(
+        now_unix_ms: impl Fn() -> u64 + Send + Sync + 'static,
+        fill_random: impl Fn(&mut [u8]) + Send + Sync + 'static,
+    ) -> Self {
+        Self { now_unix_ms: Arc::new(now_unix_ms), fill_random: Arc::new(fill_random) }
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        (self.now_unix_ms)()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::from_unix_ms(self.now_ms())
+    }
+
+    pub(crate) fn random<const BYTES: usize>(&self) -> [u8; BYTES] {
+        let mut bytes = [0; BYTES];
+        (self.fill_random)(&mut bytes);
+        bytes
+    }
+}
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Environment")
+    }
+}
+
+/// A named point at which a test makes the store fail: asked at every COMMIT of the writer, `true` makes it fail.
+#[doc(hidden)]
+#[derive(Clone)]
+pub struct FaultPoint(pub Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl std::fmt::Debug for FaultPoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FaultPoint")
+    }
+}

@@ -1,0 +1,146 @@
+//! The one table of errors: what a caller of this crate gets, and what becomes of an error on the wire.
+//!
+//! Invariant: a refusal is `application/problem+json` with a stable code, and nothing internal reaches its text.
+
+use crate::store::StoreError;
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use gbsync_core::wire::{Problem, ProblemCode, WireError};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Why a server cannot start or stop, or why a data folder cannot be administered. Each one is a sentence that says what
+/// to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The folder cannot be made or written.
+    #[error("the data folder {} cannot be used: {source}; choose a folder that this user may write", path.display())]
+    DataFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Another server runs on the folder.
+    #[error("another gbsync server is running on {}; stop it first or choose another folder", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The address is taken.
+    #[error("{address} is already in use; stop what listens there or choose another address with --listen")]
+    AddressInUse {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The folder has no store.
+    #[error("there is no gbsync store in {}; start a server or create a token there first", path.display())]
+    NoStore {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The store has no such space.
+    #[error("there is no space {space:?} in this store; `token list` shows the spaces there are")]
+    NoSpace {
+        /// The space.
+        space: String,
+    },
+    /// A prefix that several tokens share.
+    #[error("the id {prefix:?} begins {count} tokens; give more of it")]
+    AmbiguousToken {
+        /// What was given.
+        prefix: String,
+        /// How many begin with it.
+        count: usize,
+    },
+    /// The store cannot be opened, read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The server broke off; what it acknowledged is stored.
+    #[error("the server broke off: {0}; what it acknowledged is stored, start it again")]
+    Broken(String),
+}
+
+/// An answer other than the one asked for.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) problem: Problem,
+    retry_after_s: Option<u32>,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
+        let retry_after_s = matches!(code, ProblemCode::Unavailable | ProblemCode::RateLimited).then_some(1);
+        Self { problem: Problem::new(code, detail), retry_after_s }
+    }
+
+    pub(crate) fn unavailable() -> Self {
+        Self::new(ProblemCode::Unavailable, "the server cannot answer now; nothing of this request took effect, try again")
+    }
+
+    pub(crate) fn no_space() -> Self {
+        Self::new(ProblemCode::SpaceNotFound, "there is no such space for this token; check the name of the space")
+    }
+
+    pub(crate) fn too_large(limit: u64) -> Self {
+        let mut refusal = Self::new(
+            ProblemCode::TooLarge,
+            format!("the body is over the limit of {limit} bytes; send fewer groups in one request"),
+        );
+        refusal.problem.limit = Some(limit);
+        refusal
+    }
+
+    pub(crate) fn resync(reason: &str, detail: impl Into<String>) -> Self {
+        let mut refusal = Self::new(ProblemCode::ResyncRequired, detail);
+        refusal.problem.reason = Some(reason.into());
+        refusal
+    }
+
+    pub(crate) fn parameter(name: &str, problem: &str) -> Self {
+        Self::new(ProblemCode::Malformed, format!("the parameter {name} {problem}"))
+    }
+}
+
+impl From<WireError> for Refusal {
+    fn from(error: WireError) -> Self {
+        let mut refusal = Self::new(ProblemCode::Malformed, error.message);
+        refusal.problem.pointer = Some(error.pointer).filter(|pointer| !pointer.is_empty());
+        refusal
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the store cannot answer");
+        Self::unavailable()
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response<Body> {
+        let status = StatusCode::from_u16(self.problem.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = Response::new(Body::from(self.problem.to_json()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.problem.code == ProblemCode::Unauthenticated {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,28 @@
+//! `POST /v1/spaces/{space}/groups/{id}/discard`: records that nobody wants a group any more, or answers its verdict.
+
+use super::path::Segments;
+use super::{App, json};
+use crate::body;
+use crate::commit::{Discard, DiscardOutcome};
+use crate::error::Refusal;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Request, Response};
+use gbsync_core::wire::{parse_discard, result_json};
+use std::sync::Arc;
+
+pub(super) async fn discard(
+    State(app): State<Arc<App>>,
+    path: Segments,
+    headers: HeaderMap,
+    request: Request<Body>,
+) -> Result<Response<Body>, Refusal> {
+    let admission = app.admit(&headers, path.space(), None).await?;
+    let id = path.group()?;
+    let text = body::read_json(request, app.limits.request_bytes).await?;
+    let discard = Discard { space: admission.space, id, reason: parse_discard(&text)? };
+    match app.committer.discard(discard).await? {
+        DiscardOutcome::Result(result) => Ok(json(result_json(&result))),
+        DiscardOutcome::NoSpace => Err(Refusal::no_space()),
+    }
+}

@@ -1,0 +1,207 @@
+//! One file a route: parse, ask, answer. No SQL and no policy here.
+
+mod discard;
+mod handshake;
+mod health;
+mod log;
+mod openapi;
+mod parameters;
+mod path;
+mod push;
+mod verdicts;
+
+use crate::auth::{self, Admission, Asked};
+use crate::commit::{Committer, NotCommitted};
+use crate::config::Environment;
+use crate::error::Refusal;
+use crate::feed::Feed;
+use crate::store::{Store, StoreError};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Response, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::IntoResponse;
+use axum::routing::{MethodRouter, get, post};
+use gbsync_core::id::DeviceId;
+use gbsync_core::limits::Limits;
+use gbsync_core::wire::ProblemCode;
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{Semaphore, watch};
+use tower_http::CompressionLevel;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
+use tower_http::trace::TraceLayer;
+
+/// Reads of the store at a time; each holds a connection.
+const READS: usize = 8;
+/// Bytes from which compressing an answer pays.
+const COMPRESSED_BYTES: u64 = 1_024;
+
+/// What every route works with.
+pub(crate) struct App {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) committer: Arc<Committer>,
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) limits: Limits,
+    pub(crate) environment: Environment,
+    pub(crate) reads: Arc<Semaphore>,
+    /// KiB of pushes that may be in memory at a time.
+    pub(crate) push_kib: Arc<Semaphore>,
+    /// Becomes true when the server stops.
+    pub(crate) is_draining: watch::Receiver<bool>,
+    pub(crate) requests: AtomicU64,
+}
+
+impl App {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        committer: Arc<Committer>,
+        feed: Arc<Feed>,
+        limits: Limits,
+        environment: Environment,
+        is_draining: watch::Receiver<bool>,
+    ) -> Self {
+        let reads = Arc::new(Semaphore::new(READS));
+        let push_kib = Arc::new(Semaphore::new(push::memory_kib(&limits)));
+        Self { store, committer, feed, limits, environment, reads, push_kib, is_draining, requests: AtomicU64::new(0) }
+    }
+
+    /// Asks the store off the runtime's threads, few at a time.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let permit = Arc::clone(&self.reads).acquire_owned().await.map_err(|_| Refusal::unavailable())?;
+        let store = Arc::clone(&self.store);
+        let reading = tokio::task::spawn_blocking(move || {
+            let answer = read(store.as_ref());
+            drop(permit);
+            answer
+        });
+        reading.await.map_err(|_| Refusal::unavailable())?.map_err(Refusal::from)
+    }
+
+    /// Lets a request in, or not.
+    pub(crate) async fn admit(
+        &self,
+        headers: &HeaderMap,
+        space: &str,
+        device: Option<&DeviceId>,
+    ) -> Result<Admission, Refusal> {
+        let grant = match auth::bearer_hash(headers) {
+            Some(hash) => self.read(move |store| store.grant(&hash)).await?,
+            None => None,
+        };
+        auth::admit(grant, Asked { space, device })
+    }
+}
+
+/// Every route: its method, its path and what answers there. The OpenAPI document names each of them.
+fn routes() -> Vec<(&'static str, &'static str, MethodRouter<Arc<App>>)> {
+    vec![
+        ("get", "/healthz", get(health::is_alive)),
+        ("get", "/readyz", get(health::is_ready)),
+        ("get", "/v1/openapi.json", get(openapi::document)),
+        ("get", "/v1/spaces/{space}", get(handshake::handshake)),
+        ("post", "/v1/spaces/{space}/push", post(push::push)),
+        ("post", "/v1/spaces/{space}/verdicts", post(verdicts::verdicts)),
+        ("post", "/v1/spaces/{space}/groups/{id}/discard", post(discard::discard)),
+        ("get", "/v1/spaces/{space}/log", get(log::log)),
+    ]
+}
+
+/// The service.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let mut router = Router::new();
+    for (_, path, answers) in routes() {
+        router = router.route(path, answers);
+    }
+    let compression = CompressionLayer::new()
+        .quality(CompressionLevel::Fastest)
+        .compress_when(SizeAbove::new(COMPRESSED_BYTES));
+    router
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(Arc::clone(&app), count_requests))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(compression)
+        .layer(TraceLayer::new_for_http())
+        .with_state(app)
+}
+
+/// An answer of this protocol.
+fn json(body: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+impl From<NotCommitted> for Refusal {
+    fn from(_: NotCommitted) -> Self {
+        Self::unavailable()
+    }
+}
+
+async fn count_requests(State(app): State<Arc<App>>, request: Request, next: Next) -> Response<Body> {
+    app.requests.fetch_add(1, Ordering::Relaxed);
+    next.run(request).await
+}
+
+async fn nothing_here() -> Refusal {
+    Refusal::new(ProblemCode::NotFound, "there is nothing at this path; GET /v1/openapi.json lists what there is")
+}
+
+async fn method_not_allowed() -> Refusal {
+    Refusal::new(
+        ProblemCode::MethodNotAllowed,
+        "this path does not know the method; GET /v1/openapi.json lists what there is",
+    )
+}
+
+fn panicked(_: Box<dyn Any + Send + 'static>) -> Response<Body> {
+    tracing::error!("a handler panicked");
+    Refusal::unavailable().into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_openapi_document_names_every_route_and_no_other() {
+        let document: serde_json::Value = serde_json::from_str(openapi::DOCUMENT).expect("the document is JSON");
+        let paths = document["paths"].as_object().expect("the document has paths");
+        let mut documented: Vec<String> = paths
+            .iter()
+            .flat_map(|(path, item)| {
+                let methods = item.as_object().expect("a path item").keys();
+                methods.filter(|method| *method != "parameters").map(move |method| format!("{method} {path}"))
+            })
+            .collect();
+        let mut served: Vec<String> = routes().iter().map(|(method, path, _)| format!("{method} {path}")).collect();
+        documented.sort();
+        served.sort();
+        assert_eq!(documented, served);
+    }
+
+    #[test]
+    fn the_openapi_document_names_every_code_of_problems_and_rejections() {
+        let document: serde_json::Value = serde_json::from_str(openapi::DOCUMENT).expect("the document is JSON");
+        let listed = |schema: &str| -> Vec<String> {
+            let codes = document["components"]["schemas"][schema]["enum"].as_array().expect("an enum");
+            codes.iter().map(|code| code.as_str().expect("a word").to_owned()).collect()
+        };
+        let problems: Vec<&str> = ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(listed("ProblemCode"), problems);
+        let rejections: Vec<&str> = gbsync_core::verdict::RejectionCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(listed("RejectionCode"), rejections);
+        let changes: Vec<&str> = gbsync_core::verdict::ChangeCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(listed("ChangeCode"), changes);
+    }
+}

@@ -1,0 +1,79 @@
+//! `POST /v1/spaces/{space}/push`: groups in, verdicts out.
+
+use super::path::Segments;
+use super::{App, json};
+use crate::body;
+use crate::commit::{Push, PushOutcome};
+use crate::error::Refusal;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Request, Response};
+use bytes::Bytes;
+use gbsync_core::limits::Limits;
+use gbsync_core::wire::{ProblemCode, PushRequest, WireError, answer_json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Bytes from which parsing moves off the runtime's threads.
+const LARGE_BYTES: usize = 64 * 1024;
+/// KiB of pushes that are in memory at a time, at least.
+const MEMORY_KIB: u64 = 24 * 1024;
+/// How long a push waits for that memory.
+const MEMORY_WAIT: Duration = Duration::from_secs(10);
+
+pub(super) async fn push(
+    State(app): State<Arc<App>>,
+    path: Segments,
+    headers: HeaderMap,
+    request: Request<Body>,
+) -> Result<Response<Body>, Refusal> {
+    let admission = app.admit(&headers, path.space(), None).await?;
+    let _memory = reserve(&app, &headers).await?;
+    let text = body::read_json(request, app.limits.request_bytes).await?;
+    let announced = app.committer.announce();
+    let bytes = text.len() as u64;
+    let request = parse(text, app.limits).await?;
+    admission.check_device(&request.device)?;
+    let push = Push { space: admission.space, actor: admission.actor, request, bytes };
+    match app.committer.push(push, announced).await? {
+        PushOutcome::Decided { results, head } => Ok(json(answer_json(&results, Some(head)))),
+        PushOutcome::NoSpace => Err(Refusal::no_space()),
+        PushOutcome::EpochReused { device_seq, known, sent } => Err(Refusal::new(
+            ProblemCode::EpochReused,
+            format!(
+                "deviceSeq {device_seq} of this epoch is known as {known}, not {sent}; nothing of the request took \
+                 effect: begin a new epoch and number the undecided groups anew"
+            ),
+        )),
+    }
+}
+
+/// KiB of pushes that may be in memory at a time: always enough for two of the largest.
+pub(super) fn memory_kib(limits: &Limits) -> usize {
+    let two = limits.request_bytes.div_ceil(1024).saturating_mul(2);
+    usize::try_from(two.max(MEMORY_KIB)).unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS)
+}
+
+/// Waits until there is memory for a body of the length it declares, or of the largest.
+async fn reserve(app: &App, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Refusal> {
+    let most = app.limits.request_bytes;
+    // A compressed body is reserved for as the largest: what it inflates to is not known before.
+    let is_plain = !headers.contains_key(axum::http::header::CONTENT_ENCODING);
+    let bytes = body::declared_length(headers).filter(|_| is_plain).unwrap_or(most).min(most);
+    let kib = u32::try_from(bytes.div_ceil(1024).max(1)).unwrap_or(u32::MAX);
+    let permits = Arc::clone(&app.push_kib).acquire_many_owned(kib);
+    match tokio::time::timeout(MEMORY_WAIT, permits).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => Err(Refusal::unavailable()),
+    }
+}
+
+async fn parse(text: Bytes, limits: Limits) -> Result<PushRequest, Refusal> {
+    if text.len() < LARGE_BYTES {
+        return Ok(PushRequest::parse(&text, &limits)?);
+    }
+    let parsing = tokio::task::spawn_blocking(move || PushRequest::parse(&text, &limits));
+    let parsed: Result<PushRequest, WireError> = parsing.await.map_err(|_| Refusal::unavailable())?;
+    Ok(parsed?)
+}

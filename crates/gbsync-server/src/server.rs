@@ -1,0 +1,157 @@
+//! Start, drain, stop.
+//!
+//! Invariant: one server runs on a data folder, held by a lock that ends with the process; what was acknowledged before a
+//! stop, however it comes about, is stored.
+
+use crate::commit::{Committer, Tally};
+use crate::config::ServerConfig;
+use crate::error::ServerError;
+use crate::feed::Feed;
+use crate::routes::{App, router};
+use crate::store::{SqliteStore, Store};
+use axum::serve::ListenerExt;
+use std::fs::{File, TryLockError};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// A running server. Dropping it stops it without draining: whoever waits for an answer gets none.
+pub struct Server {
+    address: SocketAddr,
+    app: Arc<App>,
+    drain: watch::Sender<bool>,
+    drain_timeout: Duration,
+    serving: JoinHandle<std::io::Result<()>>,
+    lock: File,
+}
+
+/// What a server did since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Requests of every kind.
+    pub requests: u64,
+    /// Pushes that were well-formed and queued for the writer.
+    pub pushes: u64,
+    /// Durable transactions that those pushes shared.
+    pub transactions: u64,
+    /// Transactions that failed and left nothing.
+    pub failed_transactions: u64,
+    /// Groups accepted for the first time.
+    pub groups_accepted: u64,
+    /// Groups rejected for the first time.
+    pub groups_rejected: u64,
+}
+
+impl Server {
+    /// Opens the store, binds the address and serves.
+    ///
+    /// # Errors
+    /// [`ServerError`] says in a sentence what is in the way: the address is taken, the folder cannot be written, another
+    /// server runs on it, or its file is no store or a newer one.
+    pub async fn start(config: ServerConfig) -> Result<Self, ServerError> {
+        let (data, busy_timeout) = (config.data.clone(), Duration::from_millis(config.busy_timeout_ms));
+        let fault = config.fault.clone();
+        let opening = tokio::task::spawn_blocking(move || {
+            let lock = lock(&data)?;
+            let store = SqliteStore::open(&data, busy_timeout, fault)?;
+            Ok::<_, ServerError>((lock, store))
+        });
+        let (lock, store) = opening.await.map_err(|error| ServerError::Broken(error.to_string()))??;
+        let listener = bind(config.listen).await?;
+        let address = listener.local_addr().map_err(|source| ServerError::Listen { address: config.listen, source })?;
+        let (store, feed) = (Arc::new(store) as Arc<dyn Store>, Arc::new(Feed::default()));
+        let committer =
+            Committer::start(Arc::clone(&store), Arc::clone(&feed), config.limits, config.environment.clone())
+                .map_err(|error| ServerError::Broken(format!("the writer's thread cannot be started: {error}")))?;
+        let (drain, is_draining) = watch::channel(false);
+        let app = App::new(store, Arc::new(committer), feed, config.limits, config.environment, is_draining);
+        let app = Arc::new(app);
+        let serving = serve(listener, Arc::clone(&app), drain.subscribe());
+        tracing::info!(%address, data = %config.data.display(), "serving");
+        let drain_timeout = Duration::from_millis(config.drain_ms);
+        Ok(Self { address, app, drain, drain_timeout, serving, lock })
+    }
+
+    /// The address it listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What devices are told to connect to.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What it did so far.
+    pub fn counters(&self) -> Counters {
+        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let Tally { pushes, transactions, failed_transactions, groups_accepted, groups_rejected } =
+            self.app.committer.tally.as_ref();
+        Counters {
+            requests: load(&self.app.requests),
+            pushes: load(pushes),
+            transactions: load(transactions),
+            failed_transactions: load(failed_transactions),
+            groups_accepted: load(groups_accepted),
+            groups_rejected: load(groups_rejected),
+        }
+    }
+
+    /// Takes no new connection, lets the requests in flight finish for as long as the configuration says, decides what is
+    /// queued, and moves the write-ahead log into the main file.
+    ///
+    /// # Errors
+    /// [`ServerError`] when the store could not be closed properly; what was acknowledged is stored all the same.
+    pub async fn stop(self) -> Result<(), ServerError> {
+        self.drain.send_replace(true);
+        let mut serving = self.serving;
+        if tokio::time::timeout(self.drain_timeout, &mut serving).await.is_err() {
+            tracing::warn!("requests in flight took too long and are cut off");
+            serving.abort();
+        }
+        let (app, lock) = (self.app, self.lock);
+        let closing = tokio::task::spawn_blocking(move || {
+            app.committer.close().map_err(ServerError::Broken)?;
+            app.store.checkpoint()?;
+            drop(lock);
+            Ok(())
+        });
+        closing.await.map_err(|error| ServerError::Broken(error.to_string()))?
+    }
+}
+
+fn serve(listener: TcpListener, app: Arc<App>, mut drain: watch::Receiver<bool>) -> JoinHandle<std::io::Result<()>> {
+    // Answers are small and awaited: they must not wait for a second packet.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let drained = async move {
+        let _ = drain.wait_for(|is_draining| *is_draining).await;
+    };
+    tokio::spawn(async move { axum::serve(listener, router(app)).with_graceful_shutdown(drained).await })
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        std::io::ErrorKind::AddrInUse => ServerError::AddressInUse { address },
+        _ => ServerError::Listen { address, source },
+    })
+}
+
+/// Makes the folder and takes its lock, which ends with the process however that ends.
+fn lock(data: &Path) -> Result<File, ServerError> {
+    let unusable = |source| ServerError::DataFolder { path: data.into(), source };
+    std::fs::create_dir_all(data).map_err(unusable)?;
+    let file = File::options().create(true).truncate(false).write(true).open(data.join("gbsync.lock")).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ServerError::Locked { path: data.into() }),
+        Err(TryLockError::Error(source)) => Err(unusable(source)),
+    }
+}

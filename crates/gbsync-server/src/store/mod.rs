@@ -1,0 +1,239 @@
+//! What the server keeps, behind one trait of transaction-level methods.
+//!
+//! A writer's transaction asks for everything it needs at once, and writes everything at once, so that a push costs a
+//! constant number of round trips on any store. What is decided in between is core's business and the commit room's.
+//!
+//! Invariant: nothing of a transaction is visible to a reader before [`Writer::commit`] returned `Ok`.
+
+mod sqlite;
+
+pub(crate) use sqlite::{SqliteStore, TokenTable};
+pub use sqlite::{SpaceDigest, space_digest};
+
+use gbsync_core::decide::Record;
+use gbsync_core::digest::Digest;
+use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, LogId, RecordKey, Role, Seq, SpaceId};
+use gbsync_core::time::Timestamp;
+use gbsync_core::verdict::Rejection;
+use gbsync_core::wire::{DeviceReport, GroupResult};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The file was written by a newer version.
+    #[error("{} has format {found}, this version of gbsync knows formats up to {known}; install a newer version", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: i64,
+        /// The newest format known here.
+        known: i64,
+    },
+    /// The file is something else.
+    #[error("{} is not a gbsync store: {reason}; choose another folder", path.display())]
+    NotAStore {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        reason: String,
+    },
+    /// Stored data that cannot have been stored by this code.
+    #[error("the store is damaged: {0}; restore it from a backup")]
+    Damaged(String),
+    /// SQLite says no.
+    #[error("the store cannot be used: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// A token that exists, as its hash found it.
+#[derive(Debug, Clone)]
+pub(crate) struct Grant {
+    pub(crate) token_id: String,
+    pub(crate) space: SpaceId,
+    pub(crate) roles: Vec<Role>,
+    pub(crate) actor: Option<Actor>,
+    pub(crate) device: Option<DeviceId>,
+    pub(crate) is_revoked: bool,
+}
+
+/// Where a space's log stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SpaceState {
+    pub(crate) log: LogId,
+    pub(crate) head: Seq,
+    pub(crate) chain: Digest,
+    pub(crate) horizon: Seq,
+}
+
+/// A device in one life of its database.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct EpochKey {
+    pub(crate) device: DeviceId,
+    pub(crate) epoch: EpochId,
+}
+
+/// What a transaction needs to know of one space.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted<'w> {
+    pub(crate) records: BTreeSet<&'w RecordKey>,
+    pub(crate) groups: BTreeSet<&'w GroupId>,
+    pub(crate) numbers: BTreeMap<EpochKey, BTreeSet<DeviceSeq>>,
+}
+
+/// What the store holds of what was wanted.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) state: SpaceState,
+    pub(crate) records: BTreeMap<RecordKey, Record>,
+    pub(crate) groups: BTreeMap<GroupId, Decided>,
+    /// Of a group that replaces another or is replaced: what names its family.
+    pub(crate) roots: BTreeMap<GroupId, GroupId>,
+    /// The accepted group of a family, by the family's name.
+    pub(crate) winners: BTreeMap<GroupId, GroupId>,
+    pub(crate) numbers: BTreeMap<EpochKey, BTreeMap<DeviceSeq, GroupId>>,
+}
+
+/// A group that has its final verdict.
+#[derive(Debug, Clone)]
+pub(crate) struct Decided {
+    /// `None` for a group that was discarded before it arrived.
+    pub(crate) digest: Option<Digest>,
+    pub(crate) outcome: DecidedAs,
+}
+
+/// A final verdict.
+#[derive(Debug, Clone)]
+pub(crate) enum DecidedAs {
+    Accepted(Seq),
+    Rejected(Box<Rejection>),
+}
+
+/// What a transaction leaves in one space.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) decided_at: Timestamp,
+    pub(crate) head: Seq,
+    pub(crate) chain: Digest,
+    /// In key order.
+    pub(crate) records: Vec<(RecordKey, Record)>,
+    pub(crate) entries: Vec<StoredEntry>,
+    pub(crate) groups: Vec<StoredGroup>,
+    pub(crate) numbers: BTreeMap<EpochKey, BTreeMap<DeviceSeq, GroupId>>,
+    /// Families that became part of another, in this order: `(from, into)`.
+    pub(crate) merges: Vec<(GroupId, GroupId)>,
+    /// New members of families: `(group, root)`.
+    pub(crate) roots: BTreeMap<GroupId, GroupId>,
+    /// New winners: `(root, group)`.
+    pub(crate) winners: BTreeMap<GroupId, GroupId>,
+}
+
+/// One log entry in wire form.
+#[derive(Debug)]
+pub(crate) struct StoredEntry {
+    pub(crate) seq: Seq,
+    pub(crate) change_count: u64,
+    pub(crate) chain: Digest,
+    pub(crate) entry: String,
+}
+
+/// A group with its final verdict, as it is kept for ever.
+#[derive(Debug)]
+pub(crate) struct StoredGroup {
+    pub(crate) id: GroupId,
+    pub(crate) digest: Option<Digest>,
+    pub(crate) source: Option<(EpochKey, DeviceSeq)>,
+    pub(crate) seq: Option<Seq>,
+    /// Of a rejected group: why, and what it was.
+    pub(crate) rejected: Option<StoredRejection>,
+}
+
+/// A rejected group, kept for a person to look at.
+#[derive(Debug)]
+pub(crate) struct StoredRejection {
+    /// The result in wire form.
+    pub(crate) result: String,
+    pub(crate) group_type: Option<GroupType>,
+    pub(crate) actor: Option<Actor>,
+    pub(crate) created_at: Option<Timestamp>,
+    pub(crate) replaces: Option<GroupId>,
+    /// The bytes of its changes, where they arrived.
+    pub(crate) changes: Option<Box<str>>,
+}
+
+/// What a device said of its epochs at the handshake.
+#[derive(Debug, Clone)]
+pub(crate) struct ToldEpoch {
+    pub(crate) space: SpaceId,
+    pub(crate) key: EpochKey,
+    pub(crate) previous: Option<(EpochId, DeviceSeq)>,
+}
+
+/// What a page is to hold.
+#[derive(Debug, Clone)]
+pub(crate) struct PageRequest {
+    pub(crate) space: SpaceId,
+    pub(crate) after: Seq,
+    pub(crate) log: Option<LogId>,
+    pub(crate) chain: Option<Digest>,
+    pub(crate) max_records: u64,
+    pub(crate) max_bytes: u64,
+}
+
+/// A page, or why there is none.
+#[derive(Debug)]
+pub(crate) enum Page {
+    Entries { entries: Vec<String>, next: Seq, chain: Digest, head: Seq },
+    NoSpace,
+    BeyondHead { head: Seq },
+    LogChanged,
+}
+
+/// What a handshake reports, from one snapshot.
+#[derive(Debug)]
+pub(crate) struct SpaceView {
+    pub(crate) state: SpaceState,
+    pub(crate) device: Option<DeviceReport>,
+    /// Whether the store already knows what the device tells.
+    pub(crate) knows_told: bool,
+}
+
+/// The store: reads from committed states, and one writer.
+pub(crate) trait Store: Send + Sync {
+    /// Opens the writer, after closing the one before it.
+    fn writer(&self) -> Result<Box<dyn Writer>, StoreError>;
+    /// The token with this hash, also a revoked one.
+    fn grant(&self, token_hash: &[u8; 32]) -> Result<Option<Grant>, StoreError>;
+    /// A space, and what is known of a device in it.
+    fn space(
+        &self,
+        space: &SpaceId,
+        device: Option<&DeviceId>,
+        told: Option<&ToldEpoch>,
+    ) -> Result<Option<SpaceView>, StoreError>;
+    /// Whole groups after a place of the log.
+    fn page(&self, request: &PageRequest) -> Result<Page, StoreError>;
+    /// What was decided of groups, in the order asked.
+    fn verdicts(&self, space: &SpaceId, ids: Vec<GroupId>) -> Result<Vec<GroupResult>, StoreError>;
+    /// Moves everything into the main file, for a clean stop.
+    fn checkpoint(&self) -> Result<(), StoreError>;
+}
+
+/// The one writer. Every error leaves it useless: roll back, drop it and open another.
+pub(crate) trait Writer: Send {
+    /// Begins a transaction that no other writer can enter.
+    fn begin(&mut self) -> Result<(), StoreError>;
+    /// Loads what is wanted; `None` when there is no such space.
+    fn load(&mut self, space: &SpaceId, wanted: &Wanted<'_>) -> Result<Option<Held>, StoreError>;
+    /// Writes what was decided.
+    fn write(&mut self, space: &SpaceId, written: &Written) -> Result<(), StoreError>;
+    /// Keeps what a device said of its epochs.
+    fn tell(&mut self, told: &ToldEpoch, at: &Timestamp) -> Result<(), StoreError>;
+    /// Makes all of it durable.
+    fn commit(&mut self) -> Result<(), StoreError>;
+    /// Undoes all of it.
+    fn rollback(&mut self);
+}

@@ -1,0 +1,99 @@
+//! The store on one SQLite file in WAL mode: one writer connection, a few readers, `synchronous=FULL`.
+//!
+//! Rejected alternative: a connection a request; opening one costs more than most requests.
+
+mod digest;
+mod open;
+mod read;
+mod row;
+mod schema;
+mod tokens;
+mod write;
+
+pub use digest::{SpaceDigest, space_digest};
+pub(crate) use tokens::TokenTable;
+
+use super::{Grant, Page, PageRequest, SpaceView, Store, StoreError, ToldEpoch, Writer};
+use crate::config::FaultPoint;
+use gbsync_core::id::{DeviceId, GroupId, SpaceId};
+use gbsync_core::wire::GroupResult;
+use rusqlite::{Connection, Transaction};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Readers kept open between reads.
+const IDLE_READERS: usize = 8;
+
+/// The store in a data folder.
+pub(crate) struct SqliteStore {
+    path: PathBuf,
+    busy_timeout: Duration,
+    fault: Option<FaultPoint>,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl SqliteStore {
+    /// Opens the store of a folder, or makes a new one.
+    pub(crate) fn open(data: &Path, busy_timeout: Duration, fault: Option<FaultPoint>) -> Result<Self, StoreError> {
+        let path = open::file(data);
+        open::prepare(&path, busy_timeout)?;
+        Ok(Self { path, busy_timeout, fault, idle: Mutex::new(Vec::new()) })
+    }
+
+    /// Reads from one committed state.
+    fn read<T>(&self, read: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => open::reader(&self.path, self.busy_timeout)?,
+        };
+        // A reader that failed is closed, not kept.
+        let transaction = connection.unchecked_transaction()?;
+        let answer = read(&transaction)?;
+        transaction.finish()?;
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_READERS {
+            idle.push(connection);
+        }
+        Ok(answer)
+    }
+}
+
+impl Store for SqliteStore {
+    fn writer(&self) -> Result<Box<dyn Writer>, StoreError> {
+        let mut connection = open::writer(&self.path, self.busy_timeout)?;
+        if let Some(FaultPoint(is_faulty)) = self.fault.clone() {
+            // A COMMIT whose hook says true becomes a ROLLBACK and an error, like one that the disk refused.
+            connection.commit_hook(Some(move || is_faulty()))?;
+        }
+        Ok(Box::new(write::SqliteWriter::new(connection, &self.path)))
+    }
+
+    fn grant(&self, token_hash: &[u8; 32]) -> Result<Option<Grant>, StoreError> {
+        self.read(|transaction| tokens::grant(transaction, token_hash))
+    }
+
+    fn space(
+        &self,
+        space: &SpaceId,
+        device: Option<&DeviceId>,
+        told: Option<&ToldEpoch>,
+    ) -> Result<Option<SpaceView>, StoreError> {
+        self.read(|transaction| read::space(transaction, space, device, told))
+    }
+
+    fn page(&self, request: &PageRequest) -> Result<Page, StoreError> {
+        self.read(|transaction| read::page(transaction, request))
+    }
+
+    fn verdicts(&self, space: &SpaceId, ids: Vec<GroupId>) -> Result<Vec<GroupResult>, StoreError> {
+        self.read(|transaction| read::verdicts(transaction, space, ids))
+    }
+
+    fn checkpoint(&self) -> Result<(), StoreError> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let connection = open::writer(&self.path, self.busy_timeout)?;
+        Ok(connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+    }
+}

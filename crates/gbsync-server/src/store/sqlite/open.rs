@@ -1,0 +1,93 @@
+//! How connections are opened, and with which settings.
+
+use super::schema;
+use crate::store::StoreError;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Statements a connection keeps prepared.
+const STATEMENTS: usize = 64;
+/// What every SQLite file that is not empty begins with.
+const MAGIC: &[u8] = b"SQLite format 3\0";
+
+/// The file of a folder.
+pub(super) fn file(data: &Path) -> PathBuf {
+    data.join("gbsync.db")
+}
+
+/// Makes the file, checks it and brings it to the newest format. What is refused is left untouched.
+pub(super) fn prepare(path: &Path, busy_timeout: Duration) -> Result<(), StoreError> {
+    refuse_other_files(path)?;
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(busy_timeout)?;
+    // Closing the last connection would move the WAL into a file that is refused.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    schema::check(&connection, path)?;
+    set_up(&connection)?;
+    schema::migrate(&mut connection)
+}
+
+/// Checks a file that is there and writes nothing to it.
+pub(super) fn prepare_read(path: &Path) -> Result<(), StoreError> {
+    refuse_other_files(path)?;
+    let connection = reader(path, Duration::from_secs(5))?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    match schema::check(&connection, path)? {
+        true => Ok(()),
+        false => Err(StoreError::NotAStore { path: path.into(), reason: "it is empty".into() }),
+    }
+}
+
+fn refuse_other_files(path: &Path) -> Result<(), StoreError> {
+    let mut start = Vec::new();
+    // A file that cannot be opened here gets its sentence from SQLite.
+    if let Ok(file) = std::fs::File::open(path) {
+        let _ = file.take(MAGIC.len() as u64).read_to_end(&mut start);
+    }
+    if start.is_empty() || start == MAGIC {
+        return Ok(());
+    }
+    Err(StoreError::NotAStore { path: path.into(), reason: "it is not a SQLite file".into() })
+}
+
+/// The connection that writes. WAL and FULL: a COMMIT that returned survives power loss.
+pub(super) fn writer(path: &Path, busy_timeout: Duration) -> Result<Connection, StoreError> {
+    let connection = existing(path, busy_timeout)?;
+    set_up(&connection)?;
+    connection.pragma_update(None, "cache_size", -16_384)?;
+    // 16 MiB: a page that many transactions write is copied to the main file once.
+    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+    Ok(connection)
+}
+
+/// A connection that reads and cannot write.
+pub(super) fn reader(path: &Path, busy_timeout: Duration) -> Result<Connection, StoreError> {
+    let connection = existing(path, busy_timeout)?;
+    connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(None, "cache_size", -2_048)?;
+    Ok(connection)
+}
+
+fn existing(path: &Path, busy_timeout: Duration) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(busy_timeout)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(connection)
+}
+
+fn set_up(connection: &Connection) -> Result<(), StoreError> {
+    let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(StoreError::Damaged(format!("journal_mode is {mode} and cannot be made WAL")));
+    }
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    // A WAL that a long read let grow is cut back to this when it begins anew.
+    connection.query_row("PRAGMA journal_size_limit=67108864", [], |_| Ok(()))?;
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! What routes ask of committed states.
+
+use super::row::{count, decided, digest, id, space as space_row, stored};
+use crate::store::{DecidedAs, Page, PageRequest, SpaceView, StoreError, ToldEpoch};
+use gbsync_core::digest::Digest;
+use gbsync_core::id::{DeviceId, DeviceSeq, EpochId, GroupId, Seq, SpaceId};
+use gbsync_core::verdict::Verdict;
+use gbsync_core::wire::{DeviceReport, GroupResult};
+use rusqlite::{Connection, params};
+
+pub(super) fn space(
+    connection: &Connection,
+    space: &SpaceId,
+    device: Option<&DeviceId>,
+    told: Option<&ToldEpoch>,
+) -> Result<Option<SpaceView>, StoreError> {
+    let Some((space_no, state)) = space_row(connection, space)? else { return Ok(None) };
+    let device = device.map(|device| device_report(connection, space_no, device)).transpose()?.flatten();
+    let knows_told = told.map(|told| knows(connection, space_no, told)).transpose()?.unwrap_or(true);
+    Ok(Some(SpaceView { state, device, knows_told }))
+}
+
+/// The epoch that a device last sent from, and its highest number.
+fn device_report(
+    connection: &Connection,
+    space_no: i64,
+    device: &DeviceId,
+) -> Result<Option<DeviceReport>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT epoch, highest_seq FROM devices WHERE space_no = ?1 AND device = ?2 AND pushed_at IS NOT NULL
+         ORDER BY pushed_at DESC, epoch_no DESC LIMIT 1",
+    )?;
+    let mut rows = statement.query(params![space_no, device.as_str()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let report = DeviceReport { epoch: id(row, 0, EpochId::new)?, device_seq: DeviceSeq(count(row, 1)?) };
+    Ok(Some(report))
+}
+
+fn knows(connection: &Connection, space_no: i64, told: &ToldEpoch) -> Result<bool, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT previous_epoch IS NOT NULL FROM devices WHERE space_no = ?1 AND device = ?2 AND epoch = ?3",
+    )?;
+    let mut rows = statement.query(params![space_no, told.key.device.as_str(), told.key.epoch.as_str()])?;
+    let Some(row) = rows.next()? else { return Ok(false) };
+    let knows_previous: bool = row.get(0)?;
+    Ok(knows_previous || told.previous.is_none())
+}
+
+pub(super) fn page(connection: &Connection, request: &PageRequest) -> Result<Page, StoreError> {
+    let Some((space_no, state)) = space_row(connection, &request.space)? else { return Ok(Page::NoSpace) };
+    if request.log.as_ref().is_some_and(|log| *log != state.log) {
+        return Ok(Page::LogChanged);
+    }
+    if request.after > state.head {
+        return Ok(Page::BeyondHead { head: state.head });
+    }
+    let mut chain = chain_at(connection, space_no, request.after)?;
+    if request.chain.is_some_and(|known| known != chain) {
+        return Ok(Page::LogChanged);
+    }
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, change_count, chain, entry FROM log WHERE space_no = ?1 AND seq > ?2 ORDER BY seq",
+    )?;
+    let mut rows = statement.query(params![space_no, stored(request.after.0)])?;
+    let (mut entries, mut next) = (Vec::new(), request.after);
+    let (mut records, mut bytes) = (0_u64, 0_u64);
+    while let Some(row) = rows.next()? {
+        let entry = row.get_ref(3)?.as_str().map_err(|error| StoreError::Damaged(error.to_string()))?;
+        records += count(row, 1)?;
+        bytes += entry.len() as u64;
+        if !entries.is_empty() && (records > request.max_records || bytes > request.max_bytes) {
+            break;
+        }
+        next = Seq(count(row, 0)?);
+        chain = digest(row, 2)?;
+        entries.push(entry.to_owned());
+        if records >= request.max_records || bytes >= request.max_bytes {
+            break;
+        }
+    }
+    Ok(Page::Entries { entries, next, chain, head: state.head })
+}
+
+fn chain_at(connection: &Connection, space_no: i64, seq: Seq) -> Result<Digest, StoreError> {
+    if seq == Seq(0) {
+        return Ok(Digest::ZERO);
+    }
+    let mut statement = connection.prepare_cached("SELECT chain FROM log WHERE space_no = ?1 AND seq = ?2")?;
+    let mut rows = statement.query(params![space_no, stored(seq.0)])?;
+    match rows.next()? {
+        Some(row) => digest(row, 0),
+        None => Err(StoreError::Damaged(format!("the log has no entry {seq}, which is not beyond its head"))),
+    }
+}
+
+pub(super) fn verdicts(
+    connection: &Connection,
+    space: &SpaceId,
+    ids: Vec<GroupId>,
+) -> Result<Vec<GroupResult>, StoreError> {
+    let space_no = space_row(connection, space)?.map(|(space_no, _)| space_no);
+    let verdict = |id: GroupId| {
+        let decided = space_no.map(|space_no| decided(connection, space_no, &id)).transpose()?.flatten();
+        let verdict = match decided.map(|decided| decided.outcome) {
+            Some(DecidedAs::Accepted(seq)) => Verdict::Accepted { seq, is_duplicate: true },
+            Some(DecidedAs::Rejected(rejection)) => Verdict::Rejected { rejection: *rejection, is_duplicate: true },
+            None => Verdict::Unknown,
+        };
+        Ok(GroupResult { id, verdict })
+    };
+    ids.into_iter().map(verdict).collect()
+}

@@ -1,0 +1,91 @@
+//! Between stored columns and the types that code uses. Data that cannot have been stored is an error, never a panic.
+
+use crate::store::{Decided, DecidedAs, StoreError};
+use gbsync_core::digest::Digest;
+use gbsync_core::id::{GroupId, InvalidId, LogId, Seq, SpaceId};
+use gbsync_core::verdict::{Rejection, Verdict};
+use gbsync_core::wire::parse_answer;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::store::SpaceState;
+
+/// A number as SQLite stores it. Numbers of the protocol are below 2^53.
+pub(super) fn stored(number: u64) -> i64 {
+    i64::try_from(number).expect("numbers of the protocol are below 2^53")
+}
+
+/// A number that was stored.
+pub(super) fn count(row: &Row<'_>, column: usize) -> Result<u64, StoreError> {
+    let number: i64 = row.get(column)?;
+    u64::try_from(number).map_err(|_| StoreError::Damaged(format!("a count is {number}")))
+}
+
+/// An id that was stored.
+pub(super) fn id<T>(
+    row: &Row<'_>,
+    column: usize,
+    new: impl Fn(Box<str>) -> Result<T, InvalidId>,
+) -> Result<T, StoreError> {
+    let text: Box<str> = row.get(column)?;
+    new(text).map_err(|error| StoreError::Damaged(error.to_string()))
+}
+
+/// An id that may be NULL.
+pub(super) fn optional_id<T>(
+    row: &Row<'_>,
+    column: usize,
+    new: impl Fn(Box<str>) -> Result<T, InvalidId>,
+) -> Result<Option<T>, StoreError> {
+    if row.get_ref(column)? == ValueRef::Null { Ok(None) } else { id(row, column, new).map(Some) }
+}
+
+/// A digest that was stored.
+pub(super) fn digest(row: &Row<'_>, column: usize) -> Result<Digest, StoreError> {
+    let bytes = row.get_ref(column)?;
+    let bytes = bytes.as_blob().map_err(|error| StoreError::Damaged(error.to_string()))?;
+    Digest::from_bytes(bytes).ok_or_else(|| StoreError::Damaged("a digest has not 32 bytes".into()))
+}
+
+/// A space's number in this store and where its log stands.
+pub(super) fn space(connection: &Connection, space: &SpaceId) -> Result<Option<(i64, SpaceState)>, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT space_no, log, head, chain, horizon FROM spaces WHERE space = ?1")?;
+    let mut rows = statement.query([space.as_str()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let state = SpaceState {
+        log: id(row, 1, LogId::new)?,
+        head: Seq(count(row, 2)?),
+        chain: digest(row, 3)?,
+        horizon: Seq(count(row, 4)?),
+    };
+    Ok(Some((row.get(0)?, state)))
+}
+
+/// What was decided of a group.
+pub(super) fn decided(connection: &Connection, space_no: i64, group: &GroupId) -> Result<Option<Decided>, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT digest, seq FROM groups WHERE space_no = ?1 AND group_id = ?2")?;
+    let mut rows = statement.query(params![space_no, group.as_str()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let digest = if row.get_ref(0)? == ValueRef::Null { None } else { Some(digest(row, 0)?) };
+    let outcome = match row.get_ref(1)? {
+        ValueRef::Null => DecidedAs::Rejected(Box::new(rejection(connection, space_no, group)?)),
+        _ => DecidedAs::Accepted(Seq(count(row, 1)?)),
+    };
+    Ok(Some(Decided { digest, outcome }))
+}
+
+fn rejection(connection: &Connection, space_no: i64, group: &GroupId) -> Result<Rejection, StoreError> {
+    let damaged = |what: &str| StoreError::Damaged(format!("the rejection of {group} {what}"));
+    let result: Option<String> = connection
+        .prepare_cached("SELECT result FROM rejections WHERE space_no = ?1 AND group_id = ?2")?
+        .query_row(params![space_no, group.as_str()], |row| row.get(0))
+        .optional()?;
+    let result = result.ok_or_else(|| damaged("is missing"))?;
+    let answer = parse_answer(format!("{{\"results\":[{result}]}}").as_bytes()).map_err(|_| damaged("cannot be read"))?;
+    match answer.results.into_iter().next().map(|result| result.verdict) {
+        Some(Verdict::Rejected { rejection, .. }) => Ok(rejection),
+        _ => Err(damaged("is none")),
+    }
+}

@@ -1,0 +1,131 @@
+//! The tables, and how a file comes to have them.
+//!
+//! Every table's primary key begins with the space (DESIGN.md section 7), as a number, because it stands in every row.
+//! The log is an ordinary table and not `WITHOUT ROWID`: entries of some kilobytes stay on their leaf there, while an index
+//! tree would move most of each to an overflow page.
+//!
+//! Invariant: a file of a newer format, or of another program, is refused before anything is written to it.
+
+use crate::store::StoreError;
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use std::path::Path;
+
+/// The steps from one format to the next; the format of a file is how many of them it went through.
+const STEPS: &[&str] = &[FIRST];
+
+/// The newest format known here.
+pub(super) const FORMAT: i64 = STEPS.len() as i64;
+
+const FIRST: &str = "
+CREATE TABLE gbsync_meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+
+-- head and chain are those of the last log entry; log is minted with the space.
+CREATE TABLE spaces (
+  space TEXT PRIMARY KEY, space_no INTEGER NOT NULL UNIQUE, log TEXT NOT NULL, head INTEGER NOT NULL, chain BLOB NOT NULL,
+  horizon INTEGER NOT NULL, created_at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- payload NULL: a tombstone.
+CREATE TABLE records (
+  space_no INTEGER NOT NULL, entity TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL,
+  edit_version INTEGER NOT NULL, payload TEXT, PRIMARY KEY (space_no, entity, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE log (
+  space_no INTEGER NOT NULL, seq INTEGER NOT NULL, change_count INTEGER NOT NULL, chain BLOB NOT NULL, entry TEXT NOT NULL,
+  PRIMARY KEY (space_no, seq)
+) STRICT;
+
+-- Every group with a final verdict, for ever. seq NULL: rejected. digest NULL: discarded before it arrived.
+CREATE TABLE groups (
+  space_no INTEGER NOT NULL, group_id TEXT NOT NULL, digest BLOB, seq INTEGER, epoch_no INTEGER, device_seq INTEGER,
+  decided_at TEXT NOT NULL, PRIMARY KEY (space_no, group_id)
+) STRICT, WITHOUT ROWID;
+
+-- What a rejected group was and why it was rejected.
+CREATE TABLE rejections (
+  space_no INTEGER NOT NULL, group_id TEXT NOT NULL, result TEXT NOT NULL, group_type TEXT, actor TEXT, created_at TEXT,
+  replaces TEXT, changes TEXT, PRIMARY KEY (space_no, group_id)
+) STRICT;
+
+-- The lives of devices. highest_seq 0: known from a handshake only.
+CREATE TABLE devices (
+  space_no INTEGER NOT NULL, device TEXT NOT NULL, epoch TEXT NOT NULL, epoch_no INTEGER NOT NULL,
+  highest_seq INTEGER NOT NULL, first_seen TEXT NOT NULL, pushed_at TEXT, previous_epoch TEXT, previous_seq INTEGER,
+  PRIMARY KEY (space_no, device, epoch)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX devices_by_number ON devices (space_no, epoch_no);
+
+CREATE TABLE numbers (
+  space_no INTEGER NOT NULL, epoch_no INTEGER NOT NULL, device_seq INTEGER NOT NULL, group_id TEXT NOT NULL,
+  PRIMARY KEY (space_no, epoch_no, device_seq)
+) STRICT, WITHOUT ROWID;
+
+-- A group and its replacements are a family, named by one of them; at most one member is accepted.
+CREATE TABLE families (
+  space_no INTEGER NOT NULL, group_id TEXT NOT NULL, root TEXT NOT NULL, PRIMARY KEY (space_no, group_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX families_by_root ON families (space_no, root);
+CREATE TABLE family_winners (
+  space_no INTEGER NOT NULL, root TEXT NOT NULL, group_id TEXT NOT NULL, PRIMARY KEY (space_no, root)
+) STRICT, WITHOUT ROWID;
+
+-- hash: SHA-256 of the token, which is stored nowhere.
+CREATE TABLE tokens (
+  space_no INTEGER NOT NULL, token_id TEXT NOT NULL, hash BLOB NOT NULL UNIQUE, roles TEXT NOT NULL, actor TEXT,
+  device TEXT, created_at TEXT NOT NULL, revoked_at TEXT, PRIMARY KEY (space_no, token_id)
+) STRICT, WITHOUT ROWID;
+";
+
+/// Refuses what is not a store of this or an earlier format. `false`: the file is new and empty.
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<bool, StoreError> {
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(|error| not_a_store(path, error))?;
+    if tables == 0 {
+        return Ok(false);
+    }
+    match format(connection)? {
+        Some(found) if found > FORMAT => Err(StoreError::Newer { path: path.into(), found, known: FORMAT }),
+        Some(_) => Ok(true),
+        None => Err(StoreError::NotAStore { path: path.into(), reason: "it is a SQLite file of another program".into() }),
+    }
+}
+
+/// Brings a checked file to the newest format, in one transaction that another process may have won.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = usize::try_from(format(&transaction)?.unwrap_or(0)).unwrap_or(0);
+    for step in STEPS.iter().skip(found) {
+        transaction.execute_batch(step)?;
+    }
+    if found < STEPS.len() {
+        transaction.execute(
+            "INSERT INTO gbsync_meta (key, value) VALUES ('format', ?1) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            [FORMAT],
+        )?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn format(connection: &Connection) -> Result<Option<i64>, StoreError> {
+    let has_meta: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'gbsync_meta')",
+        [],
+        |row| row.get(0),
+    )?;
+    if !has_meta {
+        return Ok(None);
+    }
+    Ok(connection.query_row("SELECT value FROM gbsync_meta WHERE key = 'format'", [], |row| row.get(0)).optional()?)
+}
+
+fn not_a_store(path: &Path, error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase) => {
+            StoreError::NotAStore { path: path.into(), reason: "it is not a SQLite file".into() }
+        }
+        _ => error.into(),
+    }
+}

@@ -1,0 +1,221 @@
+//! A real server on a free port of the loopback, and a device that speaks to it in plain JSON.
+
+#![allow(dead_code, clippy::unwrap_used)]
+
+use gbsync_core::digest::Digest;
+use gbsync_core::id::{Actor, DeviceId, SpaceId};
+use gbsync_server::{Counters, NewToken, Server, ServerConfig, SpaceDigest, Tokens, space_digest};
+use reqwest::{Client, RequestBuilder};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// The space that tests use.
+pub const SPACE: &str = "shop";
+
+/// A running server on a folder of its own.
+pub struct TestApp {
+    pub folder: TempDir,
+    pub server: Option<Server>,
+    pub token: String,
+    pub http: Client,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub content_type: String,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub async fn of(request: RequestBuilder) -> Self {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let content_type = headers.get("content-type").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+        Self { status, content_type, headers, text: response.text().await.unwrap() }
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The result at a place of a push's answer.
+    pub fn result(&self, index: usize) -> Value {
+        assert_eq!(self.status, 200, "{self:?}");
+        self.json()["results"][index].clone()
+    }
+
+    /// `status` or `status code` of each result, e.g. `accepted`, `rejected conflict`.
+    pub fn verdicts(&self) -> Vec<String> {
+        assert_eq!(self.status, 200, "{self:?}");
+        let results = self.json()["results"].as_array().unwrap().clone();
+        let word = |result: &Value, name: &str| result[name].as_str().unwrap_or_default().to_owned();
+        results.iter().map(|r| format!("{} {}", word(r, "status"), word(r, "code")).trim().to_owned()).collect()
+    }
+
+    /// Checks that this is a problem of the contract, and returns its pointer.
+    #[track_caller]
+    pub fn assert_problem(&self, status: u16, code: &str) -> Option<String> {
+        assert_eq!((self.status, self.content_type.as_str()), (status, "application/problem+json"), "{self:?}");
+        let problem = self.json();
+        assert_eq!(problem["code"], code, "{self:?}");
+        assert_eq!(problem["status"], status, "{self:?}");
+        assert!(!problem["detail"].as_str().unwrap().is_empty());
+        problem["pointer"].as_str().map(Into::into)
+    }
+}
+
+pub fn http() -> Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().no_proxy().build().unwrap()
+}
+
+pub fn config(folder: &Path) -> ServerConfig {
+    let mut config = ServerConfig::new(folder);
+    config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config
+}
+
+impl TestApp {
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut ServerConfig)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(folder.path());
+        change(&mut config);
+        let token = token(folder.path(), SPACE, None, None);
+        let server = Some(Server::start(config).await.unwrap());
+        Self { folder, server, token, http: http() }
+    }
+
+    /// Stops the server and starts another on the same folder.
+    pub async fn restart(&mut self) {
+        self.server.take().unwrap().stop().await.unwrap();
+        self.server = Some(Server::start(config(self.folder.path())).await.unwrap());
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.server.as_ref().unwrap().counters()
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.server.as_ref().unwrap().url())
+    }
+
+    pub fn space_url(&self, rest: &str) -> String {
+        self.url(&format!("/v1/spaces/{SPACE}{rest}"))
+    }
+
+    pub async fn get(&self, rest: &str) -> Answer {
+        Answer::of(self.http.get(self.space_url(rest)).bearer_auth(&self.token)).await
+    }
+
+    pub async fn post(&self, rest: &str, body: impl Into<reqwest::Body>) -> Answer {
+        let request = self.http.post(self.space_url(rest)).bearer_auth(&self.token);
+        Answer::of(request.header("content-type", "application/json").body(body)).await
+    }
+
+    /// Pushes groups of device `till-1`, epoch `e1`.
+    pub async fn push(&self, groups: &[TestGroup]) -> Answer {
+        self.push_as("till-1", "e1", groups).await
+    }
+
+    pub async fn push_as(&self, device: &str, epoch: &str, groups: &[TestGroup]) -> Answer {
+        self.post("/push", envelope(device, epoch, groups)).await
+    }
+
+    pub fn digest(&self) -> SpaceDigest {
+        space_digest(self.folder.path(), &SpaceId::new(SPACE).unwrap()).unwrap()
+    }
+}
+
+/// Makes a token, and its space if it is new.
+pub fn token(folder: &Path, space: &str, actor: Option<&str>, device: Option<&str>) -> String {
+    let new = NewToken {
+        space: SpaceId::new(space).unwrap(),
+        roles: vec![],
+        actor: actor.map(|actor| Actor::new(actor).unwrap()),
+        device: device.map(|device| DeviceId::new(device).unwrap()),
+    };
+    Tokens::open(folder).unwrap().create(new).unwrap().token
+}
+
+pub fn envelope(device: &str, epoch: &str, groups: &[TestGroup]) -> String {
+    let groups: Vec<String> = groups.iter().map(TestGroup::json).collect();
+    raw_envelope(device, epoch, &groups.join(","))
+}
+
+pub fn raw_envelope(device: &str, epoch: &str, groups: &str) -> String {
+    format!(r#"{{"device":"{device}","epoch":"{epoch}","batch":"b1","groups":[{groups}]}}"#)
+}
+
+/// A group in wire form, written without the code under test.
+#[derive(Clone, Debug)]
+pub struct TestGroup {
+    pub id: String,
+    pub device_seq: u64,
+    pub changes: String,
+    pub count: usize,
+    pub extra: String,
+    pub digest: Option<String>,
+}
+
+impl TestGroup {
+    /// A group of these changes; see [`upsert`] and its siblings.
+    pub fn of(id: &str, device_seq: u64, changes: &[String]) -> Self {
+        let joined = format!("[{}]", changes.join(","));
+        Self { id: id.into(), device_seq, changes: joined, count: changes.len(), extra: String::new(), digest: None }
+    }
+
+    pub fn depends_on(self, id: &str) -> Self {
+        self.with(&format!(r#""dependsOn":["{id}"],"#))
+    }
+
+    pub fn replaces(self, id: &str) -> Self {
+        self.with(&format!(r#""replaces":"{id}","#))
+    }
+
+    pub fn actor(self, actor: &str) -> Self {
+        self.with(&format!(r#""actor":"{actor}","#))
+    }
+
+    pub fn with(mut self, member: &str) -> Self {
+        self.extra.push_str(member);
+        self
+    }
+
+    pub fn json(&self) -> String {
+        let digest = self.digest.clone().unwrap_or_else(|| Digest::of(self.changes.as_bytes()).to_string());
+        format!(
+            r#"{{"syncGroupId":"{}","syncGroupType":"receipt-create","deviceSeq":{},"createdAt":"2026-06-03T20:52:59.123Z",{}"changeCount":{},"digest":"{}","changes":{}}}"#,
+            self.id, self.device_seq, self.extra, self.count, digest, self.changes
+        )
+    }
+}
+
+pub fn upsert(entity: &str, id: &str, base: u64, payload: &str) -> String {
+    format!(r#"{{"entity":"{entity}","id":"{id}","action":"upsert","baseVersion":{base},"payload":{payload}}}"#)
+}
+
+pub fn patch(entity: &str, id: &str, base: u64, payload: &str) -> String {
+    format!(r#"{{"entity":"{entity}","id":"{id}","action":"patch","baseVersion":{base},"payload":{payload}}}"#)
+}
+
+pub fn increment(entity: &str, id: &str, payload: &str) -> String {
+    format!(r#"{{"entity":"{entity}","id":"{id}","action":"increment","payload":{payload}}}"#)
+}
+
+pub fn delete(entity: &str, id: &str, base: u64) -> String {
+    format!(r#"{{"entity":"{entity}","id":"{id}","action":"delete","baseVersion":{base}}}"#)
+}
+
+/// A group that makes one new receipt.
+pub fn receipt(id: &str, device_seq: u64, record: &str) -> TestGroup {
+    TestGroup::of(id, device_seq, &[upsert("receipts", record, 0, r#"{"total":"1.00"}"#)])
+}

@@ -1,0 +1,11 @@
+//! One file a verb: its arguments, its example, and what it prints.
+
+pub mod apply;
+pub mod digest;
+pub mod init;
+pub mod outbox;
+pub mod query;
+pub mod serve;
+pub mod status;
+pub mod sync;
+pub mod token;

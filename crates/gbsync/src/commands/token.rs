@@ -1,0 +1,179 @@
+//! `gbsync token`: who may speak for which space. Works on the server's folder, also while a server runs on it.
+
+use crate::config;
+use crate::exit::{Exit, Failure};
+use crate::output::{Output, table};
+use anyhow::Result;
+use gbsync_core::id::{Actor, DeviceId, Role, SpaceId};
+use gbsync_server::{NewToken, TokenInfo, Tokens};
+use serde_json::json;
+use std::path::PathBuf;
+
+const EXAMPLE: &str = "\
+Examples:
+  gbsync token create --data ./server --space shop --role cashier
+  gbsync token list --data ./server
+  gbsync token revoke --data ./server ID";
+
+const CREATE_EXAMPLE: &str = "\
+Example:
+  GBSYNC_TOKEN=$(gbsync token create --data ./server --space shop --role cashier --actor cashier-7)
+
+The token is printed once and alone; the server keeps only its hash. A space that is new is made.";
+
+const LIST_EXAMPLE: &str = "\
+Example:
+  gbsync token list --data ./server";
+
+const REVOKE_EXAMPLE: &str = "\
+Example:
+  gbsync token revoke --data ./server 0192d4e0
+
+A running server refuses the token from the next request on. `gbsync token list` shows the ids.";
+
+/// Make, list and revoke tokens in a server's folder
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// Make a token for a space, and the space if it is new
+    #[command(after_help = CREATE_EXAMPLE)]
+    Create(Create),
+    /// List every token's id, space and rights; the tokens themselves are not kept
+    #[command(after_help = LIST_EXAMPLE)]
+    List(List),
+    /// Revoke a token
+    #[command(after_help = REVOKE_EXAMPLE)]
+    Revoke(Revoke),
+}
+
+#[derive(clap::Args)]
+struct Create {
+    /// The server's folder
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The space that the token opens
+    #[arg(long, value_parser = config::space)]
+    space: SpaceId,
+    /// A role of the bearer; may be given several times
+    #[arg(long = "role", value_name = "NAME", value_parser = config::role)]
+    roles: Vec<Role>,
+    /// The person or service that the bearer acts as
+    #[arg(long, value_name = "NAME", value_parser = config::actor)]
+    actor: Option<Actor>,
+    /// The one device that may use the token
+    #[arg(long, value_name = "ID", value_parser = config::device)]
+    device: Option<DeviceId>,
+}
+
+#[derive(clap::Args)]
+struct List {
+    /// The server's folder
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+}
+
+#[derive(clap::Args)]
+struct Revoke {
+    /// The server's folder
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The token's id, or the beginning of it if that is unique
+    id: String,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// A failure that says what to do.
+pub fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
+    match &arguments.verb {
+        Verb::Create(arguments) => create(arguments, output),
+        Verb::List(arguments) => list(arguments, output),
+        Verb::Revoke(arguments) => revoke(arguments, output),
+    }
+    .map(|()| Exit::Done)
+}
+
+fn create(arguments: &Create, output: &Output) -> Result<()> {
+    let Create { data, space, roles, actor, device } = arguments;
+    let tokens = Tokens::open(data).map_err(|error| config::server_failure(&error))?;
+    let new = NewToken { space: space.clone(), roles: roles.clone(), actor: actor.clone(), device: device.clone() };
+    let created = tokens.create(new).map_err(|error| config::server_failure(&error))?;
+    if output.is_json() {
+        output.json(&json!({ "token": created.token, "id": created.id, "space": space.as_str() }));
+    } else {
+        output.line(&created.token);
+        output.note(format_args!("token {} for space {space}; it is not shown again", created.id));
+    }
+    Ok(())
+}
+
+fn list(arguments: &List, output: &Output) -> Result<()> {
+    let tokens = Tokens::open(&existing(&arguments.data)?).map_err(|error| config::server_failure(&error))?;
+    let tokens = tokens.list().map_err(|error| config::server_failure(&error))?;
+    if output.is_json() {
+        output.json(&tokens.iter().map(info_json).collect::<Vec<_>>());
+    } else if tokens.is_empty() {
+        output.note("no tokens yet; make one with gbsync token create");
+    } else {
+        let rows: Vec<_> = tokens.iter().map(info_row).collect();
+        output.line(table(&["ID", "SPACE", "ROLES", "ACTOR", "DEVICE", "CREATED", "REVOKED"], &rows));
+    }
+    Ok(())
+}
+
+fn revoke(arguments: &Revoke, output: &Output) -> Result<()> {
+    let tokens = Tokens::open(&existing(&arguments.data)?).map_err(|error| config::server_failure(&error))?;
+    let id = &arguments.id;
+    if !tokens.revoke(id).map_err(|error| config::server_failure(&error))? {
+        let failure = Failure::new("token_not_found", format!("no token has the id {id}"));
+        return Err(failure.help(format!("gbsync token list --data {}", arguments.data.display())).into());
+    }
+    if output.is_json() {
+        output.json(&json!({ "revoked": id }));
+    } else {
+        output.note(format_args!("token {id} is revoked"));
+    }
+    Ok(())
+}
+
+/// Refuses a folder that is not there: to list or revoke must not make a store.
+fn existing(data: &std::path::Path) -> Result<PathBuf> {
+    if data.is_dir() {
+        return Ok(data.to_owned());
+    }
+    let failure = Failure::new("folder_not_found", format!("{} is not a folder", data.display()));
+    Err(failure.help("give --data the folder that gbsync serve runs on").into())
+}
+
+fn info_json(token: &TokenInfo) -> serde_json::Value {
+    json!({
+        "id": token.id,
+        "space": token.space.as_str(),
+        "roles": token.roles.iter().map(Role::as_str).collect::<Vec<_>>(),
+        "actor": token.actor.as_ref().map(Actor::as_str),
+        "device": token.device.as_ref().map(DeviceId::as_str),
+        "createdAt": token.created_at.as_str(),
+        "revokedAt": token.revoked_at.as_ref().map(|time| time.as_str()),
+    })
+}
+
+fn info_row(token: &TokenInfo) -> Vec<String> {
+    let or_dash = |text: Option<&str>| text.unwrap_or("-").to_owned();
+    let roles = token.roles.iter().map(Role::as_str).collect::<Vec<_>>().join(",");
+    vec![
+        token.id.to_string(),
+        token.space.to_string(),
+        or_dash(Some(roles.as_str()).filter(|roles| !roles.is_empty())),
+        or_dash(token.actor.as_ref().map(Actor::as_str)),
+        or_dash(token.device.as_ref().map(DeviceId::as_str)),
+        token.created_at.to_string(),
+        or_dash(token.revoked_at.as_ref().map(|time| time.as_str())),
+    ]
+}

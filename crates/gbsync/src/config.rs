@@ -1,0 +1,198 @@
+//! What files, flags and the environment say: a server's address, names, tokens, and the device file of a verb.
+//!
+//! Invariant: a text from outside becomes a typed value here, or a sentence about what is wrong with it. The token is looked
+//! up when a request is sent, never earlier, so that a renewed one is used by a running `sync --watch`.
+
+use crate::exit::Failure;
+use anyhow::Result;
+use gbsync_client::{BoxFuture, Client, Config, HttpTransport, TokenProvider};
+use gbsync_core::id::{Actor, DeviceId, InvalidId, Role, SpaceId};
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The variable that beats every token a device file keeps.
+pub const TOKEN_VARIABLE: &str = "GBSYNC_TOKEN";
+/// The setting of a device file that holds a token.
+pub const TOKEN_SETTING: &str = "token";
+/// The setting of a device file that holds the path of a file with a token.
+pub const TOKEN_FILE_SETTING: &str = "token-file";
+/// The setting of a device file that holds the actor of operations that name none.
+pub const ACTOR_SETTING: &str = "actor";
+
+/// Reads the name of a space.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn space(text: &str) -> Result<SpaceId, InvalidId> {
+    SpaceId::new(text)
+}
+
+/// Reads the name of a role.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn role(text: &str) -> Result<Role, InvalidId> {
+    Role::new(text)
+}
+
+/// Reads the name of a person or service.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn actor(text: &str) -> Result<Actor, InvalidId> {
+    Actor::new(text)
+}
+
+/// Reads a device's id.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn device(text: &str) -> Result<DeviceId, InvalidId> {
+    DeviceId::new(text)
+}
+
+/// Reads a server's address, without the slash at its end.
+///
+/// # Errors
+/// A sentence when it is no http or https URL.
+pub fn server_url(text: &str) -> Result<String, String> {
+    let example = "write it like http://127.0.0.1:4680 or https://sync.example.com";
+    let url = reqwest::Url::parse(text).map_err(|error| format!("{error}; {example}"))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(format!("the server must be an http or https URL; {example}"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(format!("the URL must end with the path, without ? and #; {example}"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("the URL must not hold a name or password; give a token with --token-file".into());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// A device's database, opened for a verb.
+pub struct DeviceFile {
+    /// The database.
+    pub client: Client,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl DeviceFile {
+    /// Opens a file that `gbsync init` has set up.
+    ///
+    /// # Errors
+    /// A failure that says what to do; the file is untouched.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            let failure = Failure::new("file_not_found", format!("{} does not exist", path.display()));
+            let help = format!("gbsync init {} --server URL --space SPACE makes it", path.display());
+            return Err(failure.help(help).into());
+        }
+        let open = |actor| Client::open(Config { actor, ..Config::new(path) }).map_err(|error| client_failure(&error));
+        let mut client = open(None)?;
+        // Who makes the operations is written in the file itself, so it takes a first look to know.
+        if let Some(name) = client.setting(ACTOR_SETTING).map_err(|error| client_failure(&error))? {
+            client = open(Some(actor(&name)?))?;
+        }
+        Ok(Self { client, path: path.to_owned() })
+    }
+
+    /// The transport to the file's server, with the token of the moment.
+    ///
+    /// # Errors
+    /// A failure that says what to do.
+    pub fn transport(&self) -> Result<HttpTransport> {
+        let remote = self.client.remote().map_err(|error| client_failure(&error))?;
+        let tokens = StoredToken { client: self.client.clone() };
+        HttpTransport::new(&remote.server, Arc::new(tokens))
+            .map_err(|error| Failure::new("transport", error.to_string()).into())
+    }
+}
+
+/// Finds the token each time one is sent: the environment, then the file's setting, then the file that a setting names.
+struct StoredToken {
+    client: Client,
+}
+
+impl StoredToken {
+    fn find(&self) -> Option<String> {
+        if let Some(token) = environment_token() {
+            return Some(token);
+        }
+        let setting =
+            |key| self.client.setting(key).inspect_err(|error| tracing::warn!(%error, "the token cannot be read")).ok();
+        if let Some(token) = setting(TOKEN_SETTING).flatten() {
+            return Some(token);
+        }
+        let path = setting(TOKEN_FILE_SETTING).flatten()?;
+        token_in_file(Path::new(&path)).inspect_err(|failure| tracing::warn!("{failure}")).ok()
+    }
+}
+
+impl TokenProvider for StoredToken {
+    fn token(&self) -> BoxFuture<'_, Option<String>> {
+        Box::pin(async { self.find() })
+    }
+}
+
+/// The environment's token, if there is one.
+pub fn environment_token() -> Option<String> {
+    std::env::var(TOKEN_VARIABLE).ok().map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
+}
+
+/// Reads a file that holds a token and nothing else.
+///
+/// # Errors
+/// A failure when it cannot be read or is empty.
+pub fn token_in_file(path: &Path) -> Result<String, Failure> {
+    let unusable = |reason: String| {
+        let failure = Failure::new("token_file", format!("the token file {} {reason}", path.display()));
+        failure.help("write the token into it: gbsync token create --data DIR --space SPACE > FILE")
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(format!("cannot be read: {error}")))?;
+    let token = text.trim();
+    if token.is_empty() {
+        return Err(unusable("is empty".into()));
+    }
+    Ok(token.to_owned())
+}
+
+/// What the client says of a device file, as a failure: its sentences already say what to do.
+pub fn client_failure(error: &gbsync_client::Error) -> Failure {
+    Failure::new(error.code(), error.to_string())
+}
+
+/// What the server says of its folder or address, as a failure: its sentences already say what to do.
+pub fn server_failure(error: &gbsync_server::ServerError) -> Failure {
+    use gbsync_server::ServerError;
+    let code = match error {
+        ServerError::DataFolder { .. } => "data_folder",
+        ServerError::Locked { .. } => "locked",
+        ServerError::AddressInUse { .. } => "address_in_use",
+        ServerError::Listen { .. } => "listen",
+        ServerError::NoStore { .. } => "no_store",
+        ServerError::NoSpace { .. } => "no_space",
+        ServerError::AmbiguousToken { .. } => "ambiguous_token",
+        ServerError::Store(_) => "store",
+        _ => "server",
+    };
+    Failure::new(code, error.to_string())
+}
+
+/// Resolves when the process is asked to stop: Ctrl-C or SIGTERM. The handlers stand when this returns.
+///
+/// # Errors
+/// When the system lets no handler be set.
+pub fn stop_signal() -> Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
