@@ -14,6 +14,7 @@ use gbsync_core::retry::Backoff;
 use gbsync_core::verdict::{RejectionCode, Verdict};
 use gbsync_core::wire::{self, GroupResult};
 use rusqlite::Connection;
+use std::collections::BTreeSet;
 
 /// A group of a batch.
 #[derive(Debug, Clone)]
@@ -129,7 +130,7 @@ fn candidate(tx: &Connection, stored: &StoredGroup, now: u64) -> Result<Candidat
 pub(crate) struct Verdicts {
     pub(crate) accepted: u64,
     /// The groups that were parked, dependents included.
-    pub(crate) parked: Vec<i64>,
+    pub(crate) parked: BTreeSet<i64>,
     /// Whether every group of the batch was accepted: then the walk may go on where it is.
     pub(crate) all_accepted: bool,
 }

@@ -21,7 +21,7 @@ pub(crate) struct Reason<'a> {
 }
 
 /// Parks an undecided group and all that wait for it. Answers what was parked, in seal order.
-pub(crate) fn park(tx: &Connection, local_no: i64, reason: &Reason<'_>, now: u64) -> Result<Vec<i64>, Error> {
+pub(crate) fn park(tx: &Connection, local_no: i64, reason: &Reason<'_>, now: u64) -> Result<BTreeSet<i64>, Error> {
     let mut parked = BTreeSet::from([local_no]);
     let mut touched = BTreeSet::new();
     outbox::set_parked(tx, local_no, reason.code, reason.message, reason.verdict, now)?;
@@ -38,7 +38,7 @@ pub(crate) fn park(tx: &Connection, local_no: i64, reason: &Reason<'_>, now: u64
         }
     }
     relay(tx, touched)?;
-    Ok(parked.into_iter().collect())
+    Ok(parked)
 }
 
 /// Takes a group off the local view. Answers the records it lay over.

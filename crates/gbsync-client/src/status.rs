@@ -9,6 +9,7 @@ use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, Seq};
 use gbsync_core::time::Timestamp;
 use rusqlite::{Connection, Row, params};
+use std::collections::BTreeSet;
 
 /// Where a device stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,7 +193,7 @@ impl Client {
         Ok(found.into_iter().next())
     }
 
-    pub(crate) fn infos(&self, local_nos: &[i64]) -> Result<Vec<GroupInfo>, Error> {
+    pub(crate) fn infos(&self, local_nos: &BTreeSet<i64>) -> Result<Vec<GroupInfo>, Error> {
         let writer = self.store().writer();
         let mut infos = Vec::with_capacity(local_nos.len());
         for local_no in local_nos {

@@ -25,7 +25,11 @@ impl Timestamp {
     pub fn new(text: &str) -> Result<Self, InvalidTimestamp> {
         let bytes = text.as_bytes();
         let is_utc = text.ends_with(['Z', 'z']) || text.ends_with("+00:00");
-        let has_form = bytes.len() >= 20 && bytes.len() <= 40 && matches!(bytes[10], b'T' | b't') && bytes[4] == b'-';
+        // ISO 8601, which the parser reads, has shorter forms and a comma; RFC 3339 has not.
+        let has_form = (20..=40).contains(&bytes.len())
+            && [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')].iter().all(|(place, mark)| bytes[*place] == *mark)
+            && matches!(bytes[10], b'T' | b't')
+            && !bytes.contains(&b',');
         if !is_utc || !has_form || text.parse::<jiff::Timestamp>().is_err() {
             return Err(InvalidTimestamp);
         }
@@ -54,5 +58,35 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_rfc_3339_in_utc_and_kept_as_written() {
+        for text in
+            ["2026-06-03T20:52:59Z", "2026-06-03T20:52:59.123456789Z", "2026-06-03t20:52:59z", "2026-06-03T20:52:59+00:00"]
+        {
+            assert_eq!(Timestamp::new(text).expect(text).as_str(), text);
+        }
+        for text in [
+            "",
+            "2026-06-03",
+            "2026-06-03T20:52:59",
+            "2026-06-03T20:52:59+02:00",
+            "2026-06-03 20:52:59Z",
+            "2026-06-03T20:52:59,123Z",
+            "2026-06-03T205259.1234Z",
+            "20260603T20:52:59.1234Z",
+            "2026-02-30T20:52:59Z",
+            "2026-06-03T24:00:00Z",
+            "2026-06-03T20:52:59Z[UTC]",
+            "日本日本日本日本日本",
+        ] {
+            assert_eq!(Timestamp::new(text), Err(InvalidTimestamp), "{text}");
+        }
     }
 }

@@ -44,9 +44,9 @@ pub(crate) async fn read_json(request: Request<Body>, limit: u64) -> Result<Byte
     let bytes = collect(body, limit).await?;
     match encoding {
         Encoding::Identity => Ok(bytes),
-        Encoding::Gzip => tokio::task::spawn_blocking(move || inflate(&bytes, limit))
-            .await
-            .unwrap_or_else(|_| Err(Refusal::unavailable())),
+        Encoding::Gzip => {
+            tokio::task::spawn_blocking(move || inflate(&bytes, limit)).await.unwrap_or_else(|_| Err(Refusal::unavailable()))
+        }
     }
 }
 
@@ -93,7 +93,10 @@ async fn collect(mut body: Body, limit: u64) -> Result<Bytes, Refusal> {
             Ok(Some(Err(_))) => return Err(Refusal::new(ProblemCode::Malformed, "the body broke off; send it again")),
             Ok(None) => return Ok(bytes.freeze()),
             Err(_) => {
-                return Err(Refusal::new(ProblemCode::TimedOut, "the body came too slowly; send it again, or in smaller parts"));
+                return Err(Refusal::new(
+                    ProblemCode::TimedOut,
+                    "the body came too slowly; send it again, or in smaller parts",
+                ));
             }
         };
         let Ok(data) = frame.into_data() else { continue };

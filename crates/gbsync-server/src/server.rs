@@ -66,9 +66,8 @@ impl Server {
         let listener = bind(config.listen).await?;
         let address = listener.local_addr().map_err(|source| ServerError::Listen { address: config.listen, source })?;
         let (store, feed) = (Arc::new(store) as Arc<dyn Store>, Arc::new(Feed::default()));
-        let committer =
-            Committer::start(Arc::clone(&store), Arc::clone(&feed), config.limits, config.environment.clone())
-                .map_err(|error| ServerError::Broken(format!("the writer's thread cannot be started: {error}")))?;
+        let committer = Committer::start(Arc::clone(&store), Arc::clone(&feed), config.limits, config.environment.clone())
+            .map_err(|error| ServerError::Broken(format!("the writer's thread cannot be started: {error}")))?;
         let (drain, is_draining) = watch::channel(false);
         let app = App::new(store, Arc::new(committer), feed, config.limits, config.environment, is_draining);
         let app = Arc::new(app);

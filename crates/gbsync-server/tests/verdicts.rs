@@ -57,11 +57,8 @@ async fn the_same_group_twice_in_one_request_takes_effect_once() {
 async fn a_rejection_keeps_the_records_it_was_made_on() {
     let app = TestApp::start().await;
     app.push(&[receipt("g1", 1, "r-1")]).await;
-    let refused = TestGroup::of(
-        "g2",
-        2,
-        &[upsert("notes", "n-1", 0, "{}"), upsert("receipts", "r-1", 0, r#"{"total":"2.00"}"#)],
-    );
+    let refused =
+        TestGroup::of("g2", 2, &[upsert("notes", "n-1", 0, "{}"), upsert("receipts", "r-1", 0, r#"{"total":"2.00"}"#)]);
     let first = app.push(&[refused.clone()]).await;
     let result = first.result(0);
     assert_eq!((result["status"].as_str(), result["code"].as_str()), (Some("rejected"), Some("conflict")));
@@ -250,7 +247,8 @@ async fn deletes_and_increments_leave_the_states_that_the_log_says() {
     let app = TestApp::start().await;
     let stock = TestGroup::of("g1", 1, &[upsert("stock", "a", 0, r#"{"n":1}"#), upsert("stock", "b", 0, "{}")]);
     let edit = TestGroup::of("g2", 2, &[increment("stock", "a", r#"{"n":2}"#), delete("stock", "b", 1)]);
-    let again = TestGroup::of("g3", 3, &[upsert("stock", "b", 2, r#"{"again":true}"#), patch("stock", "a", 1, r#"{"x":1}"#)]);
+    let again =
+        TestGroup::of("g3", 3, &[upsert("stock", "b", 2, r#"{"again":true}"#), patch("stock", "a", 1, r#"{"x":1}"#)]);
     assert_eq!(app.push(&[stock, edit, again]).await.verdicts(), ["accepted", "accepted", "accepted"]);
     let log = app.get("/log?after=1").await.json();
     assert_eq!(

@@ -3,7 +3,7 @@
 //! Invariant: exactly one place turns an error into a printed failure and an exit code, so that every verb fails alike. An
 //! asynchronous runtime is made only for the verbs that talk over a network.
 
-use crate::commands::{apply, digest, init, outbox, query, serve, status, sync, token};
+use crate::commands::{apply, bench, demo, digest, init, outbox, query, serve, status, sync, token};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use anyhow::{Context, Result};
@@ -48,6 +48,8 @@ enum Command {
     Status(status::Arguments),
     Outbox(outbox::Arguments),
     Digest(digest::Arguments),
+    Demo(demo::Arguments),
+    Bench(bench::Arguments),
 }
 
 /// Runs the verb that the arguments name and reports how it ended.
@@ -83,6 +85,8 @@ fn dispatch(command: &Command, output: &Output) -> Result<Exit> {
         Command::Status(arguments) => status::run(arguments, output),
         Command::Outbox(arguments) => outbox::run(arguments, output),
         Command::Digest(arguments) => digest::run(arguments, output),
+        Command::Demo(arguments) => many_threads(demo::run(arguments, output)),
+        Command::Bench(arguments) => many_threads(bench::run(arguments, output)),
     }
 }
 

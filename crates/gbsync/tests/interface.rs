@@ -8,7 +8,7 @@ use expect_test::expect;
 use shop::{Shop, gbsync, single};
 use std::process::Stdio;
 
-const VERBS: [&[&str]; 14] = [
+const VERBS: [&[&str]; 15] = [
     &[],
     &["serve"],
     &["token"],
@@ -23,6 +23,7 @@ const VERBS: [&[&str]; 14] = [
     &["outbox"],
     &["digest"],
     &["demo"],
+    &["bench"],
 ];
 
 #[test]

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use shop::{Dice, Serving, Shop, single};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -49,6 +50,8 @@ struct Scene {
     server: Option<Serving>,
     address: String,
     lines: [Vec<Line>; 2],
+    /// Kills that hit work under way; the others came after it was done.
+    hits: u64,
 }
 
 impl Scene {
@@ -67,7 +70,7 @@ impl Scene {
             shop.run(&["sync", device]).done();
         }
         let address = server.address().to_owned();
-        Self { shop, dice: Dice(SEED), server: Some(server), address, lines: [Vec::new(), Vec::new()] }
+        Self { shop, dice: Dice(SEED), server: Some(server), address, lines: [Vec::new(), Vec::new()], hits: 0 }
     }
 
     /// Writes new operations, half of them also editing an earlier one of the same device.
@@ -141,6 +144,7 @@ impl Scene {
         self.server.take().unwrap().kill();
         let sync = shop::Ran::of(sync.wait_with_output().unwrap());
         assert!(matches!(sync.code, Some(0 | 4)), "{sync:?}");
+        self.hits += u64::from(sync.code == Some(4));
         self.server = Some(Serving::start(&self.shop.data(), &self.address));
     }
 
@@ -152,7 +156,7 @@ impl Scene {
     fn kill_later(&mut self, child: &mut Child, within_ms: u64) {
         thread::sleep(Duration::from_millis(self.dice.below(within_ms)));
         child.kill().unwrap();
-        child.wait().unwrap();
+        self.hits += u64::from(child.wait().unwrap().signal() == Some(9));
     }
 
     /// Applies what is not acknowledged yet; lines that were stored unacknowledged are skipped by their id.
@@ -198,7 +202,7 @@ impl Scene {
         self.shop.run(&["sync", DEVICES[0]]).done();
         self.check(CYCLES);
         let operations: usize = self.lines.iter().map(Vec::len).sum();
-        assert!(operations as u64 > CYCLES * 5, "the run did too little: {operations}");
+        assert!(operations as u64 > CYCLES * 5 && self.hits > CYCLES / 2, "{} hits, {operations} operations", self.hits);
         for device in DEVICES {
             let status = self.shop.run(&["status", device, "--json"]).json();
             assert_eq!([&status["pending"], &status["parked"]], [0, 0], "{device}");

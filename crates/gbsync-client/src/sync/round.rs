@@ -16,6 +16,7 @@ use gbsync_core::retry::{Backoff, Step};
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire::{Handshake, LogPage, PushAnswer, WireError, parse_answer};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use std::collections::BTreeSet;
 
 /// Accepted groups removed in one round.
 const PRUNE_GROUPS: u32 = 5_000;
@@ -39,6 +40,7 @@ pub(super) struct Round<'c> {
     /// A group that was refused alone without a reason that points at it.
     suspect: Option<Suspect>,
     rebases: u32,
+    attempts: u32,
 }
 
 struct Suspect {
@@ -67,14 +69,24 @@ impl<'c> Round<'c> {
             most_groups: usize::MAX,
             suspect: None,
             rebases: 0,
+            attempts: options.attempts.max(1),
         }
     }
 
     pub(super) async fn run(mut self) -> Result<SyncReport, SyncError> {
         self.begin()?;
         self.handshake().await?;
-        self.push().await?;
-        self.pull().await?;
+        let pushed = self.push().await;
+        match pushed {
+            Ok(()) => self.pull().await?,
+            // A queue that is stuck does not keep the device from seeing what others did.
+            Err(error @ (SyncError::NotReached { .. } | SyncError::Stopped { .. })) => {
+                self.attempts = 1;
+                let _ = self.pull().await;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        }
         self.finish()
     }
 
@@ -192,7 +204,7 @@ impl<'c> Round<'c> {
         Ok(batch)
     }
 
-    fn note_parked(&mut self, local_nos: &[i64]) -> Result<(), Error> {
+    fn note_parked(&mut self, local_nos: &BTreeSet<i64>) -> Result<(), Error> {
         let infos = self.client.infos(local_nos)?;
         self.report.parked.retain(|known| infos.iter().all(|info| info.group_id != known.group_id));
         self.report.parked.extend(infos);
@@ -220,8 +232,10 @@ impl<'c> Round<'c> {
             let answer = parse_answer(body)?;
             if batch.fits(&answer.results) { Ok(answer) } else { Err(not_this_batch()) }
         };
-        let mut exchanged = self.ask(Method::Post, path, Some(body), read).await?;
-        if let Some(answer) = exchanged.answer.take() {
+        let mut exchanged = self.ask(Method::Post, path, Some(body), read).await;
+        if let Ok(exchanged) = &mut exchanged
+            && let Some(answer) = exchanged.answer.take()
+        {
             return Ok(Sent::Answered(answer));
         }
         let local_nos = batch.local_nos();
@@ -229,6 +243,7 @@ impl<'c> Round<'c> {
             outbox::count_attempts(tx, &local_nos)?;
             state::set_in_flight(tx, &[])
         })?;
+        let exchanged = exchanged?;
         match exchanged.step {
             Step::ParkGroup(index) if index < batch.groups.len() => {
                 self.park(batch.groups[index].local_no, &exchanged.code, &exchanged.reason)?;
@@ -408,7 +423,7 @@ impl<'c> Round<'c> {
             let total = self.state()?.failures + 1;
             let next = self.now() + Backoff::default().wait_ms(total, random, exchanged.retry_after_ms);
             self.fail(&exchanged.code, &exchanged.reason, Some(next))?;
-            if failures >= self.options.attempts {
+            if failures >= self.attempts {
                 return Err(SyncError::NotReached { reason: exchanged.reason });
             }
             let wait_ms = ROUND_BACKOFF.wait_ms(failures, random, exchanged.retry_after_ms);

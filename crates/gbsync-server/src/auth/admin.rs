@@ -83,8 +83,8 @@ impl Tokens {
     /// [`ServerError::Store`] when it cannot be stored.
     pub fn create(&self, new: NewToken) -> Result<CreatedToken, ServerError> {
         let created = CreatedToken { id: secret::mint_id(&self.environment), token: secret::mint(&self.environment) };
-        let uuid =
-            uuid::Builder::from_unix_timestamp_millis(self.environment.now_ms(), &self.environment.random::<10>()).into_uuid();
+        let uuid = uuid::Builder::from_unix_timestamp_millis(self.environment.now_ms(), &self.environment.random::<10>())
+            .into_uuid();
         let log = LogId::new(uuid.to_string()).expect("a UUID is an id");
         self.table.add(&new, &created.id, &secret::hash(&created.token), &log, &self.environment.now())?;
         Ok(created)

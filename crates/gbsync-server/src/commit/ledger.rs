@@ -85,11 +85,7 @@ impl<'t> Ledger<'t> {
         let known = self.numbers.get(key)?;
         request.groups.iter().find_map(|arrival| {
             let owner = known.get(&arrival.device_seq).filter(|owner| **owner != arrival.id)?;
-            Some(PushOutcome::EpochReused {
-                device_seq: arrival.device_seq,
-                known: owner.clone(),
-                sent: arrival.id.clone(),
-            })
+            Some(PushOutcome::EpochReused { device_seq: arrival.device_seq, known: owner.clone(), sent: arrival.id.clone() })
         })
     }
 
@@ -181,9 +177,8 @@ impl<'t> Ledger<'t> {
 
     /// The accepted group in whose family this one is, or would be.
     fn replaced_by(&self, header: &Header) -> Option<GroupId> {
-        let is_accepted = |id: &&GroupId| {
-            self.groups.get(*id).is_some_and(|decided| matches!(decided.outcome, DecidedAs::Accepted(_)))
-        };
+        let is_accepted =
+            |id: &&GroupId| self.groups.get(*id).is_some_and(|decided| matches!(decided.outcome, DecidedAs::Accepted(_)));
         let replaced = header.replaces.as_ref();
         replaced
             .filter(is_accepted)

@@ -12,9 +12,9 @@ use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::Verdict;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the writer rests after a transaction that failed, so that a full disk is not hammered.

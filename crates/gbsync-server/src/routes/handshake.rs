@@ -50,11 +50,7 @@ pub(super) async fn handshake(
     Ok(json(answer.to_json()))
 }
 
-fn told_epoch(
-    parameters: &Parameters,
-    space: &SpaceId,
-    device: Option<&DeviceId>,
-) -> Result<Option<ToldEpoch>, Refusal> {
+fn told_epoch(parameters: &Parameters, space: &SpaceId, device: Option<&DeviceId>) -> Result<Option<ToldEpoch>, Refusal> {
     let epoch = parameters.id("epoch", |text| EpochId::new(text))?;
     let previous_epoch = parameters.id("previousEpoch", |text| EpochId::new(text))?;
     let previous_seq = parameters.count("previousDeviceSeq")?;

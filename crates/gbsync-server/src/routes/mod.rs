@@ -120,9 +120,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     for (_, path, answers) in routes() {
         router = router.route(path, answers);
     }
-    let compression = CompressionLayer::new()
-        .quality(CompressionLevel::Fastest)
-        .compress_when(SizeAbove::new(COMPRESSED_BYTES));
+    let compression =
+        CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(SizeAbove::new(COMPRESSED_BYTES));
     router
         .fallback(nothing_here)
         .method_not_allowed_fallback(method_not_allowed)

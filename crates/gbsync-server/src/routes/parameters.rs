@@ -81,7 +81,8 @@ mod tests {
     fn counts_are_plain_digits() {
         assert_eq!(of("after=42").count("after").expect("a count"), Some(42));
         assert_eq!(of("").count("after").expect("none"), None);
-        for text in ["after=-1", "after=", "after=1.0", "after=%2B1", "after=x", "after=9007199254740992", "after=1&after=2"] {
+        for text in ["after=-1", "after=", "after=1.0", "after=%2B1", "after=x", "after=9007199254740992", "after=1&after=2"]
+        {
             assert!(of(text).count("after").is_err(), "{text}");
         }
     }

@@ -7,8 +7,8 @@
 
 mod sqlite;
 
-pub(crate) use sqlite::{SqliteStore, TokenTable};
 pub use sqlite::{SpaceDigest, space_digest};
+pub(crate) use sqlite::{SqliteStore, TokenTable};
 
 use gbsync_core::decide::Record;
 use gbsync_core::digest::Digest;

@@ -7,9 +7,12 @@ use gbsync_core::id::{Actor, DeviceId, SpaceId};
 use gbsync_server::{Counters, NewToken, Server, ServerConfig, SpaceDigest, Tokens, space_digest};
 use reqwest::{Client, RequestBuilder};
 use serde_json::Value;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// The space that tests use.
 pub const SPACE: &str = "shop";
@@ -121,6 +124,33 @@ impl TestApp {
         Answer::of(request.header("content-type", "application/json").body(body)).await
     }
 
+    pub async fn post_gzip(&self, rest: &str, body: Vec<u8>) -> Answer {
+        let request = self.http.post(self.space_url(rest)).bearer_auth(&self.token).header("content-encoding", "gzip");
+        Answer::of(request.header("content-type", "application/json").body(body)).await
+    }
+
+    /// A push written to the socket byte for byte; the answer as soon as there is one.
+    pub async fn raw_push(&self, headers: &str, body: &[u8]) -> String {
+        let address = self.server.as_ref().unwrap().local_addr();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "POST /v1/spaces/{SPACE}/push HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\n\
+             content-type: application/json\r\n{headers}\r\n",
+            self.token
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(body).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"}") {
+            let mut buffer = [0; 4096];
+            match stream.read(&mut buffer).await.unwrap() {
+                0 => break,
+                read => answer.extend_from_slice(&buffer[..read]),
+            }
+        }
+        String::from_utf8(answer).unwrap()
+    }
+
     /// Pushes groups of device `till-1`, epoch `e1`.
     pub async fn push(&self, groups: &[TestGroup]) -> Answer {
         self.push_as("till-1", "e1", groups).await
@@ -218,4 +248,10 @@ pub fn delete(entity: &str, id: &str, base: u64) -> String {
 /// A group that makes one new receipt.
 pub fn receipt(id: &str, device_seq: u64, record: &str) -> TestGroup {
     TestGroup::of(id, device_seq, &[upsert("receipts", record, 0, r#"{"total":"1.00"}"#)])
+}
+
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }

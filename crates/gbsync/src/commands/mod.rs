@@ -1,6 +1,8 @@
 //! One file a verb: its arguments, its example, and what it prints.
 
 pub mod apply;
+pub mod bench;
+pub mod demo;
 pub mod digest;
 pub mod init;
 pub mod outbox;

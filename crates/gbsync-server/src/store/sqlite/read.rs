@@ -21,11 +21,7 @@ pub(super) fn space(
 }
 
 /// The epoch that a device last sent from, and its highest number.
-fn device_report(
-    connection: &Connection,
-    space_no: i64,
-    device: &DeviceId,
-) -> Result<Option<DeviceReport>, StoreError> {
+fn device_report(connection: &Connection, space_no: i64, device: &DeviceId) -> Result<Option<DeviceReport>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT epoch, highest_seq FROM devices WHERE space_no = ?1 AND device = ?2 AND pushed_at IS NOT NULL
          ORDER BY pushed_at DESC, epoch_no DESC LIMIT 1",
@@ -58,9 +54,8 @@ pub(super) fn page(connection: &Connection, request: &PageRequest) -> Result<Pag
     if request.chain.is_some_and(|known| known != chain) {
         return Ok(Page::LogChanged);
     }
-    let mut statement = connection.prepare_cached(
-        "SELECT seq, change_count, chain, entry FROM log WHERE space_no = ?1 AND seq > ?2 ORDER BY seq",
-    )?;
+    let mut statement = connection
+        .prepare_cached("SELECT seq, change_count, chain, entry FROM log WHERE space_no = ?1 AND seq > ?2 ORDER BY seq")?;
     let mut rows = statement.query(params![space_no, stored(request.after.0)])?;
     let (mut entries, mut next) = (Vec::new(), request.after);
     let (mut records, mut bytes) = (0_u64, 0_u64);
@@ -93,11 +88,7 @@ fn chain_at(connection: &Connection, space_no: i64, seq: Seq) -> Result<Digest, 
     }
 }
 
-pub(super) fn verdicts(
-    connection: &Connection,
-    space: &SpaceId,
-    ids: Vec<GroupId>,
-) -> Result<Vec<GroupResult>, StoreError> {
+pub(super) fn verdicts(connection: &Connection, space: &SpaceId, ids: Vec<GroupId>) -> Result<Vec<GroupResult>, StoreError> {
     let space_no = space_row(connection, space)?.map(|(space_no, _)| space_no);
     let verdict = |id: GroupId| {
         let decided = space_no.map(|space_no| decided(connection, space_no, &id)).transpose()?.flatten();

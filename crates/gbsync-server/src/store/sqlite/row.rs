@@ -22,11 +22,7 @@ pub(super) fn count(row: &Row<'_>, column: usize) -> Result<u64, StoreError> {
 }
 
 /// An id that was stored.
-pub(super) fn id<T>(
-    row: &Row<'_>,
-    column: usize,
-    new: impl Fn(Box<str>) -> Result<T, InvalidId>,
-) -> Result<T, StoreError> {
+pub(super) fn id<T>(row: &Row<'_>, column: usize, new: impl Fn(Box<str>) -> Result<T, InvalidId>) -> Result<T, StoreError> {
     let text: Box<str> = row.get(column)?;
     new(text).map_err(|error| StoreError::Damaged(error.to_string()))
 }
@@ -64,8 +60,7 @@ pub(super) fn space(connection: &Connection, space: &SpaceId) -> Result<Option<(
 
 /// What was decided of a group.
 pub(super) fn decided(connection: &Connection, space_no: i64, group: &GroupId) -> Result<Option<Decided>, StoreError> {
-    let mut statement =
-        connection.prepare_cached("SELECT digest, seq FROM groups WHERE space_no = ?1 AND group_id = ?2")?;
+    let mut statement = connection.prepare_cached("SELECT digest, seq FROM groups WHERE space_no = ?1 AND group_id = ?2")?;
     let mut rows = statement.query(params![space_no, group.as_str()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let digest = if row.get_ref(0)? == ValueRef::Null { None } else { Some(digest(row, 0)?) };

@@ -85,9 +85,11 @@ impl Writer for SqliteWriter {
             statement.execute(params![space_no, seq, change_count, entry.chain.as_bytes(), entry.entry])?;
         }
         if !written.entries.is_empty() {
-            connection
-                .prepare_cached("UPDATE spaces SET head = ?2, chain = ?3 WHERE space = ?1")?
-                .execute(params![space.as_str(), stored(written.head.0), written.chain.as_bytes()])?;
+            connection.prepare_cached("UPDATE spaces SET head = ?2, chain = ?3 WHERE space = ?1")?.execute(params![
+                space.as_str(),
+                stored(written.head.0),
+                written.chain.as_bytes()
+            ])?;
         }
         Ok(())
     }
@@ -173,9 +175,8 @@ fn load_numbers(
     space_no: i64,
     wanted: &BTreeMap<EpochKey, BTreeSet<DeviceSeq>>,
 ) -> Result<BTreeMap<EpochKey, BTreeMap<DeviceSeq, GroupId>>, StoreError> {
-    let mut epoch = connection.prepare_cached(
-        "SELECT epoch_no, highest_seq FROM devices WHERE space_no = ?1 AND device = ?2 AND epoch = ?3",
-    )?;
+    let mut epoch = connection
+        .prepare_cached("SELECT epoch_no, highest_seq FROM devices WHERE space_no = ?1 AND device = ?2 AND epoch = ?3")?;
     let mut number = connection
         .prepare_cached("SELECT group_id FROM numbers WHERE space_no = ?1 AND epoch_no = ?2 AND device_seq = ?3")?;
     let mut held = BTreeMap::new();
@@ -296,16 +297,20 @@ fn write_families(connection: &Connection, space_no: i64, written: &Written) -> 
             .execute(params![space_no, group.as_str(), root.as_str()])?;
     }
     for (from, into) in &written.merges {
-        connection
-            .prepare_cached("UPDATE families SET root = ?3 WHERE space_no = ?1 AND root = ?2")?
-            .execute(params![space_no, from.as_str(), into.as_str()])?;
+        connection.prepare_cached("UPDATE families SET root = ?3 WHERE space_no = ?1 AND root = ?2")?.execute(params![
+            space_no,
+            from.as_str(),
+            into.as_str()
+        ])?;
         connection
             .prepare_cached("DELETE FROM family_winners WHERE space_no = ?1 AND root = ?2")?
             .execute(params![space_no, from.as_str()])?;
     }
     for (root, group) in &written.winners {
         connection
-            .prepare_cached("INSERT INTO family_winners (space_no, root, group_id) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+            .prepare_cached(
+                "INSERT INTO family_winners (space_no, root, group_id) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            )?
             .execute(params![space_no, root.as_str(), group.as_str()])?;
     }
     Ok(())

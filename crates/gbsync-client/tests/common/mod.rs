@@ -1,0 +1,211 @@
+//! A real server, devices with real files, and a transport that fails as it is told.
+
+#![allow(dead_code, clippy::unwrap_used)]
+
+use gbsync_client::{
+    BoxFuture, Client, Config, FixedToken, GroupState, HttpTransport, Method, Remote, Request, Response, SyncError,
+    SyncOptions, SyncReport, Transport, TransportError,
+};
+use gbsync_core::id::SpaceId;
+use gbsync_server::{NewToken, Server, ServerConfig, Tokens};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+/// A server on a folder of its own, with a token for one space.
+pub struct World {
+    pub folder: tempfile::TempDir,
+    pub runtime: tokio::runtime::Runtime,
+    server: Option<Server>,
+    pub url: String,
+    pub token: String,
+}
+
+pub fn space() -> SpaceId {
+    SpaceId::new("shop").unwrap()
+}
+
+impl World {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let tokens = Tokens::open(&folder.path().join("server")).unwrap();
+        let new = NewToken { space: space(), roles: vec![], actor: None, device: None };
+        let token = tokens.create(new).unwrap().token;
+        let mut config = ServerConfig::new(folder.path().join("server"));
+        config.listen = "127.0.0.1:0".parse().unwrap();
+        let server = runtime.block_on(Server::start(config)).unwrap();
+        let url = server.url();
+        Self { folder, runtime, server: Some(server), url, token }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.db"))
+    }
+
+    /// A device with a transport that is told how to fail.
+    pub fn device(&self, name: &str) -> Device {
+        let remote = Remote { server: self.url.clone(), space: space() };
+        let client = Client::create(Config::new(self.path(name)), &remote).unwrap();
+        self.with_client(client)
+    }
+
+    /// Opens a device's file that exists.
+    pub fn reopen(&self, name: &str) -> Device {
+        self.with_client(Client::open(Config::new(self.path(name))).unwrap())
+    }
+
+    pub fn with_client(&self, client: Client) -> Device {
+        let http = HttpTransport::new(&self.url, Arc::new(FixedToken(self.token.clone()))).unwrap();
+        let transport = Arc::new(Faulty { http, plan: Mutex::default(), sent: Mutex::default() });
+        Device {
+            client,
+            transport,
+            options: SyncOptions { attempts: 1, ..SyncOptions::default() },
+            runtime: self.runtime.handle().clone(),
+        }
+    }
+
+    /// The server's rows at its head.
+    pub fn digest(&self) -> (u64, u64, String) {
+        let digest = gbsync_server::space_digest(&self.folder.path().join("server"), &space()).unwrap();
+        (digest.head.0, digest.records, digest.digest.to_string())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            self.runtime.block_on(server.stop()).unwrap();
+        }
+    }
+}
+
+pub struct Device {
+    pub client: Client,
+    pub transport: Arc<Faulty>,
+    pub options: SyncOptions,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Device {
+    pub fn try_sync(&self) -> Result<SyncReport, SyncError> {
+        self.runtime.block_on(self.client.sync(self.transport.as_ref(), &self.options))
+    }
+
+    pub fn sync(&self) -> SyncReport {
+        self.try_sync().unwrap()
+    }
+
+    pub fn digest(&self) -> (u64, u64, String) {
+        let digest = self.client.digest().unwrap();
+        (digest.cursor.0, digest.records, digest.digest.to_string())
+    }
+
+    /// The local view of one record.
+    pub fn read(&self, entity: &str, id: &str) -> Option<String> {
+        self.client.read(entity, id).unwrap().map(|payload| payload.as_str().to_owned())
+    }
+
+    /// One value of a query over the stable relations.
+    pub fn query<T: rusqlite::types::FromSql>(&self, sql: &str) -> T {
+        self.client.with_reader(|db| db.query_row(sql, [], |row| row.get(0))).unwrap()
+    }
+
+    pub fn states(&self) -> Vec<(GroupState, Option<String>)> {
+        let groups = self.client.groups(gbsync_client::GroupFilter::All, usize::MAX >> 1).unwrap();
+        groups.into_iter().map(|group| (group.state, group.code)).collect()
+    }
+
+    /// A receipt with its payment, sealed as one operation.
+    pub fn receipt(&self, id: &str, total: &str) -> gbsync_client::Sealed {
+        self.client
+            .operation::<gbsync_client::Error>("receipt-create", id, |op| {
+                op.upsert("receipts", id, format!(r#"{{"total":"{total}"}}"#))?;
+                op.upsert("payments", &format!("p-{id}"), format!(r#"{{"amount":"{total}","receiptId":"{id}"}}"#))
+            })
+            .unwrap()
+    }
+}
+
+/// What happens to one request.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// It never arrives.
+    DropRequest,
+    /// It arrives and takes effect; the answer is lost.
+    DropAnswer,
+    /// The answer is cut off after some bytes.
+    Truncate(usize),
+    /// Something between answers instead of the server.
+    Answer(Response),
+    /// It passes.
+    Pass,
+}
+
+/// Decides about one request.
+pub type Plan = Box<dyn FnMut(&Request) -> Fault + Send>;
+
+pub struct Faulty {
+    http: HttpTransport,
+    pub plan: Mutex<Option<Plan>>,
+    pub sent: Mutex<Vec<Request>>,
+}
+
+impl Faulty {
+    pub fn plan(&self, plan: impl FnMut(&Request) -> Fault + Send + 'static) {
+        *self.plan.lock().unwrap() = Some(Box::new(plan));
+    }
+
+    pub fn heal(&self) {
+        *self.plan.lock().unwrap() = None;
+    }
+
+    /// Every `changes` array that was pushed, in order.
+    pub fn pushes(&self) -> Vec<String> {
+        let sent = self.sent.lock().unwrap();
+        let pushes = sent.iter().filter(|request| request.method == Method::Post);
+        pushes.map(|request| String::from_utf8(request.body.clone().unwrap()).unwrap()).collect()
+    }
+}
+
+impl Transport for Faulty {
+    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
+        self.sent.lock().unwrap().push(request.clone());
+        let fault = match self.plan.lock().unwrap().as_mut() {
+            Some(plan) => plan(&request),
+            None => Fault::Pass,
+        };
+        let lost = |message: &str| TransportError { message: message.into() };
+        Box::pin(async move {
+            match fault {
+                Fault::DropRequest => Err(lost("connection reset before the request")),
+                Fault::DropAnswer => {
+                    self.http.send(request).await?;
+                    Err(lost("connection reset before the answer"))
+                }
+                Fault::Truncate(bytes) => {
+                    let mut response = self.http.send(request).await?;
+                    response.body.truncate(bytes);
+                    Ok(response)
+                }
+                Fault::Answer(response) => Ok(response),
+                Fault::Pass => self.http.send(request).await,
+            }
+        })
+    }
+}
+
+pub fn html(status: u16) -> Response {
+    let body = b"<html><body>Sign in to the hotel's network</body></html>".to_vec();
+    Response { status, content_type: Some("text/html".into()), retry_after_ms: None, body }
+}
+
+pub fn problem(status: u16, code: &str, pointer: Option<&str>) -> Response {
+    let pointer = pointer.map(|pointer| format!(r#","pointer":"{pointer}""#)).unwrap_or_default();
+    let body = format!(r#"{{"type":"x","title":"x","status":{status},"code":"{code}","detail":"refused"{pointer}}}"#);
+    Response { status, content_type: Some("application/problem+json".into()), retry_after_ms: None, body: body.into_bytes() }
+}
+
+pub fn is_push(request: &Request) -> bool {
+    request.path.ends_with("/push")
+}
