@@ -31,7 +31,7 @@ pub enum InvalidPayload {
     /// A delta of an increment is not a number.
     #[error("an increment's field {0:?} must be a number")]
     NotANumber(String),
-    /// An increment or patch without a field.
+    /// An increment without a field.
     #[error("the payload names no field")]
     NoField,
 }

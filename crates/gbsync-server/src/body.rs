@@ -125,7 +125,7 @@ fn linger(mut body: Body) {
 /// Inflates at most one byte more than the limit.
 fn inflate(bytes: &[u8], limit: u64) -> Result<Bytes, Refusal> {
     let mut out = Vec::new();
-    match MultiGzDecoder::new(bytes).take(limit + 1).read_to_end(&mut out) {
+    match MultiGzDecoder::new(bytes).take(limit.saturating_add(1)).read_to_end(&mut out) {
         Ok(read) if read as u64 > limit => Err(Refusal::too_large(limit)),
         Ok(_) => Ok(out.into()),
         Err(_) => Err(Refusal::new(ProblemCode::Malformed, "the body is not valid gzip; send it again")),

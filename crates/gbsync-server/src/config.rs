@@ -50,11 +50,13 @@ impl ServerConfig {
     }
 }
 
+type FillRandom = dyn Fn(&mut [u8]) + Send + Sync;
+
 /// Where time and randomness come from, so that a simulator can bring its own.
 #[derive(Clone)]
 pub struct Environment {
     now_unix_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
-    fill_random: Arc<dyn Fn(&mut [u8]) + Send + Sync>,
+    fill_random: Arc<FillRandom>,
 }
 
 impl Environment {

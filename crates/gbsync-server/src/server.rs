@@ -27,7 +27,7 @@ pub struct Server {
     drain: watch::Sender<bool>,
     drain_timeout: Duration,
     serving: JoinHandle<std::io::Result<()>>,
-    lock: File,
+    lock: Arc<File>,
 }
 
 /// What a server did since it started.
@@ -58,8 +58,8 @@ impl Server {
         let (data, busy_timeout) = (config.data.clone(), Duration::from_millis(config.busy_timeout_ms));
         let fault = config.fault.clone();
         let opening = tokio::task::spawn_blocking(move || {
-            let lock = lock(&data)?;
-            let store = SqliteStore::open(&data, busy_timeout, fault)?;
+            let lock = Arc::new(lock(&data)?);
+            let store = SqliteStore::open(&data, busy_timeout, fault, Arc::clone(&lock))?;
             Ok::<_, ServerError>((lock, store))
         });
         let (lock, store) = opening.await.map_err(|error| ServerError::Broken(error.to_string()))??;
@@ -118,8 +118,8 @@ impl Server {
         let closing = tokio::task::spawn_blocking(move || {
             app.committer.close().map_err(ServerError::Broken)?;
             app.store.checkpoint()?;
-            drop(lock);
-            Ok(())
+            // A connection that was cut off may hold the store a moment longer, but nothing writes any more.
+            lock.unlock().map_err(|error| ServerError::Broken(format!("the folder's lock cannot be released: {error}")))
         });
         closing.await.map_err(|error| ServerError::Broken(error.to_string()))?
     }

@@ -59,7 +59,7 @@ async fn a_rejection_keeps_the_records_it_was_made_on() {
     app.push(&[receipt("g1", 1, "r-1")]).await;
     let refused =
         TestGroup::of("g2", 2, &[upsert("notes", "n-1", 0, "{}"), upsert("receipts", "r-1", 0, r#"{"total":"2.00"}"#)]);
-    let first = app.push(&[refused.clone()]).await;
+    let first = app.push(std::slice::from_ref(&refused)).await;
     let result = first.result(0);
     assert_eq!((result["status"].as_str(), result["code"].as_str()), (Some("rejected"), Some("conflict")));
     assert_eq!(
@@ -108,7 +108,7 @@ async fn a_group_over_a_limit_is_refused_for_ever() {
     let app = TestApp::with(|config| config.limits.group_records = 2).await;
     let records: Vec<String> = (0..3).map(|n| upsert("notes", &format!("n-{n}"), 0, "{}")).collect();
     let large = TestGroup::of("g1", 1, &records);
-    assert_eq!(app.push(&[large.clone()]).await.verdicts(), ["rejected too_large"]);
+    assert_eq!(app.push(std::slice::from_ref(&large)).await.verdicts(), ["rejected too_large"]);
     let again = app.push(&[large]).await.result(0);
     assert_eq!((again["code"].as_str(), again["duplicate"].as_bool()), (Some("too_large"), Some(true)));
     let app = TestApp::with(|config| config.limits.payload_bytes = 10).await;
@@ -121,7 +121,7 @@ async fn a_group_over_a_limit_is_refused_for_ever() {
 async fn a_dependent_waits_for_its_parent_and_falls_with_it() {
     let app = TestApp::start().await;
     let child = receipt("child", 2, "r-2").depends_on("parent");
-    let answer = app.push(&[child.clone()]).await;
+    let answer = app.push(std::slice::from_ref(&child)).await;
     assert_eq!(answer.result(0), json!({"syncGroupId":"child","status":"blocked","blockedBy":["parent"]}));
     assert_eq!(app.digest().head.0, 0);
     // Not remembered: it is decided once the parent is there, also in the same request.

@@ -5,14 +5,14 @@
 
 use crate::commands::{apply, bench, demo, digest, init, outbox, query, serve, status, sync, token};
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
+use crate::output::{Output, is_stderr_coloured};
 use anyhow::{Context, Result};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::future::Future;
 
 const OVERVIEW: &str = "\
-Grouped Batch Sync: the changes of one business operation travel as one group, from a device's own database through the
+Grouped Batch Sync: the changes of one business operation travel as one group, from a device's own database through the \
 outbox, the network and the server's transaction into every other device's database. Whole, or not at all.";
 
 const EXAMPLES: &str = "\
@@ -24,7 +24,8 @@ Examples:
   gbsync sync till.db                                 # push, pull, exit
   gbsync query till.db 'SELECT entity, count(*) FROM gbsync_records GROUP BY entity'
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 parked groups with --fail-on-parked, 4 server not reached and everything kept.
+Exit codes: 0 done, 1 failed, 2 usage, 3 parked groups with --fail-on-parked, 4 server not reached and everything \
+kept.
 Environment: GBSYNC_TOKEN (beats the token a file keeps), GBSYNC_LOG or RUST_LOG (what is logged), NO_COLOR.";
 
 #[derive(Parser)]
@@ -122,8 +123,7 @@ fn log_to_stderr() {
     let filter =
         ["GBSYNC_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty()));
     let filter = tracing_subscriber::EnvFilter::new(filter.as_deref().unwrap_or("warn"));
-    let is_coloured = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_coloured).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_stderr_coloured()).init();
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! up when a request is sent, never earlier, so that a renewed one is used by a running `sync --watch`.
 
 use crate::exit::Failure;
+use crate::output::shell_word;
 use anyhow::Result;
 use gbsync_client::{BoxFuture, Client, Config, HttpTransport, TokenProvider};
 use gbsync_core::id::{Actor, DeviceId, InvalidId, Role, SpaceId};
@@ -87,7 +88,8 @@ impl DeviceFile {
     pub fn open(path: &Path) -> Result<Self> {
         if !path.exists() {
             let failure = Failure::new("file_not_found", format!("{} does not exist", path.display()));
-            let help = format!("gbsync init {} --server URL --space SPACE makes it", path.display());
+            let file = shell_word(&path.display().to_string());
+            let help = format!("gbsync init {file} --server URL --space SPACE makes it");
             return Err(failure.help(help).into());
         }
         let open = |actor| Client::open(Config { actor, ..Config::new(path) }).map_err(|error| client_failure(&error));

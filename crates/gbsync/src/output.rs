@@ -28,13 +28,11 @@ struct Stdout {
 impl Output {
     /// Printing as text or, with `--json`, as JSON. Colours only on a terminal and never with `NO_COLOR`.
     pub fn new(is_json: bool) -> Self {
-        let wants_no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let stdout = Stdout { writer: BufWriter::with_capacity(64 * 1024, io::stdout()), broken: None };
         Self {
             is_json,
             is_terminal: io::stdout().is_terminal(),
-            is_coloured: io::stderr().is_terminal() && !wants_no_colour && !is_dumb,
+            is_coloured: is_stderr_coloured(),
             stdout: Arc::new(Mutex::new(stdout)),
         }
     }
@@ -96,7 +94,7 @@ impl Output {
         if !io::stderr().is_terminal() || self.is_json {
             return None;
         }
-        let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {msg} {eta}")
+        let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {eta}")
             .expect("the template is constant and well-formed");
         Some(ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr()).with_style(style))
     }
@@ -127,6 +125,13 @@ impl Output {
     }
 }
 
+/// Whether standard error shows colours: on a terminal that has them, and never with `NO_COLOR`.
+pub fn is_stderr_coloured() -> bool {
+    let wants_none = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let has_none = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    io::stderr().is_terminal() && !wants_none && !has_none
+}
+
 /// Aligns rows under their headings, two spaces between columns; numbers are for the caller to format.
 pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
@@ -155,4 +160,24 @@ pub fn aligned<'a>(cells: impl Iterator<Item = &'a str>, widths: &[usize]) -> St
 /// A number with its word, in the plural where it is not one.
 pub fn counted(count: u64, word: &str) -> String {
     if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
+}
+
+/// A text as one word of a shell, for commands that are to be pasted.
+pub fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_to_paste_survive_a_folder_with_a_space_and_a_quote() {
+        assert_eq!(shell_word("/tmp/a b's"), r"'/tmp/a b'\''s'");
+        assert_eq!(shell_word("/tmp/server"), "/tmp/server");
+    }
 }

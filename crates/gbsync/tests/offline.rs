@@ -100,8 +100,7 @@ fn apply_acknowledges_a_line_of_a_stream_before_the_next_one_arrives() {
 fn query_answers_values_of_every_kind_as_text_and_as_json() {
     let shop = Shop::new();
     shop.init_offline("till.db");
-    let sql =
-        "SELECT 1 AS number, 0.5 AS real, 'a' || char(10) || 'ä' AS text, x'00ff' AS blob, NULL AS none, 2 AS number";
+    let sql = "SELECT 1 AS number, 0.5 AS real, 'a' || char(10) || 'ä' AS text, x'00ff' AS blob, NULL AS none, 2 AS number";
     expect![[r#"
         number  real  text  blob  none  number
         ------  ----  ----  ----  ----  ------

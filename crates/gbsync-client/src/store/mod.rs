@@ -9,6 +9,7 @@ pub(crate) mod schema;
 pub(crate) mod state;
 
 use crate::error::Error;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -130,5 +131,8 @@ fn configure(connection: Connection, durability: Durability) -> Result<Connectio
     connection.pragma_update(None, "cache_size", -8192)?;
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
     connection.set_prepared_statement_cache_capacity(128);
+    // Without the planner's stability guarantee, SQLite plans statements anew at every step because their bound values
+    // changed: that was nine tenths of the time of sealing an operation.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(connection)
 }

@@ -132,6 +132,7 @@ fn settle(group: &Group, facts: &Facts, limits: &Limits) -> Result<Vec<Outcome>,
     let seq = facts.head.next();
     let mut outcomes: Vec<Outcome> = Vec::with_capacity(group.changes().len());
     let mut places: BTreeMap<&RecordKey, usize> = BTreeMap::new();
+    let mut laid_bytes = 0;
     for (index, change) in group.changes().iter().enumerate() {
         let place = places.get(&change.key).copied();
         let before = place.map(|place| &outcomes[place].record).or_else(|| facts.records.get(&change.key));
@@ -147,17 +148,19 @@ fn settle(group: &Group, facts: &Facts, limits: &Limits) -> Result<Vec<Outcome>,
             );
             return Err(refused(RejectionCode::TooLarge, message, index, &change.key, ChangeCode::Invalid, current));
         }
-        let edit_version = match before {
-            Some(record) if change.edit.is_increment() => record.edit_version,
-            _ => seq,
-        };
+        // Many small increments of large records are few bytes on the wire and much work here, under everybody's lock.
+        laid_bytes += bytes;
+        if laid_bytes > limits.group_bytes {
+            let message = format!("the group would leave over {} bytes of records; write it as several", limits.group_bytes);
+            return Err(refused(RejectionCode::TooLarge, message, index, &change.key, ChangeCode::Invalid, current));
+        }
+        let edit_version = before.filter(|_| change.edit.is_increment()).map_or(seq, |record| record.edit_version);
         let record = Record { version: seq, edit_version, payload };
-        match place {
-            Some(place) => outcomes[place].record = record,
-            None => {
-                places.insert(&change.key, outcomes.len());
-                outcomes.push(Outcome { key: change.key.clone(), record });
-            }
+        if let Some(place) = place {
+            outcomes[place].record = record;
+        } else {
+            places.insert(&change.key, outcomes.len());
+            outcomes.push(Outcome { key: change.key.clone(), record });
         }
     }
     Ok(outcomes)

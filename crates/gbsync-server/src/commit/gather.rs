@@ -9,7 +9,7 @@
 use super::Work;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 /// How long the next push may stay away before a transaction starts without it.
@@ -93,10 +93,7 @@ impl Gatherer {
         if !is_expecting || patience.is_zero() {
             return None;
         }
-        match self.queue.recv_timeout(patience) {
-            Ok(work) => Some(work),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.queue.recv_timeout(patience).ok()
     }
 }
 

@@ -9,7 +9,7 @@ mod lines;
 use self::lines::{Chunk, Lines};
 use crate::config::{DeviceFile, client_failure};
 use crate::exit::{Exit, Failure};
-use crate::output::{Output, counted};
+use crate::output::{Output, counted, shell_word};
 use anyhow::Result;
 use gbsync_client::{LineResult, Sealed};
 use gbsync_core::wire::OperationLine;
@@ -25,7 +25,7 @@ Examples:
 
 One JSON object a line; without a type each change is a group of one:
   {\"type\":\"receipt-create\",\"root\":\"r-1\",\"changes\":[{\"entity\":\"receipts\",\"id\":\"r-1\",\"action\":\"upsert\",\"payload\":{\"total\":\"1.00\"}}]}
-Actions: upsert, patch, increment, delete. A syncGroupId makes a line idempotent. With --json a line is printed for every
+Actions: upsert, patch, increment, delete. A syncGroupId makes a line idempotent. With --json a line is printed for every \
 line that is durable, then a summary.";
 
 /// Store the operations of a file as groups, offline
@@ -88,35 +88,26 @@ fn apply_all(
     output: &Output,
 ) -> Result<(), Stop> {
     loop {
-        let Chunk { operations, stop } = lines.next_chunk();
-        apply_chunk(device, &operations, summary, output)?;
+        let mut chunk = lines.next_chunk();
+        apply_chunk(device, &chunk, summary, output)?;
         if let Some(progress) = progress {
             progress.set_position(lines.position_bytes());
         }
-        match stop {
+        match chunk.stop.take() {
             Some(stop) => return Err(stop),
-            None if operations.is_empty() => return Ok(()),
+            None if chunk.operations.is_empty() => return Ok(()),
             None => {}
         }
     }
 }
 
 /// Applies a chunk in one durable transaction, then tells of each line of it.
-fn apply_chunk(
-    device: &DeviceFile,
-    operations: &[(u64, OperationLine)],
-    summary: &mut Summary,
-    output: &Output,
-) -> Result<(), Stop> {
-    if operations.is_empty() {
-        return Ok(());
-    }
-    let parsed: Vec<OperationLine> = operations.iter().map(|(_, operation)| operation.clone()).collect();
-    let applied = device.client.apply(&parsed).map_err(|error| {
-        let line = operations[0].0;
-        Stop::Whole(client_failure(&error).help(format!("when that is mended, go on with --from-line {line}")))
+fn apply_chunk(device: &DeviceFile, chunk: &Chunk, summary: &mut Summary, output: &Output) -> Result<(), Stop> {
+    let Some(first) = chunk.numbers.first() else { return Ok(()) };
+    let applied = device.client.apply(&chunk.operations).map_err(|error| {
+        Stop::Whole(client_failure(&error).help(format!("when that is mended, go on with --from-line {first}")))
     })?;
-    for ((line, operation), result) in operations.iter().zip(&applied.results) {
+    for ((line, operation), result) in chunk.numbers.iter().zip(&chunk.operations).zip(&applied.results) {
         summary.add(operation, result);
         if output.is_json() {
             output.json(&line_json(*line, result));
@@ -126,7 +117,7 @@ fn apply_chunk(
     match applied.failed {
         None => Ok(()),
         Some((index, error)) => {
-            let line = operations.get(index).map_or(0, |(line, _)| *line);
+            let line = chunk.numbers[index];
             Err(Stop::Line { line, code: error.code().to_owned(), reason: error.to_string() })
         }
     }
@@ -174,11 +165,12 @@ impl Stop {
                 return failure.detail(format!("{} were applied before and are stored", counted(summary.lines, "line")));
             }
         };
-        let (file, operations) = (arguments.file.display(), name_of(&arguments.operations));
+        let operations = name_of(&arguments.operations);
         let failure = Failure::new(code, format!("{operations}:{line}: {reason}"));
         let failure =
             failure.detail(format!("the lines before it are stored ({} in this run), nothing of it is", summary.lines));
-        let path = arguments.operations.display();
+        let path = |path: &Path| shell_word(&path.display().to_string());
+        let (file, path) = (path(&arguments.file), path(&arguments.operations));
         failure.help(format!("mend line {line}, then go on with: gbsync apply {file} {path} --from-line {line}"))
     }
 }

@@ -17,7 +17,7 @@ Examples:
   gbsync init till.db --server http://127.0.0.1:4680 --space shop --token TOKEN
   gbsync init till.db --server https://sync.example.com --space shop --token-file /run/secrets/gbsync --actor cashier-7
 
-FILE may be new, or an SQLite database of the app. A token given by --token or GBSYNC_TOKEN is kept in the file; of
+FILE may be new, or an SQLite database of the app. A token given by --token or GBSYNC_TOKEN is kept in the file; of \
 --token-file only the path is. GBSYNC_TOKEN beats both at sync.";
 
 /// Make a database a device of a space; works offline

@@ -21,7 +21,7 @@ Examples:
   gbsync query till.db \"SELECT id, payload ->> 'total' AS total FROM gbsync_records WHERE entity = 'receipts'\"
   gbsync query till.db 'SELECT state, count(*) FROM gbsync_group GROUP BY state' --json
 
-Relations: gbsync_records (what the user sees), gbsync_group (every group of this device), gbsync_base (what the server
+Relations: gbsync_records (what the user sees), gbsync_group (every group of this device), gbsync_base (what the server \
 confirmed), and the app's own tables.";
 
 /// Run an SQL query that only reads
@@ -118,7 +118,7 @@ fn json_value(value: ValueRef<'_>) -> Value {
 }
 
 fn print_table(statement: &mut Statement<'_>, output: &Output) -> rusqlite::Result<()> {
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut widths: Vec<usize> = names.iter().map(|name| name.chars().count()).collect();
     let mut rows = statement.query([])?;
     let mut measured: Vec<Vec<String>> = Vec::new();

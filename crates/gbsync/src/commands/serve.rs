@@ -5,7 +5,7 @@
 
 use crate::config;
 use crate::exit::Exit;
-use crate::output::Output;
+use crate::output::{Output, shell_word};
 use anyhow::{Context, Result};
 use gbsync_server::{Server, ServerConfig};
 use serde_json::json;
@@ -60,7 +60,7 @@ fn next_steps(data: &Path, url: &str) -> Result<String> {
     let data = std::path::absolute(data).context("the current folder cannot be found")?;
     let program = std::env::args().next().unwrap_or_else(|| "gbsync".into());
     let program = if program.contains('/') { absolute_text(Path::new(&program))? } else { program };
-    let (program, data) = (quoted(&program), quoted(&data.display().to_string()));
+    let (program, data) = (shell_word(&program), shell_word(&data.display().to_string()));
     Ok(format!(
         "the folder is new; to go on, paste this into another terminal:\n  \
          TOKEN=$({program} token create --data {data} --space shop)\n  \
@@ -72,24 +72,4 @@ fn next_steps(data: &Path, url: &str) -> Result<String> {
 fn absolute_text(path: &Path) -> Result<String> {
     let path = std::path::absolute(path).context("the current folder cannot be found")?;
     Ok(path.display().to_string())
-}
-
-/// A text as one word of a shell.
-fn quoted(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_commands_to_paste_survive_a_folder_with_a_space_and_a_quote() {
-        assert_eq!(quoted("/tmp/a b's"), r"'/tmp/a b'\''s'");
-        assert_eq!(quoted("/tmp/server"), "/tmp/server");
-    }
 }

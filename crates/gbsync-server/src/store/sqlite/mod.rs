@@ -18,8 +18,9 @@ use crate::config::FaultPoint;
 use gbsync_core::id::{DeviceId, GroupId, SpaceId};
 use gbsync_core::wire::GroupResult;
 use rusqlite::{Connection, Transaction};
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Readers kept open between reads.
@@ -31,14 +32,21 @@ pub(crate) struct SqliteStore {
     busy_timeout: Duration,
     fault: Option<FaultPoint>,
     idle: Mutex<Vec<Connection>>,
+    /// The folder's lock, held for as long as anything can write: also by a writer that outlives its server.
+    _lock: Arc<File>,
 }
 
 impl SqliteStore {
-    /// Opens the store of a folder, or makes a new one.
-    pub(crate) fn open(data: &Path, busy_timeout: Duration, fault: Option<FaultPoint>) -> Result<Self, StoreError> {
+    /// Opens the store of a folder that `lock` holds, or makes a new one.
+    pub(crate) fn open(
+        data: &Path,
+        busy_timeout: Duration,
+        fault: Option<FaultPoint>,
+        lock: Arc<File>,
+    ) -> Result<Self, StoreError> {
         let path = open::file(data);
         open::prepare(&path, busy_timeout)?;
-        Ok(Self { path, busy_timeout, fault, idle: Mutex::new(Vec::new()) })
+        Ok(Self { path, busy_timeout, fault, idle: Mutex::new(Vec::new()), _lock: lock })
     }
 
     /// Reads from one committed state.

@@ -77,6 +77,8 @@ fn existing(path: &Path, busy_timeout: Duration) -> Result<Connection, StoreErro
     connection.busy_timeout(busy_timeout)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // Without it SQLite plans some statements anew whenever their bound values change.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(connection)
 }
 

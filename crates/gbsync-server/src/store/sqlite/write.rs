@@ -147,17 +147,23 @@ fn load_records(
     Ok(records)
 }
 
+type GroupMap = BTreeMap<GroupId, GroupId>;
+
 /// Which families the groups belong to, and who won there.
 fn load_families(
     connection: &Connection,
     space_no: i64,
     groups: &BTreeSet<&GroupId>,
-) -> Result<(BTreeMap<GroupId, GroupId>, BTreeMap<GroupId, GroupId>), StoreError> {
+) -> Result<(GroupMap, GroupMap), StoreError> {
     let mut root_of = connection.prepare_cached("SELECT root FROM families WHERE space_no = ?1 AND group_id = ?2")?;
     let mut winner_of =
         connection.prepare_cached("SELECT group_id FROM family_winners WHERE space_no = ?1 AND root = ?2")?;
     let (mut roots, mut winners) = (BTreeMap::new(), BTreeMap::new());
-    for group in groups {
+    // Most spaces never see a replacement: one look-up instead of one a group.
+    let has_families: bool = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM families WHERE space_no = ?1)")?
+        .query_row([space_no], |row| row.get(0))?;
+    for group in groups.iter().filter(|_| has_families) {
         let mut rows = root_of.query(params![space_no, group.as_str()])?;
         let Some(row) = rows.next()? else { continue };
         let root = id(row, 0, GroupId::new)?;

@@ -36,7 +36,11 @@ pub struct Lines {
 
 /// Parsed lines with their numbers, and why there are no more, if something is wrong.
 pub struct Chunk {
-    pub operations: Vec<(u64, OperationLine)>,
+    /// The number of each line.
+    pub numbers: Vec<u64>,
+    /// What each line says.
+    pub operations: Vec<OperationLine>,
+    /// Why the file ends here, if it should not.
     pub stop: Option<Stop>,
 }
 
@@ -54,7 +58,7 @@ impl Lines {
                 let failure = Failure::new("operations_file", format!("{} cannot be read: {error}", name_of(path)));
                 failure.help("give the path of an operations file, or - for standard input")
             })?;
-            (Box::new(file), metadata.is_file().then(|| metadata.len()))
+            (Box::new(file), metadata.is_file().then_some(metadata.len()))
         };
         Ok(Self {
             reader: BufReader::with_capacity(BUFFER_BYTES, input),
@@ -80,14 +84,17 @@ impl Lines {
 
     /// The next lines; none at the end.
     pub fn next_chunk(&mut self) -> Chunk {
-        let mut chunk = Chunk { operations: Vec::new(), stop: None };
+        let mut chunk = Chunk { numbers: Vec::new(), operations: Vec::new(), stop: None };
         let end_of_chunk = self.position_bytes + CHUNK_BYTES as u64;
         while chunk.operations.len() < CHUNK_LINES && self.position_bytes < end_of_chunk {
             if !chunk.operations.is_empty() && self.would_wait() {
                 break;
             }
             match self.next_operation() {
-                Ok(Some(operation)) => chunk.operations.push((self.line, operation)),
+                Ok(Some(operation)) => {
+                    chunk.numbers.push(self.line);
+                    chunk.operations.push(operation);
+                }
                 Ok(None) => break,
                 Err(stop) => {
                     chunk.stop = Some(stop);

@@ -84,7 +84,13 @@ fn gbsync() -> Result<Command> {
 
 async fn serve(data: &Path) -> Result<(Child, String)> {
     let mut command = gbsync()?;
-    command.arg("serve").arg("--data").arg(data).args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+        .arg("serve")
+        .arg("--data")
+        .arg(data)
+        .args(["--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     let mut server = command.spawn().context("gbsync serve does not start")?;
     let stdout = server.stdout.take().context("the server's output is not connected")?;
     let line = BufReader::new(stdout).lines().next_line().await?.unwrap_or_default();
@@ -115,7 +121,8 @@ fn peak_mib(process: &Child) -> Result<Option<f64>> {
         Err(_) if Path::new("/proc/self/status").exists() => return Ok(None),
         Err(error) => bail!("memory is read from {path}, which this system does not have: {error}; use --only for the rest"),
     };
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
     Ok(kib.map(|kib| kib / 1024.0))
 }
 

@@ -121,7 +121,10 @@ async fn measure(arguments: &Arguments, output: &Output) -> Result<Exit> {
         if !arguments.only.is_empty() && !arguments.only.contains(part) {
             continue;
         }
-        output.note(format_args!("measuring: {}", part.to_possible_value().map_or_else(String::new, |name| name.get_name().to_owned())));
+        output.note(format_args!(
+            "measuring: {}",
+            part.to_possible_value().map_or_else(String::new, |name| name.get_name().to_owned())
+        ));
         figures.extend(match part {
             Part::Planner => planner::measure(&sizes),
             Part::Local => local::measure(&sizes, &folders)?,

@@ -1,7 +1,7 @@
 //! The planner in memory, beside the way it replaces: for each pending item, scan all pending items for those of its group.
 
-use super::report::{Bar, Figure, median};
 use super::Sizes;
+use super::report::{Bar, Figure, median};
 use gbsync_core::limits::Limits;
 use gbsync_core::plan::{Candidate, plan};
 use std::hint::black_box;

@@ -29,14 +29,16 @@ pub(super) async fn measure(sizes: &Sizes, folders: &Folders) -> Result<Vec<Figu
             raw.push(records / raw_once(sizes, folders, *sales_each)?.as_secs_f64());
         }
     }
-    let figure = |((name, batch_records, sales_each, bar), (mut ours, mut raw)): ((_, Option<u64>, _, _), (Vec<_>, Vec<_>))| {
-        let batches = batch_records.map_or("default batches".to_owned(), |records| format!("batches of {records} records"));
-        Figure::new(name, "records/s")
-            .ours(median(&mut ours))
-            .raw(median(&mut raw))
-            .bar(Bar::RatioAtLeast(bar))
-            .note(format!("{} operations of {RECORDS} in {batches}; raw: {sales_each} a transaction", sizes.push_sales))
-    };
+    let figure =
+        |((name, batch_records, sales_each, bar), (mut ours, mut raw)): ((_, Option<u64>, _, _), (Vec<_>, Vec<_>))| {
+            let batches =
+                batch_records.map_or("default batches".to_owned(), |records| format!("batches of {records} records"));
+            Figure::new(name, "records/s")
+                .ours(median(&mut ours))
+                .raw(median(&mut raw))
+                .bar(Bar::RatioAtLeast(bar))
+                .note(format!("{} operations of {RECORDS} in {batches}; raw: {sales_each} a transaction", sizes.push_sales))
+        };
     Ok(kinds.into_iter().zip(rates).map(figure).collect())
 }
 

@@ -3,7 +3,7 @@
 use crate::commands::outbox::GroupLine;
 use crate::config::DeviceFile;
 use crate::exit::Failure;
-use crate::output::{Output, counted};
+use crate::output::{Output, counted, shell_word};
 use gbsync_client::{GroupInfo, SyncReport};
 use gbsync_core::change::Change;
 use gbsync_core::verdict::{RefusedChange, Verdict};
@@ -92,7 +92,7 @@ fn refusal(device: &DeviceFile, group: &GroupInfo) -> Failure {
     if refused.len() > MOST_CHANGES {
         failure.details.push(format!("and {} more changes", refused.len() - MOST_CHANGES));
     }
-    failure.help(format!("gbsync outbox {}", device.path.display()))
+    failure.help(format!("gbsync outbox {}", shell_word(&device.path.display().to_string())))
 }
 
 /// The changes at fault, out of the server's result; none where the group was not refused by a verdict of its own.
