@@ -70,7 +70,8 @@ impl Client {
             for (key, edit) in edits {
                 staging.stage(tx, key.clone(), edit.clone())?;
             }
-            seal::seal(tx, environment, &staging)
+            // Nothing can come between staging and sealing: both are inside this transaction.
+            seal::seal(tx, environment, &staging, true)
         };
         let sealed = match line.group_type {
             Some(_) => vec![stage(&line.edits)?],

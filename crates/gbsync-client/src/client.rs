@@ -218,7 +218,10 @@ impl Client {
     }
 
     pub(crate) fn seal(&self, staging: &Staging) -> Result<Sealed, Error> {
-        let sealed = self.inner.store.write(|tx| seal::seal(tx, &self.inner.environment, staging))?;
+        let sealed = self.inner.store.write(|tx| {
+            let is_current = staging.is_current(self.inner.store.stamp(tx)?);
+            seal::seal(tx, &self.inner.environment, staging, is_current)
+        })?;
         self.notify();
         Ok(sealed)
     }

@@ -71,7 +71,7 @@ pub(crate) fn apply_next(tx: &Connection, page: &LogPage, now: u64) -> Result<Ap
         if group.device == state.device
             && let Some(standing) = outbox::standing(tx, &group.id)?
         {
-            outbox::set_accepted(tx, standing.local_no, entry.seq, state.generation + 1, now)?;
+            outbox::set_accepted(tx, standing.local_no, (entry.seq, state.generation + 1), 0, now)?;
         }
         for change in &group.changes {
             base::apply(tx, BaseTable::Next, change)?;

@@ -135,7 +135,7 @@ pub(crate) struct Verdicts {
     pub(crate) all_accepted: bool,
 }
 
-/// Applies the verdicts of a batch.
+/// Applies the verdicts of a batch. That it is no longer on its way is for the caller to note, in the same transaction.
 pub(crate) fn apply(
     tx: &Connection,
     batch: &Batch,
@@ -144,23 +144,21 @@ pub(crate) fn apply(
     random: u64,
     now: u64,
 ) -> Result<Verdicts, Error> {
-    outbox::count_attempts(tx, &batch.local_nos())?;
-    state::set_in_flight(tx, &[])?;
     state::clear_failure(tx)?;
     let generation = generation(tx)?;
     let mut verdicts = Verdicts { all_accepted: true, ..Verdicts::default() };
     for (group, result) in batch.groups.iter().zip(results) {
-        // The log may have settled it, or a rejected parent may have parked it, since it was sent.
-        let standing = outbox::standing(tx, &group.id)?;
-        if standing.is_none_or(|standing| standing.state == StoredState::Accepted) {
+        if let Verdict::Accepted { seq, .. } = &result.verdict {
+            verdicts.accepted += u64::from(outbox::set_accepted(tx, group.local_no, (*seq, generation), 1, now)?);
+            continue;
+        }
+        verdicts.all_accepted = false;
+        outbox::count_attempts(tx, &[group.local_no])?;
+        // The log may have settled it since it was sent: then the log is right.
+        if outbox::standing(tx, &group.id)?.is_none_or(|standing| standing.state == StoredState::Accepted) {
             continue;
         }
         match &result.verdict {
-            Verdict::Accepted { seq, .. } => {
-                outbox::set_accepted(tx, group.local_no, *seq, generation, now)?;
-                verdicts.accepted += 1;
-                continue;
-            }
             Verdict::Rejected { rejection, .. } if rejection.code == RejectionCode::ClockSkew => {
                 let until = now + backoff.wait_ms(1, random, None);
                 outbox::set_waiting(tx, group.local_no, rejection.code.as_str(), &rejection.message, until)?;
@@ -180,9 +178,8 @@ pub(crate) fn apply(
                 let reason = Reason { code: "incomplete", message, verdict: None };
                 verdicts.parked.extend(park(tx, group.local_no, &reason, now)?);
             }
-            Verdict::Incomplete { .. } | Verdict::Unknown => {}
+            Verdict::Accepted { .. } | Verdict::Incomplete { .. } | Verdict::Unknown => {}
         }
-        verdicts.all_accepted = false;
     }
     Ok(verdicts)
 }

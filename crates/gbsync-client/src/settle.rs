@@ -98,7 +98,7 @@ pub(crate) fn settle(tx: &Connection, id: &GroupId, seq: Seq, generation: u64, n
     let Some(standing) = outbox::standing(tx, id)? else { return Ok(None) };
     // The log is right whatever was believed here: a group can be parked as a dependent and yet have arrived before.
     if standing.state != StoredState::Accepted {
-        outbox::set_accepted(tx, standing.local_no, seq, generation, now)?;
+        outbox::set_accepted(tx, standing.local_no, (seq, generation), 0, now)?;
     }
     Ok(Some(standing.local_no))
 }

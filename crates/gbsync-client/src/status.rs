@@ -153,7 +153,7 @@ impl Client {
         Ok(Status {
             cursor: state.cursor,
             head: state.head,
-            sealed_through: DeviceSeq(outbox::next_numbers(&tx)?.device_seq.0 - 1),
+            sealed_through: DeviceSeq(outbox::next_group(&tx)?.device_seq.0 - 1),
             pending_groups,
             in_flight_groups: state::in_flight(&tx)?.len() as u64,
             accepted_groups: count(

@@ -1,6 +1,7 @@
-//! One record as the device shows it, with the base that an edit of it would have.
+//! One record as the device shows it, with the base that an edit of it would have and the groups that touched it last.
 
 use crate::error::Error;
+use crate::store::overlay::OverlayRow;
 use crate::store::{base, outbox, overlay};
 use gbsync_core::change::{Base, Payload};
 use gbsync_core::depend::Trail;
@@ -14,43 +15,38 @@ pub(crate) struct View {
     pub(crate) payload: Option<Payload>,
     /// What an edit made now would be made on.
     pub(crate) base: Base,
+    /// The overlay groups that touched it last, hidden ones included.
+    pub(crate) trail: Trail<i64>,
 }
 
 /// The record as base and overlay show it.
 pub(crate) fn of(connection: &Connection, key: &RecordKey) -> Result<View, Error> {
     let confirmed = base::read(connection, key)?;
     let version = confirmed.as_ref().map_or(Seq(0), |row| row.edit_version);
-    let Some(shown) = overlay::latest_shown(connection, key)? else {
+    let Some(latest) = overlay::latest(connection, key)? else {
         let payload = confirmed.and_then(|row| row.payload);
-        return Ok(View { payload, base: Base { version, group: None } });
+        return Ok(View { payload, base: Base { version, group: None }, trail: Trail::default() });
     };
-    let edited = still_over(connection, key, &shown, shown.trail)?.edited;
-    let group = match edited {
+    let trail = still_over(connection, key, &latest)?;
+    let shown = if latest.is_hidden { overlay::latest_shown(connection, key)? } else { Some(latest) };
+    let Some(shown) = shown else {
+        let payload = confirmed.and_then(|row| row.payload);
+        return Ok(View { payload, base: Base { version, group: None }, trail });
+    };
+    let group = match still_over(connection, key, &shown)?.edited {
         Some(local_no) => outbox::id_of(connection, local_no)?,
         None => None,
     };
-    Ok(View { payload: shown.payload, base: Base { version, group } })
+    Ok(View { payload: shown.payload, base: Base { version, group }, trail })
 }
 
-/// The overlay groups that touched a record last.
-pub(crate) fn trail(connection: &Connection, key: &RecordKey) -> Result<Trail<i64>, Error> {
-    match overlay::latest(connection, key)? {
-        Some(latest) => still_over(connection, key, &latest, latest.trail),
-        None => Ok(Trail::default()),
+/// The trail of a row, without the groups that lie over the record no longer: they are part of the base now.
+fn still_over(connection: &Connection, key: &RecordKey, row: &OverlayRow) -> Result<Trail<i64>, Error> {
+    let trail = row.trail;
+    if trail.edited.is_none_or(|no| no == row.local_no) && trail.born_or_died.is_none_or(|no| no == row.local_no) {
+        return Ok(trail);
     }
-}
-
-/// Forgets the groups of a trail that lie over the record no longer: they are part of the base now.
-fn still_over(
-    connection: &Connection,
-    key: &RecordKey,
-    row: &overlay::OverlayRow,
-    trail: Trail<i64>,
-) -> Result<Trail<i64>, Error> {
-    let earliest = match trail.edited == Some(row.local_no) && trail.born_or_died.is_none_or(|no| no == row.local_no) {
-        true => return Ok(trail),
-        false => overlay::earliest(connection, key)?,
-    };
+    let earliest = overlay::earliest(connection, key)?;
     let is_over = |local_no: &i64| earliest.is_some_and(|earliest| *local_no >= earliest);
     Ok(Trail {
         touched: trail.touched,

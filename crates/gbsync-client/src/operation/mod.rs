@@ -93,8 +93,10 @@ impl Operation {
     /// [`Error::CannotLay`] when it is not there.
     pub fn delete(&mut self, entity: &str, id: &str) -> Result<(), Error> {
         let key = RecordKey::new(entity, id)?;
-        let store = self.client.store();
-        self.staging.stage(&store.writer(), key, Edit::Delete)
+        let Self { client, staging } = self;
+        let writer = client.store().writer();
+        staging.begin_at(client.store(), &writer)?;
+        staging.stage(&writer, key, Edit::Delete)
     }
 
     /// The record as this operation sees it, its own changes included. Also takes the base that a later change of the
@@ -104,8 +106,10 @@ impl Operation {
     /// [`Error`] when an id is none or the database fails.
     pub fn read(&mut self, entity: &str, id: &str) -> Result<Option<Payload>, Error> {
         let key = RecordKey::new(entity, id)?;
-        let store = self.client.store();
-        self.staging.read(&store.writer(), &key)
+        let Self { client, staging } = self;
+        let writer = client.store().writer();
+        staging.begin_at(client.store(), &writer)?;
+        staging.read(&writer, &key)
     }
 
     /// Lets the group wait for another one, beside those it waits for anyway.
@@ -134,8 +138,10 @@ impl Operation {
 
     fn write(&mut self, entity: &str, id: &str, make: fn(Payload) -> Edit, payload: impl IntoPayload) -> Result<(), Error> {
         let key = RecordKey::new(entity, id)?;
-        let store = self.client.store();
-        self.staging.write(&store.writer(), key, make, payload)
+        let Self { client, staging } = self;
+        let writer = client.store().writer();
+        staging.begin_at(client.store(), &writer)?;
+        staging.write(&writer, key, make, payload)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

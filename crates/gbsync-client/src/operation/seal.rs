@@ -1,15 +1,16 @@
 //! Sealing: staged changes and the local view they make become durable in one transaction, as one group.
 
-use super::staging::Staging;
+use super::staging::{StagedRecord, Staging};
+use crate::Sealed;
 use crate::environment::Environment;
-use crate::error::{Error, damaged};
-use crate::store::outbox::{self, NewRow, StoredState};
+use crate::error::Error;
+use crate::store::outbox::{self, NewRow, NextGroup, StoredState};
 use crate::store::overlay::{self, OverlayRow};
-use crate::{Sealed, view};
+use crate::view::{self, View};
 use gbsync_core::change::{Change, Edit, Payload};
 use gbsync_core::depend::{Touch, Trail};
 use gbsync_core::group::{Group, Header};
-use gbsync_core::id::{DeviceId, EpochId, GroupId, LogId, RecordKey};
+use gbsync_core::id::{DeviceId, GroupId, RecordKey};
 use gbsync_core::lay::lay;
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire;
@@ -27,22 +28,27 @@ struct Laid<'a> {
     payload: Result<Option<Payload>, ()>,
 }
 
-/// Seals a staging inside a transaction.
-pub(crate) fn seal(tx: &Connection, environment: &Environment, staging: &Staging) -> Result<Sealed, Error> {
+/// Seals a staging inside a transaction. `is_current` says that what the staging saw is still so.
+pub(crate) fn seal(
+    tx: &Connection,
+    environment: &Environment,
+    staging: &Staging,
+    is_current: bool,
+) -> Result<Sealed, Error> {
     if staging.is_empty() {
         return Err(Error::EmptyOperation);
     }
     let now = environment.clock.now_ms();
-    let numbers = outbox::next_numbers(tx)?;
-    let (epoch, log) = epoch_and_log(tx)?;
-    let laid = staging.changed().map(|(key, record)| lay_record(tx, key, record)).collect::<Result<Vec<_>, _>>()?;
+    let NextGroup { local_no, device_seq, epoch, log } = outbox::next_group(tx)?;
+    let laid = staging.changed().map(|(key, record)| lay_record(tx, key, record, is_current));
+    let laid = laid.collect::<Result<Vec<_>, _>>()?;
     let changes = staging.changes()?;
     let depends_on = dependencies(tx, staging, &laid, &changes)?;
     let parked_behind = parked_among(tx, &depends_on)?;
     let header = Header {
         id: group_id(tx, environment, staging, &changes)?,
         group_type: staging.group_type.clone(),
-        device_seq: numbers.device_seq,
+        device_seq,
         actor: staging.actor.clone(),
         created_at: Timestamp::from_unix_ms(now),
         schema_version: 0,
@@ -54,32 +60,21 @@ pub(crate) fn seal(tx: &Connection, environment: &Environment, staging: &Staging
     let group = Group::seal(header, changes, staging.limits())?;
     check_request(&group, staging)?;
     if parked_behind.is_none() {
-        store_overlay(tx, numbers.local_no, &laid)?;
+        store_overlay(tx, local_no, &laid)?;
     }
     let root = staging.root.as_deref();
-    let row = NewRow {
-        local_no: numbers.local_no,
-        group: &group,
-        root,
-        epoch: &epoch,
-        sealed_at: now,
-        parked_behind: parked_behind.as_ref(),
-    };
+    let row = NewRow { local_no, group: &group, root, epoch: &epoch, sealed_at: now, parked_behind: parked_behind.as_ref() };
     outbox::insert(tx, &row)?;
-    Ok(Sealed { group_id: group.id().clone(), device_seq: numbers.device_seq })
-}
-
-fn epoch_and_log(tx: &Connection) -> Result<(EpochId, Option<LogId>), Error> {
-    let mut statement = tx.prepare_cached("SELECT epoch, log FROM gbsync_state")?;
-    let (epoch, log): (Box<str>, Option<Box<str>>) = statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let about = |error| damaged("gbsync_state", error);
-    Ok((EpochId::new(epoch).map_err(about)?, log.map(LogId::new).transpose().map_err(about)?))
+    Ok(Sealed { group_id: group.id().clone(), device_seq })
 }
 
 /// Lays the operation's edits on the record as it is now, which may not be what the operation saw.
-fn lay_record<'a>(tx: &Connection, key: &'a RecordKey, record: &super::staging::StagedRecord) -> Result<Laid<'a>, Error> {
-    let trail = view::trail(tx, key)?;
-    let current = view::of(tx, key)?.payload;
+fn lay_record<'a>(tx: &Connection, key: &'a RecordKey, record: &StagedRecord, is_current: bool) -> Result<Laid<'a>, Error> {
+    if is_current {
+        let touch = record.touch(record.seen.payload.is_some());
+        return Ok(Laid { key, touch, trail: record.seen.trail, payload: Ok(record.now.clone()) });
+    }
+    let View { payload: current, trail, .. } = view::of(tx, key)?;
     let touch = record.touch(current.is_some());
     let payload = if current == record.seen.payload { Ok(record.now.clone()) } else { replay(&record.edits, current) };
     Ok(Laid { key, touch, trail, payload })

@@ -5,6 +5,7 @@
 
 use super::IntoPayload;
 use crate::error::Error;
+use crate::store::{Stamp, Store};
 use crate::view::{self, View};
 use gbsync_core::change::{Change, Edit, InvalidPayload, Payload};
 use gbsync_core::depend::Touch;
@@ -27,6 +28,8 @@ pub(crate) struct Staging {
     records: BTreeMap<RecordKey, StagedRecord>,
     /// Records with changes, in the order first changed.
     order: Vec<RecordKey>,
+    /// The content of the file when the first record was touched.
+    stamp: Option<Stamp>,
 }
 
 /// One record that the operation read or wrote.
@@ -62,7 +65,21 @@ impl Staging {
             limits,
             records: BTreeMap::new(),
             order: Vec::new(),
+            stamp: None,
         }
+    }
+
+    /// Notes what the file's content is before the first record is read, so that the seal knows whether it still is.
+    pub(crate) fn begin_at(&mut self, store: &Store, connection: &Connection) -> Result<(), Error> {
+        if self.stamp.is_none() {
+            self.stamp = Some(store.stamp(connection)?);
+        }
+        Ok(())
+    }
+
+    /// Whether nothing was written to the file since the first record was touched.
+    pub(crate) fn is_current(&self, stamp: Stamp) -> bool {
+        self.stamp == Some(stamp)
     }
 
     /// The record as this operation sees it.

@@ -12,6 +12,7 @@ use crate::error::Error;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +34,15 @@ pub(crate) struct Store {
     path: PathBuf,
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
+    /// Transactions committed through the writing connection.
+    writes: AtomicU64,
+}
+
+/// What the file's content was at: changes with every commit, of this process or another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    writes: u64,
+    data_version: i64,
 }
 
 impl Store {
@@ -49,7 +59,9 @@ impl Store {
         if let Some((server, space)) = inspect(path)? {
             return Err(Error::AlreadyInitialized { path: path.display().to_string(), server, space });
         }
-        let connection = open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        make_private(path)
+            .map_err(|error| Error::ReadOnly { path: path.display().to_string(), reason: error.to_string() })?;
+        let connection = open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let mut connection = configure(connection, durability).map_err(|error| Error::about_file(error, path))?;
         let tx = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -68,7 +80,7 @@ impl Store {
         writer.execute_batch("BEGIN IMMEDIATE; COMMIT").map_err(about)?;
         let reader = configure(open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, durability).map_err(about)?;
         reader.pragma_update(None, "query_only", true)?;
-        Ok(Self { path: path.to_owned(), writer: Mutex::new(writer), reader: Mutex::new(reader) })
+        Ok(Self { path: path.to_owned(), writer: Mutex::new(writer), reader: Mutex::new(reader), writes: AtomicU64::new(0) })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -92,8 +104,27 @@ impl Store {
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Error::from)?;
         let value = write(&tx)?;
         tx.commit().map_err(Error::from)?;
+        self.writes.fetch_add(1, Ordering::Relaxed);
         Ok(value)
     }
+
+    /// The stamp of the content that `connection`, the writing one, sees. Whoever holds it knows that nothing changed
+    /// since when it finds the same stamp again.
+    pub(crate) fn stamp(&self, connection: &Connection) -> Result<Stamp, Error> {
+        let mut statement = connection.prepare_cached("PRAGMA data_version")?;
+        let data_version = statement.query_row([], |row| row.get(0))?;
+        Ok(Stamp { writes: self.writes.load(Ordering::Relaxed), data_version })
+    }
+}
+
+/// Makes the file if it is not there, readable by its owner alone: it holds business data and perhaps a token. SQLite gives
+/// the files beside it the same permissions.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
 }
 
 /// What a file is, without changing it: server and space if it has gbsync tables of a format that is known.
@@ -130,6 +161,8 @@ fn configure(connection: Connection, durability: Durability) -> Result<Connectio
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "cache_size", -8192)?;
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+    // 16 MiB: a page that many sales write is copied to the main file once.
+    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
     connection.set_prepared_statement_cache_capacity(128);
     // Without the planner's stability guarantee, SQLite plans statements anew at every step because their bound values
     // changed: that was nine tenths of the time of sealing an operation.

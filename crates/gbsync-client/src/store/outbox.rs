@@ -11,23 +11,36 @@ use gbsync_core::wire;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use std::collections::BTreeSet;
 
-/// Where the next group stands: its place in the seal order and its number.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct NextNumbers {
+/// Where the next sealed group stands.
+#[derive(Debug, Clone)]
+pub(crate) struct NextGroup {
+    /// Its place in the seal order of this device, over all epochs.
     pub(crate) local_no: i64,
+    /// Its number: without gaps in its epoch.
     pub(crate) device_seq: DeviceSeq,
+    pub(crate) epoch: EpochId,
+    /// The log that its base versions belong to.
+    pub(crate) log: Option<LogId>,
 }
 
-/// The numbers that the next sealed group gets. Without gaps: the last row's plus one, or the state's where rows were
-/// pruned or an epoch began.
-pub(crate) fn next_numbers(connection: &Connection) -> Result<NextNumbers, Error> {
-    let mut statement = connection.prepare_cached(
-        "SELECT max(s.ordered_through, coalesce(o.local_no, 0)) + 1,
-                max(s.numbered_through, CASE WHEN o.epoch = s.epoch THEN o.device_seq ELSE 0 END) + 1
-           FROM gbsync_state AS s
-           LEFT JOIN (SELECT local_no, device_seq, epoch FROM gbsync_outbox ORDER BY local_no DESC LIMIT 1) AS o",
-    )?;
-    Ok(statement.query_row([], |row| Ok(NextNumbers { local_no: row.get(0)?, device_seq: DeviceSeq(row.get(1)?) }))?)
+/// Where the next sealed group stands: after the last row of the outbox, or where the state says, if rows were pruned or
+/// an epoch began since.
+pub(crate) fn next_group(connection: &Connection) -> Result<NextGroup, Error> {
+    let mut statement =
+        connection.prepare_cached("SELECT epoch, log, ordered_through, numbered_through FROM gbsync_state")?;
+    let (epoch, log, ordered, numbered) = statement.query_row([], |row| {
+        Ok((row.get::<_, Box<str>>(0)?, row.get::<_, Option<Box<str>>>(1)?, row.get::<_, i64>(2)?, row.get::<_, u64>(3)?))
+    })?;
+    let sql = "SELECT local_no, device_seq, epoch = ?1 FROM gbsync_outbox ORDER BY local_no DESC LIMIT 1";
+    let last = connection.prepare_cached(sql)?.query_row([&epoch], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    let (last_no, last_seq, is_of_epoch): (i64, u64, bool) = last.optional()?.unwrap_or_default();
+    let about = |error| damaged("gbsync_state", error);
+    Ok(NextGroup {
+        local_no: ordered.max(last_no) + 1,
+        device_seq: DeviceSeq(numbered.max(if is_of_epoch { last_seq } else { 0 })).next(),
+        epoch: EpochId::new(epoch).map_err(about)?,
+        log: log.map(LogId::new).transpose().map_err(about)?,
+    })
 }
 
 /// A group about to be stored.
@@ -198,21 +211,21 @@ pub(crate) fn keys_of(connection: &Connection, local_no: i64) -> Result<BTreeSet
     Ok(changes_of(connection, local_no)?.into_iter().map(|change| change.key).collect())
 }
 
-/// Notes that a group was accepted as `seq`, by an answer or by the log.
+/// Notes that a group was accepted as `seq`, by an answer or by the log, in this reading of the log. Answers whether that
+/// is news.
 pub(crate) fn set_accepted(
     connection: &Connection,
     local_no: i64,
-    seq: Seq,
-    generation: u64,
+    (seq, generation): (Seq, u64),
+    attempts: u32,
     now: u64,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let mut statement = connection.prepare_cached(
         "UPDATE gbsync_outbox SET state = 'accepted', seq = ?2, generation = ?3, decided_at = coalesce(decided_at, ?4),
-                code = NULL, message = NULL, next_attempt_at = NULL
-          WHERE local_no = ?1",
+                code = NULL, message = NULL, next_attempt_at = NULL, attempts = attempts + ?5
+          WHERE local_no = ?1 AND (state <> 'accepted' OR generation <> ?3)",
     )?;
-    statement.execute(params![local_no, seq.0, generation, now])?;
-    Ok(())
+    Ok(statement.execute(params![local_no, seq.0, generation, now, attempts])? > 0)
 }
 
 /// Parks a group: kept, payload and reason, until a person or the app decides.
@@ -240,7 +253,8 @@ pub(crate) fn set_waiting(
     message: &str,
     until: u64,
 ) -> Result<(), Error> {
-    let sql = "UPDATE gbsync_outbox SET code = ?2, message = ?3, next_attempt_at = ?4 WHERE local_no = ?1";
+    let sql = "UPDATE gbsync_outbox SET code = ?2, message = ?3, next_attempt_at = ?4
+                WHERE local_no = ?1 AND state IN ('sealed', 'waiting_for_sign_in')";
     connection.prepare_cached(sql)?.execute(params![local_no, code, message, until])?;
     Ok(())
 }
@@ -296,7 +310,7 @@ pub(crate) fn prune(connection: &Connection, before: u64, limit: u32) -> Result<
     if old.is_empty() {
         return Ok(0);
     }
-    let next = next_numbers(connection)?;
+    let next = next_group(connection)?;
     connection
         .prepare_cached("UPDATE gbsync_state SET ordered_through = ?1, numbered_through = ?2")?
         .execute(params![next.local_no - 1, next.device_seq.0 - 1])?;

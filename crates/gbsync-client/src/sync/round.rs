@@ -127,7 +127,7 @@ impl<'c> Round<'c> {
         let shake = self.ask(Method::Get, path, None, Handshake::parse).await?;
         let Some(shake) = shake.answer else { return Err(self.stopped("the handshake was refused", &shake)?) };
         self.client.store().write(|tx| {
-            let sealed_through = outbox::next_numbers(tx)?.device_seq.0 - 1;
+            let sealed_through = outbox::next_group(tx)?.device_seq.0 - 1;
             // The server knows numbers that this database never gave: it is an old copy of itself.
             let is_old_copy = shake
                 .device
