@@ -70,13 +70,27 @@ impl Walk {
         Self { planner: Planner::new(limits), after: 0 }
     }
 
-    /// The next batch; at most `most_groups` groups. `None` when nothing is left that may be sent now.
-    pub(crate) fn next(&mut self, tx: &Connection, most_groups: usize, now: u64) -> Result<Option<Batch>, Error> {
+    /// The next batch; at most `most_groups` groups. `None` when nothing is left that may be sent now: what is on its way
+    /// is not sent twice, and what depends on it waits for its verdict.
+    pub(crate) fn next(
+        &mut self,
+        tx: &Connection,
+        most_groups: usize,
+        on_the_way: &BTreeSet<i64>,
+        now: u64,
+    ) -> Result<Option<Batch>, Error> {
         let mut groups: Vec<BatchGroup> = Vec::new();
         let Self { planner, after } = self;
         outbox::each_pending(tx, *after, |stored| {
             let local_no = stored.local_no;
+            if on_the_way.contains(&local_no) {
+                *after = local_no;
+                return Ok(true);
+            }
             let candidate = candidate(tx, &stored, now)?;
+            if candidate.undecided.iter().any(|parent| on_the_way.contains(parent)) {
+                return Ok(false);
+            }
             let mut placed = planner.offer(&candidate);
             if placed == Placed::Closed && groups.is_empty() {
                 // The batch it closed was the one before.

@@ -60,7 +60,7 @@ impl Payload {
         if !node.is_object() {
             return Err(InvalidPayload::NotAnObject(node.kind_name()));
         }
-        if node.depth > PAYLOAD_DEPTH {
+        if node.depth() > PAYLOAD_DEPTH {
             return Err(InvalidPayload::TooDeep);
         }
         let canonical = node.canonical_in(text);

@@ -210,7 +210,7 @@ proptest! {
         let form = canonical(&node);
         let again = parse(form.as_bytes(), 64).unwrap();
         prop_assert!(again.is_canonical);
-        prop_assert_eq!(again.depth, node.depth);
+        prop_assert_eq!(again.depth(), node.depth());
         prop_assert_eq!(meaning(&again), meaning(&node));
         prop_assert_eq!(canonical(&again), form.clone());
         let is_written_so = text[node.span.clone()] == form;

@@ -160,6 +160,7 @@ fn configure(connection: Connection, durability: Durability) -> Result<Connectio
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "cache_size", -8192)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
     // 16 MiB: a page that many sales write is copied to the main file once.
     connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;

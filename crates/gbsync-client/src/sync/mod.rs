@@ -5,6 +5,7 @@
 mod exchange;
 mod options;
 mod round;
+mod send;
 mod watch;
 
 pub use options::{SentBatch, SentGroup, SyncError, SyncOptions, SyncReport};

@@ -1,22 +1,20 @@
 //! One round: handshake, push until nothing may be sent, pull to the head.
 
 use super::exchange::{Exchanged, exchange};
-use super::options::{SentBatch, SentGroup, SyncError, SyncOptions, SyncReport};
+use super::options::{SyncError, SyncOptions, SyncReport};
+use super::send::Care;
 use crate::client::Client;
 use crate::error::Error;
-use crate::push::{self, Batch, Walk};
-use crate::settle::{Reason, park};
 use crate::store::outbox;
 use crate::store::state::{self, LastError, State};
 use crate::transport::{Method, Transport};
 use crate::{epoch, pull};
-use gbsync_core::id::{BatchId, LogId, Seq};
+use gbsync_core::id::{LogId, Seq};
 use gbsync_core::limits::Limits;
 use gbsync_core::retry::{Backoff, Step};
 use gbsync_core::time::Timestamp;
-use gbsync_core::wire::{Handshake, LogPage, PushAnswer, WireError, parse_answer};
+use gbsync_core::wire::{Handshake, LogPage, WireError};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use std::collections::BTreeSet;
 
 /// Accepted groups removed in one round.
 const PRUNE_GROUPS: u32 = 5_000;
@@ -29,31 +27,15 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove
 const ROUND_BACKOFF: Backoff = Backoff { first_ms: 200, most_ms: 5_000 };
 
 pub(super) struct Round<'c> {
-    client: &'c Client,
-    transport: &'c dyn Transport,
-    options: &'c SyncOptions,
-    report: SyncReport,
-    limits: Limits,
+    pub(super) client: &'c Client,
+    pub(super) transport: &'c dyn Transport,
+    pub(super) options: &'c SyncOptions,
+    pub(super) report: SyncReport,
+    pub(super) limits: Limits,
+    pub(super) care: Care,
     log: Option<LogId>,
-    batches: u64,
-    most_groups: usize,
-    /// A group that was refused alone without a reason that points at it.
-    suspect: Option<Suspect>,
     rebases: u32,
     attempts: u32,
-}
-
-struct Suspect {
-    local_no: i64,
-    code: String,
-    reason: String,
-}
-
-/// What became of a batch.
-enum Sent {
-    Answered(PushAnswer),
-    /// The plan has to be made anew.
-    Refused,
 }
 
 impl<'c> Round<'c> {
@@ -64,10 +46,8 @@ impl<'c> Round<'c> {
             options,
             report: SyncReport::default(),
             limits: Limits::default(),
+            care: Care::default(),
             log: None,
-            batches: 0,
-            most_groups: usize::MAX,
-            suspect: None,
             rebases: 0,
             attempts: options.attempts.max(1),
         }
@@ -90,11 +70,11 @@ impl<'c> Round<'c> {
         self.finish()
     }
 
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         self.client.environment().clock.now_ms()
     }
 
-    fn state(&self) -> Result<State, Error> {
+    pub(super) fn state(&self) -> Result<State, Error> {
         state::read(&self.client.store().writer())
     }
 
@@ -152,155 +132,6 @@ impl<'c> Round<'c> {
         Ok(())
     }
 
-    async fn push(&mut self) -> Result<(), SyncError> {
-        let mut walk = Walk::new(&self.limits);
-        let mut answered: Option<(Batch, PushAnswer)> = None;
-        loop {
-            let batch = self.take_verdicts_and_plan(&mut walk, answered.take())?;
-            let Some(batch) = batch else { break };
-            self.trace(&batch)?;
-            match self.send(&batch).await? {
-                Sent::Answered(answer) => {
-                    self.acquit(&batch)?;
-                    self.most_groups = self.most_groups.saturating_mul(2);
-                    answered = Some((batch, answer));
-                }
-                Sent::Refused => walk = Walk::new(&self.limits),
-            }
-        }
-        match self.suspect.take() {
-            None => Ok(()),
-            // No other group was there to tell whether the group or the envelope is at fault.
-            Some(suspect) => Err(self.stop(&suspect.code, &suspect.reason)?),
-        }
-    }
-
-    /// One transaction: the verdicts of the last batch, and the intent to send the next.
-    fn take_verdicts_and_plan(
-        &mut self,
-        walk: &mut Walk,
-        answered: Option<(Batch, PushAnswer)>,
-    ) -> Result<Option<Batch>, SyncError> {
-        let (now, random, most_groups) = (self.now(), self.client.environment().random_u64(), self.most_groups);
-        let limits = self.limits;
-        let (verdicts, batch) = self.client.store().write(|tx| {
-            let mut verdicts = None;
-            if let Some((batch, answer)) = &answered {
-                let applied = push::apply(tx, batch, &answer.results, &Backoff::default(), random, now)?;
-                if !applied.all_accepted {
-                    *walk = Walk::new(&limits);
-                }
-                verdicts = Some(applied);
-            }
-            let batch = walk.next(tx, most_groups, now)?;
-            state::set_in_flight(tx, &batch.as_ref().map(Batch::local_nos).unwrap_or_default())?;
-            Ok::<_, Error>((verdicts, batch))
-        })?;
-        if let Some(verdicts) = verdicts {
-            self.report.accepted += verdicts.accepted;
-            self.note_parked(&verdicts.parked)?;
-            self.client.notify();
-        }
-        Ok(batch)
-    }
-
-    fn note_parked(&mut self, local_nos: &BTreeSet<i64>) -> Result<(), Error> {
-        let infos = self.client.infos(local_nos)?;
-        self.report.parked.retain(|known| infos.iter().all(|info| info.group_id != known.group_id));
-        self.report.parked.extend(infos);
-        Ok(())
-    }
-
-    fn trace(&mut self, batch: &Batch) -> Result<(), Error> {
-        self.batches += 1;
-        self.report.pushed += batch.groups.len() as u64;
-        let Some(on_batch) = &self.options.on_batch else { return Ok(()) };
-        let groups = batch.groups.iter().map(|group| {
-            let changes = push::traced(group)?;
-            Ok(SentGroup { id: group.id.clone(), group_type: group.group_type.clone(), changes })
-        });
-        let groups = groups.collect::<Result<Vec<_>, Error>>()?;
-        on_batch(&SentBatch { number: self.batches, records: batch.records(), groups });
-        Ok(())
-    }
-
-    async fn send(&mut self, batch: &Batch) -> Result<Sent, SyncError> {
-        let id = BatchId::new(self.client.environment().uuid()).expect("a UUID is a valid id");
-        let path = format!("{}/push", self.space_path(&self.state()?));
-        let body = batch.body(&id).into_bytes();
-        let read = |body: &[u8]| {
-            let answer = parse_answer(body)?;
-            if batch.fits(&answer.results) { Ok(answer) } else { Err(not_this_batch()) }
-        };
-        let mut exchanged = self.ask(Method::Post, path, Some(body), read).await;
-        if let Ok(exchanged) = &mut exchanged
-            && let Some(answer) = exchanged.answer.take()
-        {
-            return Ok(Sent::Answered(answer));
-        }
-        let local_nos = batch.local_nos();
-        self.client.store().write(|tx| {
-            outbox::count_attempts(tx, &local_nos)?;
-            state::set_in_flight(tx, &[])
-        })?;
-        let exchanged = exchanged?;
-        match exchanged.step {
-            Step::ParkGroup(index) if index < batch.groups.len() => {
-                self.park(batch.groups[index].local_no, &exchanged.code, &exchanged.reason)?;
-            }
-            Step::ParkGroup(_) | Step::SendLess => self.send_less(batch, &exchanged)?,
-            Step::NewEpoch => {
-                self.client.store().write(|tx| state::want_new_epoch(tx))?;
-                self.rebase().await?;
-            }
-            Step::Resync => self.rebase().await?,
-            _ => return Err(self.stopped("the push was refused", &exchanged)?),
-        }
-        Ok(Sent::Refused)
-    }
-
-    /// The request was refused as a whole: find out whether one group is at fault.
-    fn send_less(&mut self, batch: &Batch, exchanged: &Exchanged<PushAnswer>) -> Result<(), SyncError> {
-        if batch.groups.len() > 1 {
-            self.most_groups = batch.groups.len() / 2;
-            return Ok(());
-        }
-        let local_no = batch.groups[0].local_no;
-        if exchanged.code == "too_large" || exchanged.code == "status_413" {
-            return Ok(self.park(local_no, "too_large", &exchanged.reason)?);
-        }
-        if self.suspect.as_ref().is_some_and(|suspect| suspect.local_no != local_no) {
-            // Two different groups alone: it is the envelope.
-            self.suspect = None;
-            self.client.store().write(|tx| outbox::clear_waits(tx))?;
-            return Err(self.stop(&exchanged.code, &exchanged.reason)?);
-        }
-        let (code, reason) = (exchanged.code.clone(), exchanged.reason.clone());
-        let until = self.now() + Backoff::default().most_ms;
-        self.client.store().write(|tx| outbox::set_waiting(tx, local_no, &code, &reason, until))?;
-        self.suspect = Some(Suspect { local_no, code, reason });
-        self.most_groups = 1;
-        Ok(())
-    }
-
-    /// Another group got an answer alone, so the suspect was at fault.
-    fn acquit(&mut self, batch: &Batch) -> Result<(), SyncError> {
-        match self.suspect.take() {
-            Some(suspect) if batch.groups.iter().all(|group| group.local_no != suspect.local_no) => {
-                Ok(self.park(suspect.local_no, &suspect.code, &suspect.reason)?)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn park(&mut self, local_no: i64, code: &str, message: &str) -> Result<(), Error> {
-        let now = self.now();
-        let parked = self.client.store().write(|tx| park(tx, local_no, &Reason { code, message, verdict: None }, now))?;
-        self.note_parked(&parked)?;
-        self.client.notify();
-        Ok(())
-    }
-
     async fn pull(&mut self) -> Result<(), SyncError> {
         loop {
             let state = self.state()?;
@@ -326,7 +157,7 @@ impl<'c> Round<'c> {
     }
 
     /// Reads the whole log anew beside the base, then puts it in its place; begins a new epoch if one is wanted.
-    async fn rebase(&mut self) -> Result<(), SyncError> {
+    pub(super) async fn rebase(&mut self) -> Result<(), SyncError> {
         self.rebases += 1;
         if self.rebases > REBASES {
             return Err(SyncError::NotReached { reason: "the log changes faster than it can be read".into() });
@@ -405,11 +236,23 @@ impl<'c> Round<'c> {
         body: Option<Vec<u8>>,
         read: impl Fn(&[u8]) -> Result<T, WireError>,
     ) -> Result<Exchanged<T>, SyncError> {
+        self.report.requests += 1;
+        let timeout_ms = self.options.request_timeout_ms;
+        let first = exchange(self.transport, method, path.clone(), body.clone(), timeout_ms, &read).await;
+        self.insist(first, method, path, body, read).await
+    }
+
+    /// Goes on from what a first attempt came to.
+    pub(super) async fn insist<T>(
+        &mut self,
+        mut exchanged: Exchanged<T>,
+        method: Method,
+        path: String,
+        body: Option<Vec<u8>>,
+        read: impl Fn(&[u8]) -> Result<T, WireError>,
+    ) -> Result<Exchanged<T>, SyncError> {
         let mut failures = 0;
         loop {
-            self.report.requests += 1;
-            let timeout_ms = self.options.request_timeout_ms;
-            let exchanged = exchange(self.transport, method, path.clone(), body.clone(), timeout_ms, &read).await;
             match exchanged.step {
                 Step::Retry => {}
                 Step::SignIn => {
@@ -428,6 +271,9 @@ impl<'c> Round<'c> {
             }
             let wait_ms = ROUND_BACKOFF.wait_ms(failures, random, exchanged.retry_after_ms);
             self.client.environment().timer.sleep(wait_ms.min(ROUND_BACKOFF.most_ms)).await;
+            self.report.requests += 1;
+            let timeout_ms = self.options.request_timeout_ms;
+            exchanged = exchange(self.transport, method, path.clone(), body.clone(), timeout_ms, &read).await;
         }
     }
 
@@ -439,17 +285,17 @@ impl<'c> Round<'c> {
         Ok(())
     }
 
-    fn stopped<T>(&self, what: &str, exchanged: &Exchanged<T>) -> Result<SyncError, Error> {
+    pub(super) fn stopped<T>(&self, what: &str, exchanged: &Exchanged<T>) -> Result<SyncError, Error> {
         self.stop(&exchanged.code, &format!("{what}: {}", exchanged.reason))
     }
 
-    fn stop(&self, code: &str, reason: &str) -> Result<SyncError, Error> {
+    pub(super) fn stop(&self, code: &str, reason: &str) -> Result<SyncError, Error> {
         self.fail(code, reason, None)?;
         self.client.store().write(|tx| state::set_stopped(tx, true))?;
         Ok(SyncError::Stopped { reason: reason.to_owned() })
     }
 
-    fn space_path(&self, state: &State) -> String {
+    pub(super) fn space_path(&self, state: &State) -> String {
         format!("/v1/spaces/{}", encoded(&state.space))
     }
 
@@ -467,8 +313,4 @@ impl<'c> Round<'c> {
 
 pub(super) fn encoded(id: &impl std::fmt::Display) -> String {
     utf8_percent_encode(&id.to_string(), UNRESERVED).to_string()
-}
-
-fn not_this_batch() -> WireError {
-    WireError { pointer: "/results".into(), message: "are not the results of this batch".into() }
 }

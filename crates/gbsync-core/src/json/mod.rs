@@ -24,12 +24,13 @@ use std::ops::Range;
 /// One parsed JSON value, with the place it came from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node<'a> {
-    /// The bytes of the parsed text that this value was read from.
-    pub span: Range<usize>,
-    /// Whether the text at `span` already is the canonical form.
-    pub is_canonical: bool,
+    /// Where in the parsed text this value begins and ends. A text has less than 4 GiB; half the width makes half the tree.
+    start: u32,
+    end: u32,
     /// Levels of nesting: 0 for a scalar, 1 for an empty array or object.
-    pub depth: usize,
+    depth: u16,
+    /// Whether the text of this value already is the canonical form.
+    is_canonical: bool,
     /// The value itself.
     pub value: Value<'a>,
 }
@@ -59,7 +60,17 @@ impl<'a> Node<'a> {
             Value::Object(members) => 1 + members.iter().map(|(_, member)| member.depth).max().unwrap_or(0),
             _ => 0,
         };
-        Self { span: 0..0, is_canonical: false, depth, value }
+        Self { start: 0, end: 0, is_canonical: false, depth, value }
+    }
+
+    /// The bytes of the parsed text that this value was read from.
+    pub fn span(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    /// Levels of nesting: 0 for a scalar, 1 for an empty array or object.
+    pub fn depth(&self) -> usize {
+        usize::from(self.depth)
     }
 
     /// The member `key` of an object; `None` for another key or when this is no object.
@@ -130,6 +141,6 @@ impl<'a> Node<'a> {
     ///
     /// `text` must be the text that this node was parsed from.
     pub fn canonical_in<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        if self.is_canonical { Cow::Borrowed(&text[self.span.clone()]) } else { Cow::Owned(canonical(self)) }
+        if self.is_canonical { Cow::Borrowed(&text[self.span()]) } else { Cow::Owned(canonical(self)) }
     }
 }

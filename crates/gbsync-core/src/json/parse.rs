@@ -43,6 +43,9 @@ pub enum JsonErrorKind {
     /// Arrays and objects are nested deeper than the limit.
     #[error("the nesting is deeper than allowed")]
     TooDeep,
+    /// The text has 4 GiB or more.
+    #[error("the text has 4 GiB or more")]
+    TooLong,
     /// A string holds U+0000.
     #[error("a string holds the character NUL")]
     Nul,
@@ -78,7 +81,10 @@ pub fn parse(text: &[u8], max_depth: usize) -> Result<Node<'_>, JsonError> {
         return Err(fail(JsonErrorKind::ByteOrderMark, 0));
     }
     let text = std::str::from_utf8(text).map_err(|error| fail(JsonErrorKind::InvalidUtf8, error.valid_up_to()))?;
-    let mut parser = Parser { text, bytes: text.as_bytes(), at: 0, max_depth };
+    if u32::try_from(text.len()).is_err() {
+        return Err(fail(JsonErrorKind::TooLong, 0));
+    }
+    let mut parser = Parser { text, bytes: text.as_bytes(), at: 0, max_depth: max_depth.min(MOST_DEPTH) };
     parser.skip_space();
     if parser.at == text.len() {
         return Err(fail(JsonErrorKind::Empty, 0));
@@ -90,6 +96,11 @@ pub fn parse(text: &[u8], max_depth: usize) -> Result<Node<'_>, JsonError> {
     }
     Ok(node)
 }
+
+/// Members that an object has room for from the start: most payloads and messages have about as many.
+const MEMBERS: usize = 8;
+/// Nesting that no caller's limit may exceed, so that the stack holds.
+const MOST_DEPTH: usize = 512;
 
 struct Parser<'a> {
     text: &'a str,
@@ -135,7 +146,7 @@ impl<'a> Parser<'a> {
             Some(b'n') => (self.word("null", Value::Null)?, true, 0),
             _ => return self.unexpected(),
         };
-        Ok(Node { span: start..self.at, is_canonical, depth, value })
+        Ok(Node { start: start as u32, end: self.at as u32, is_canonical, depth, value })
     }
 
     fn word(&mut self, word: &str, value: Value<'a>) -> Parsed<Value<'a>> {
@@ -158,7 +169,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn array(&mut self, depth: usize) -> Parsed<(Value<'a>, bool, usize)> {
+    fn array(&mut self, depth: usize) -> Parsed<(Value<'a>, bool, u16)> {
         self.open(depth)?;
         let mut items: Vec<Node<'a>> = Vec::new();
         let (mut is_canonical, mut inner) = (!self.skip_space(), 0);
@@ -183,9 +194,9 @@ impl<'a> Parser<'a> {
         Ok((Value::Array(items), is_canonical, inner + 1))
     }
 
-    fn object(&mut self, depth: usize) -> Parsed<(Value<'a>, bool, usize)> {
+    fn object(&mut self, depth: usize) -> Parsed<(Value<'a>, bool, u16)> {
         self.open(depth)?;
-        let mut members: Vec<(Cow<'a, str>, Node<'a>)> = Vec::new();
+        let mut members: Vec<(Cow<'a, str>, Node<'a>)> = Vec::with_capacity(MEMBERS);
         let (mut is_canonical, mut inner, mut is_sorted) = (!self.skip_space(), 0, true);
         if self.bytes.get(self.at) == Some(&b'}') {
             self.at += 1;
@@ -223,7 +234,7 @@ impl<'a> Parser<'a> {
     }
 
     fn refuse_duplicates(&self, members: &[(Cow<'a, str>, Node<'a>)]) -> Parsed<()> {
-        let mut keys: Vec<(&str, usize)> = members.iter().map(|(key, node)| (key.as_ref(), node.span.start)).collect();
+        let mut keys: Vec<(&str, usize)> = members.iter().map(|(key, node)| (key.as_ref(), node.start as usize)).collect();
         keys.sort_unstable();
         match keys.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             Some(pair) => {

@@ -14,7 +14,7 @@ use std::borrow::Cow;
 /// assert_eq!(canonical(&node), r#"{"a":"é/","b":1e2}"#);
 /// ```
 pub fn canonical(node: &Node<'_>) -> String {
-    let mut out = String::with_capacity(node.span.len());
+    let mut out = String::with_capacity(node.span().len());
     push_value(&mut out, node);
     out
 }

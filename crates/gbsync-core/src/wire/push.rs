@@ -140,7 +140,7 @@ fn arrival(node: &Node<'_>, text: &str, limits: &Limits) -> Read<Arrival> {
     let (said_count, said_digest) = (fields.count("changeCount")?, fields.text("digest")?);
     let header = header(&fields, id.clone(), device_seq)?;
     let array = fields.required("changes").map_err(|error| named(error, &id))?;
-    let changes_text = &text[array.span.clone()];
+    let changes_text = &text[array.span()];
     let (changes, too_large) = changes(array, text, limits).map_err(|error| named(error.within("changes"), &id))?;
     check_header(&header, &changes).map_err(|error| named(invalid_group(&error), &id))?;
     let digest = Digest::of(changes_text.as_bytes());

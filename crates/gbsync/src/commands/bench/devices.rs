@@ -1,6 +1,6 @@
 //! Sixteen devices push at once, beside one: concurrent pushes share durable transactions.
 
-use super::push::{fill, finish, push_once, sync_in_thread, wait_for};
+use super::push::{fill, finish, push_once, sync_in_thread, transport, wait_for};
 use super::report::{Bar, Figure, median};
 use super::rows::{RECORDS, sales};
 use super::{Folders, Sizes};
@@ -47,12 +47,12 @@ async fn push_together(sizes: &Sizes, folders: &Folders) -> Result<Together> {
     for till in 1..=DEVICES {
         let device = station.device(&format!("device-{till}.db"))?;
         fill(&device, &sales(till, 1, sizes.sales_a_device))?;
-        devices.push(device);
+        devices.push((device, transport(&station)?));
     }
     let before = station.counters();
     let started = Instant::now();
-    let rounds = devices.iter().map(|device| sync_in_thread(device, &station, SyncOptions::default()));
-    let rounds = rounds.collect::<Result<Vec<_>>>()?;
+    let start = |(device, transport): &(_, _)| sync_in_thread(device, transport, SyncOptions::default());
+    let rounds: Vec<_> = devices.iter().map(start).collect();
     let groups = DEVICES * sizes.sales_a_device;
     let seconds = wait_for(&station, groups).await?.duration_since(started).as_secs_f64();
     let after = station.counters();

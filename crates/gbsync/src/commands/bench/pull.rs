@@ -1,6 +1,6 @@
 //! A second device: how fast it pulls what the first one pushed, and how soon it has it when it watches.
 
-use super::push::{fill, finish, sync_in_thread, wait_for};
+use super::push::{fill, finish, sync_in_thread, transport, wait_for};
 use super::raw::Raw;
 use super::report::{Bar, Figure, median};
 use super::rows::{RECORDS, Sale, sales};
@@ -44,12 +44,13 @@ async fn pull(sizes: &Sizes, folders: &Folders, sales: &[Sale], ours: &mut Vec<f
     let station = Station::start(folder.path()).await?;
     let first = station.device("first.db")?;
     fill(&first, sales)?;
-    finish(sync_in_thread(&first, &station, SyncOptions::default())?).await?;
+    finish(sync_in_thread(&first, &transport(&station)?, SyncOptions::default())).await?;
     let records = sales.len() as u64 * RECORDS;
     for round in 0..sizes.rounds {
         let second = station.device(&format!("second-{round}.db"))?;
+        let transport = transport(&station)?;
         let started = Instant::now();
-        let report = finish(sync_in_thread(&second, &station, SyncOptions::default())?).await?;
+        let report = finish(sync_in_thread(&second, &transport, SyncOptions::default())).await?;
         ours.push(records as f64 / started.elapsed().as_secs_f64());
         if report.pulled_records != records {
             bail!("{} of {records} records arrived", report.pulled_records);
@@ -68,15 +69,15 @@ async fn watch(folders: &Folders, sales: &[Sale]) -> Result<Duration> {
     let (first, second) = (station.device("first.db")?, station.device("second.db")?);
     fill(&first, sales)?;
     let failure = Arc::new(Failure::default());
-    let (watching, transport, heard) = (second.clone(), station.transport(station.url())?, failure.clone());
+    let (watching, through, heard) = (second.clone(), transport(&station)?, failure.clone());
     let watching = tokio::spawn(async move {
-        let error = watching.watch_sync(&transport, &SyncOptions::default(), heard.as_ref()).await;
+        let error = watching.watch_sync(through.as_ref(), &SyncOptions::default(), heard.as_ref()).await;
         heard.failed(&error);
     });
     // The second device is there and idle before the first one begins.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let groups = sales.len() as u64;
-    let syncing = sync_in_thread(&first, &station, SyncOptions::default())?;
+    let syncing = sync_in_thread(&first, &transport(&station)?, SyncOptions::default());
     let (at_server, at_second) = tokio::join!(wait_for(&station, groups), wait_for_cursor(&second, groups));
     let delay = at_second?.saturating_duration_since(at_server?);
     finish(syncing).await?;

@@ -7,7 +7,7 @@ use super::{Folders, Sizes};
 use crate::commands::demo::station::Station;
 use crate::config::client_failure;
 use anyhow::{Context, Result, anyhow, bail};
-use gbsync_client::{Client, Durability, SyncOptions, SyncReport, Transport};
+use gbsync_client::{Client, Durability, HttpTransport, SyncOptions, SyncReport};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,8 +49,9 @@ pub(super) async fn push_once(sizes: &Sizes, folders: &Folders, batch_records: O
     let device = station.device("device.db")?;
     fill(&device, &sales(1, 1, sizes.push_sales))?;
     let options = SyncOptions { batch_records, ..SyncOptions::default() };
+    let transport = transport(&station)?;
     let started = Instant::now();
-    let syncing = sync_in_thread(&device, &station, options)?;
+    let syncing = sync_in_thread(&device, &transport, options);
     let arrived = wait_for(&station, sizes.push_sales).await?;
     let report = finish(syncing).await?;
     if report.accepted != sizes.push_sales {
@@ -81,13 +82,18 @@ pub(super) fn fill(device: &Client, sales: &[Sale]) -> Result<()> {
 /// A round of syncing on a thread and runtime of its own, as a device has it.
 type Syncing = tokio::task::JoinHandle<Result<SyncReport>>;
 
+/// What a device reaches the server with; an app makes it once, so making it is not measured.
+pub(super) fn transport(station: &Station) -> Result<Arc<HttpTransport>> {
+    Ok(Arc::new(station.transport(station.url())?))
+}
+
 /// Starts a round.
-pub(super) fn sync_in_thread(device: &Client, station: &Station, options: SyncOptions) -> Result<Syncing> {
-    let (device, transport) = (device.clone(), Arc::new(station.transport(station.url())?));
-    Ok(tokio::task::spawn_blocking(move || {
-        let transport: &dyn Transport = transport.as_ref();
-        device.sync_blocking(transport, &options).map_err(|error| anyhow!("[{}] {error}", error.code()))
-    }))
+pub(super) fn sync_in_thread(device: &Client, transport: &Arc<HttpTransport>, options: SyncOptions) -> Syncing {
+    let (device, transport) = (device.clone(), transport.clone());
+    tokio::task::spawn_blocking(move || {
+        let report = device.sync_blocking(transport.as_ref(), &options);
+        report.map_err(|error| anyhow!("[{}] {error}", error.code()))
+    })
 }
 
 /// Waits for a round to end.
