@@ -7,9 +7,10 @@
 use crate::error::{Error, damaged};
 use crate::relay::relay;
 use crate::settle::{Settling, settle};
-use crate::store::base::{self, BaseTable};
+use crate::store::base::{self, Applier, BaseTable};
+use crate::store::outbox::{self, StoredState};
+use crate::store::overlay;
 use crate::store::state::{self, State};
-use crate::store::{outbox, overlay};
 use gbsync_core::id::{LogId, RecordKey};
 use gbsync_core::wire::LogPage;
 use rusqlite::Connection;
@@ -31,16 +32,20 @@ pub(crate) fn apply(tx: &Connection, page: &LogPage, now: u64) -> Result<Applied
     let mut applied = Applied::default();
     let mut settling = Settling::default();
     let has_overlay = !overlay::is_empty(tx)?;
+    let mut base = Applier::new(tx, BaseTable::Current)?;
     for entry in page.entries.iter().filter(|entry| entry.seq > state.cursor) {
         let Some(group) = &entry.group else { continue };
         let is_own = group.device == state.device;
-        let own = if is_own { settle(tx, &group.id, entry.seq, state.generation, now)? } else { None };
+        let own = match is_own || has_overlay {
+            true => settle(tx, &group.id, is_own, (entry.seq, state.generation), now)?,
+            false => None,
+        };
         for change in &group.changes {
             let row = match own {
                 Some(local_no) => overlay::remove(tx, &change.key, local_no)?,
                 None => None,
             };
-            base::apply(tx, BaseTable::Current, change)?;
+            base.apply(change)?;
             if has_overlay {
                 settling.touch(&change.key, row);
             }
@@ -66,15 +71,16 @@ pub(crate) fn apply_next(tx: &Connection, page: &LogPage, now: u64) -> Result<Ap
     let state = state::read(tx)?;
     let rebase = state.rebase.as_ref().ok_or_else(|| damaged("gbsync_state", "no reading anew is under way"))?;
     let mut applied = Applied::default();
+    let mut base = Applier::new(tx, BaseTable::Next)?;
     for entry in page.entries.iter().filter(|entry| entry.seq > rebase.cursor) {
         let Some(group) = &entry.group else { continue };
-        if group.device == state.device
-            && let Some(standing) = outbox::standing(tx, &group.id)?
+        if let Some(standing) = outbox::standing(tx, &group.id)?
+            && (group.device == state.device || standing.state == StoredState::Accepted)
         {
             outbox::set_accepted(tx, standing.local_no, (entry.seq, state.generation + 1), 0, now)?;
         }
         for change in &group.changes {
-            base::apply(tx, BaseTable::Next, change)?;
+            base.apply(change)?;
         }
         applied.groups += 1;
         applied.records += group.changes.len() as u64;
@@ -98,6 +104,10 @@ pub(crate) fn flip(tx: &Connection) -> Result<(), Error> {
         for key in outbox::keys_of(tx, local_no)? {
             cover(tx, &key, local_no)?;
         }
+    }
+    // Numbers of several epochs may be the same: what is offered again needs new ones.
+    if outbox::has_other_epochs(tx)? {
+        state::want_new_epoch(tx)?;
     }
     relay_all(tx)
 }

@@ -93,9 +93,19 @@ impl Settling {
     }
 }
 
-/// Settles an own group that the log holds. Answers its rows over the records of `keys`, which are gone now.
-pub(crate) fn settle(tx: &Connection, id: &GroupId, seq: Seq, generation: u64, now: u64) -> Result<Option<i64>, Error> {
+/// Settles a group of this outbox that the log holds. Answers its local number, under which its rows are to be taken off.
+pub(crate) fn settle(
+    tx: &Connection,
+    id: &GroupId,
+    is_own: bool,
+    (seq, generation): (Seq, u64),
+    now: u64,
+) -> Result<Option<i64>, Error> {
     let Some(standing) = outbox::standing(tx, id)? else { return Ok(None) };
+    // Two devices may apply the same line with the same given id. Only the server can say whether the bytes are the same.
+    if !is_own && standing.state != StoredState::Accepted {
+        return Ok(None);
+    }
     // The log is right whatever was believed here: a group can be parked as a dependent and yet have arrived before.
     if standing.state != StoredState::Accepted {
         outbox::set_accepted(tx, standing.local_no, (seq, generation), 0, now)?;

@@ -181,7 +181,7 @@ impl Client {
             GroupFilter::Parked => "WHERE x.state = 'parked'",
         };
         let sql = format!("{GROUP} {of} ORDER BY x.local_no LIMIT ?1");
-        select(&self.store().reader(), &sql, params![limit as u64])
+        select(&self.store().reader(), &sql, params![i64::try_from(limit).unwrap_or(i64::MAX)])
     }
 
     /// One group, if it is still kept.

@@ -37,12 +37,18 @@ fn check(what: &'static str, text: &str, limit: usize) -> Result<(), InvalidId> 
         IdProblem::Empty
     } else if text.len() > limit {
         IdProblem::TooLong { bytes: text.len(), limit }
-    } else if text.chars().any(char::is_control) {
+    } else if has_control(text) {
         IdProblem::ControlCharacter
     } else {
         return Ok(());
     };
     Err(InvalidId { what, problem })
+}
+
+/// U+0000 to U+001F, U+007F, and U+0080 to U+009F, which UTF-8 writes as C2 and then 80 to 9F.
+fn has_control(text: &str) -> bool {
+    let is_ascii_control = |byte: &u8| *byte < 0x20 || *byte == 0x7F;
+    text.bytes().any(|byte| is_ascii_control(&byte)) || (!text.is_ascii() && text.chars().any(char::is_control))
 }
 
 macro_rules! text_id {

@@ -39,7 +39,7 @@ pub(crate) fn seal(
         return Err(Error::EmptyOperation);
     }
     let now = environment.clock.now_ms();
-    let NextGroup { local_no, device_seq, epoch, log } = outbox::next_group(tx)?;
+    let NextGroup { local_no, device_seq, epoch } = outbox::next_group(tx)?;
     let laid = staging.changed().map(|(key, record)| lay_record(tx, key, record, is_current));
     let laid = laid.collect::<Result<Vec<_>, _>>()?;
     let changes = staging.changes()?;
@@ -55,7 +55,7 @@ pub(crate) fn seal(
         depends_on,
         replaces: None,
         // Only a base version belongs to a log; a group that made everything it touches fits any.
-        log: log.filter(|_| changes.iter().any(|change| change.base.version.0 > 0)),
+        log: staging.log.clone().filter(|_| changes.iter().any(|change| change.base.version.0 > 0)),
     };
     let group = Group::seal(header, changes, staging.limits())?;
     check_request(&group, staging)?;

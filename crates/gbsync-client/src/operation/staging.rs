@@ -5,11 +5,11 @@
 
 use super::IntoPayload;
 use crate::error::Error;
-use crate::store::{Stamp, Store};
+use crate::store::{Stamp, Store, outbox};
 use crate::view::{self, View};
 use gbsync_core::change::{Change, Edit, InvalidPayload, Payload};
 use gbsync_core::depend::Touch;
-use gbsync_core::id::{Actor, GroupId, GroupType, RecordKey};
+use gbsync_core::id::{Actor, GroupId, GroupType, LogId, RecordKey};
 use gbsync_core::lay::lay;
 use gbsync_core::limits::Limits;
 use gbsync_core::squash::{Squashed, squash};
@@ -30,6 +30,8 @@ pub(crate) struct Staging {
     order: Vec<RecordKey>,
     /// The content of the file when the first record was touched.
     stamp: Option<Stamp>,
+    /// The log that the base versions belong to, once there is one.
+    pub(crate) log: Option<LogId>,
 }
 
 /// One record that the operation read or wrote.
@@ -66,6 +68,7 @@ impl Staging {
             records: BTreeMap::new(),
             order: Vec::new(),
             stamp: None,
+            log: None,
         }
     }
 
@@ -90,6 +93,10 @@ impl Staging {
     fn touch(&mut self, connection: &Connection, key: &RecordKey) -> Result<&mut StagedRecord, Error> {
         if !self.records.contains_key(key) {
             let seen = view::of(connection, key)?;
+            // Versions of two logs in one group: the older one is named, so that the server sees that a base is lost.
+            if self.log.is_none() && seen.base.version.0 > 0 {
+                self.log = outbox::current_log(connection)?;
+            }
             let now = seen.payload.clone();
             self.records.insert(key.clone(), StagedRecord { seen, now, edits: Vec::new() });
         }

@@ -5,7 +5,7 @@ use gbsync_core::change::Payload;
 use gbsync_core::digest::{Digest, RowsDigest};
 use gbsync_core::id::{RecordKey, Seq};
 use gbsync_core::wire::{LogChange, LogState};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
 /// A confirmed record.
 #[derive(Debug, Clone)]
@@ -32,33 +32,43 @@ pub(crate) fn read(connection: &Connection, key: &RecordKey) -> Result<Option<Ba
     Ok(row.optional()?)
 }
 
-/// Applies one change of the log.
-pub(crate) fn apply(connection: &Connection, table: BaseTable, change: &LogChange) -> Result<(), Error> {
-    let (entity, id) = (change.key.entity.as_str(), change.key.id.as_str());
-    let payload = match &change.state {
-        LogState::Live(payload) => Some(payload),
-        LogState::Deleted => None,
-        LogState::Left => {
-            let sql = match table {
-                BaseTable::Current => "DELETE FROM gbsync_base WHERE entity = ?1 AND id = ?2",
-                BaseTable::Next => "DELETE FROM gbsync_base_next WHERE entity = ?1 AND id = ?2",
-            };
-            connection.prepare_cached(sql)?.execute([entity, id])?;
-            return Ok(());
-        }
-    };
-    let sql = match table {
-        BaseTable::Current => {
-            "INSERT INTO gbsync_base(entity, id, version, edit_version, payload) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT DO UPDATE SET version = ?3, edit_version = ?4, payload = ?5"
-        }
-        BaseTable::Next => {
-            "INSERT INTO gbsync_base_next(entity, id, version, edit_version, payload) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT DO UPDATE SET version = ?3, edit_version = ?4, payload = ?5"
-        }
-    };
-    connection.prepare_cached(sql)?.execute(params![entity, id, change.version.0, change.edit_version.0, payload])?;
-    Ok(())
+/// Applies changes of the log to one of the tables.
+pub(crate) struct Applier<'c> {
+    put: CachedStatement<'c>,
+    remove: CachedStatement<'c>,
+}
+
+impl<'c> Applier<'c> {
+    pub(crate) fn new(connection: &'c Connection, table: BaseTable) -> Result<Self, Error> {
+        let (put, remove) = match table {
+            BaseTable::Current => (
+                "INSERT INTO gbsync_base(entity, id, version, edit_version, payload) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET version = ?3, edit_version = ?4, payload = ?5",
+                "DELETE FROM gbsync_base WHERE entity = ?1 AND id = ?2",
+            ),
+            BaseTable::Next => (
+                "INSERT INTO gbsync_base_next(entity, id, version, edit_version, payload) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET version = ?3, edit_version = ?4, payload = ?5",
+                "DELETE FROM gbsync_base_next WHERE entity = ?1 AND id = ?2",
+            ),
+        };
+        Ok(Self { put: connection.prepare_cached(put)?, remove: connection.prepare_cached(remove)? })
+    }
+
+    /// Makes one record what the log says it is.
+    pub(crate) fn apply(&mut self, change: &LogChange) -> Result<(), Error> {
+        let (entity, id) = (change.key.entity.as_str(), change.key.id.as_str());
+        let payload = match &change.state {
+            LogState::Live(payload) => Some(payload),
+            LogState::Deleted => None,
+            LogState::Left => {
+                self.remove.execute([entity, id])?;
+                return Ok(());
+            }
+        };
+        self.put.execute(params![entity, id, change.version.0, change.edit_version.0, payload])?;
+        Ok(())
+    }
 }
 
 /// Makes an empty table to read the log into anew.
@@ -71,7 +81,12 @@ pub(crate) fn create_next(connection: &Connection) -> Result<(), Error> {
 /// Puts the table that was filled anew in the place of the current one.
 pub(crate) fn flip(connection: &Connection) -> Result<(), Error> {
     connection.execute_batch(super::schema::DROP_VIEWS)?;
-    connection.execute_batch("DROP TABLE gbsync_base; ALTER TABLE gbsync_base_next RENAME TO gbsync_base;")?;
+    // The app's own views may stand on ours. SQLite would refuse the renaming while they miss them.
+    connection.execute_batch(
+        "PRAGMA legacy_alter_table = ON;
+         DROP TABLE gbsync_base; ALTER TABLE gbsync_base_next RENAME TO gbsync_base;
+         PRAGMA legacy_alter_table = OFF;",
+    )?;
     connection.execute_batch(super::schema::VIEWS)?;
     Ok(())
 }

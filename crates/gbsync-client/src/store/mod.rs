@@ -95,7 +95,12 @@ impl Store {
 
     /// The reading connection: never waits for a write.
     pub(crate) fn reader(&self) -> MutexGuard<'_, Connection> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        // An app's read that left its transaction open would freeze what everybody sees.
+        if !reader.is_autocommit() {
+            let _ = reader.execute_batch("ROLLBACK");
+        }
+        reader
     }
 
     /// Runs `write` in one durable transaction: all of it or nothing.

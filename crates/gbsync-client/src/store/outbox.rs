@@ -19,18 +19,15 @@ pub(crate) struct NextGroup {
     /// Its number: without gaps in its epoch.
     pub(crate) device_seq: DeviceSeq,
     pub(crate) epoch: EpochId,
-    /// The log that its base versions belong to.
-    pub(crate) log: Option<LogId>,
 }
 
 /// Where the next sealed group stands: after the last row of the outbox, or where the state says, if rows were pruned or
 /// an epoch began since.
 pub(crate) fn next_group(connection: &Connection) -> Result<NextGroup, Error> {
     let mut statement =
-        connection.prepare_cached("SELECT epoch, log, ordered_through, numbered_through FROM gbsync_state")?;
-    let (epoch, log, ordered, numbered) = statement.query_row([], |row| {
-        Ok((row.get::<_, Box<str>>(0)?, row.get::<_, Option<Box<str>>>(1)?, row.get::<_, i64>(2)?, row.get::<_, u64>(3)?))
-    })?;
+        connection.prepare_cached("SELECT epoch, ordered_through, numbered_through FROM gbsync_state")?;
+    let (epoch, ordered, numbered) = statement
+        .query_row([], |row| Ok((row.get::<_, Box<str>>(0)?, row.get::<_, i64>(1)?, row.get::<_, u64>(2)?)))?;
     let sql = "SELECT local_no, device_seq, epoch = ?1 FROM gbsync_outbox ORDER BY local_no DESC LIMIT 1";
     let last = connection.prepare_cached(sql)?.query_row([&epoch], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
     let (last_no, last_seq, is_of_epoch): (i64, u64, bool) = last.optional()?.unwrap_or_default();
@@ -39,8 +36,14 @@ pub(crate) fn next_group(connection: &Connection) -> Result<NextGroup, Error> {
         local_no: ordered.max(last_no) + 1,
         device_seq: DeviceSeq(numbered.max(if is_of_epoch { last_seq } else { 0 })).next(),
         epoch: EpochId::new(epoch).map_err(about)?,
-        log: log.map(LogId::new).transpose().map_err(about)?,
     })
+}
+
+/// The log that the confirmed versions belong to.
+pub(crate) fn current_log(connection: &Connection) -> Result<Option<LogId>, Error> {
+    let mut statement = connection.prepare_cached("SELECT log FROM gbsync_state")?;
+    let log: Option<Box<str>> = statement.query_row([], |row| row.get(0))?;
+    log.map(|log| LogId::new(log).map_err(|error| damaged("gbsync_state.log", error))).transpose()
 }
 
 /// A group about to be stored.
@@ -343,4 +346,11 @@ pub(crate) fn reoffer_lost(connection: &Connection, generation: u64) -> Result<V
     let mut statement = connection.prepare(sql)?;
     let lost = statement.query_map([generation], |row| row.get(0))?;
     Ok(lost.collect::<Result<_, _>>()?)
+}
+
+/// Whether an undecided group has a number of another epoch than the current one.
+pub(crate) fn has_other_epochs(connection: &Connection) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM gbsync_outbox WHERE state IN ('sealed', 'waiting_for_sign_in')
+                                 AND epoch <> (SELECT epoch FROM gbsync_state))";
+    Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }

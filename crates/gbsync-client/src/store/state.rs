@@ -138,9 +138,11 @@ pub(crate) fn set_cursor(connection: &Connection, cursor: Seq, chain: Digest, he
     Ok(())
 }
 
-/// Begins to read the log anew, or goes on if it is that log that was being read.
+/// Begins to read the log anew. What an abandoned reading took for accepted belongs to that reading's generation, so that
+/// it counts as lost if this one does not find it.
 pub(crate) fn begin_rebase(connection: &Connection, log: &LogId) -> Result<(), Error> {
-    let sql = "UPDATE gbsync_state SET is_rebasing = 1, next_log = ?1, next_chain = NULL, next_cursor = 0";
+    let sql = "UPDATE gbsync_state SET is_rebasing = 1, next_log = ?1, next_chain = NULL, next_cursor = 0,
+                      generation = generation + 1";
     connection.execute(sql, [log.as_str()])?;
     Ok(())
 }

@@ -4,6 +4,9 @@ use crate::transport::{Method, Request, Response, Transport};
 use gbsync_core::retry::{Outcome, Step, classify};
 use gbsync_core::wire::{Problem, WireError};
 
+/// The longest wait that a `Retry-After` may ask for: whatever a proxy says, the queue is looked at every hour.
+const LONGEST_RETRY_AFTER_MS: u64 = 60 * 60 * 1000;
+
 /// What came back, classified.
 pub(super) struct Exchanged<T> {
     pub(super) step: Step,
@@ -42,6 +45,7 @@ pub(super) async fn exchange<T>(
         }
     };
     let step = classify(&outcome);
+    let retry_after_ms = retry_after_ms.map(|wait_ms| wait_ms.min(LONGEST_RETRY_AFTER_MS));
     Exchanged { step, answer, code, reason, retry_after_ms }
 }
 

@@ -16,6 +16,8 @@ use gbsync_core::time::Timestamp;
 use gbsync_core::wire::{Handshake, LogPage, WireError};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+/// Bytes after which a page of the log closes.
+const PAGE_BYTES: u64 = 2 * 1024 * 1024;
 /// Accepted groups removed in one round.
 const PRUNE_GROUPS: u32 = 5_000;
 /// How often a round reads the log anew before it gives up.
@@ -300,7 +302,11 @@ impl<'c> Round<'c> {
     }
 
     fn log_path(&self, state: &State, after: Seq, log: Option<&LogId>, chain: Option<String>) -> String {
-        let mut path = format!("{}/log?after={after}&maxRecords={}", self.space_path(state), self.options.page_records);
+        let mut path = format!(
+            "{}/log?after={after}&maxRecords={}&maxBytes={PAGE_BYTES}",
+            self.space_path(state),
+            self.options.page_records
+        );
         if let Some(log) = log {
             path.push_str(&format!("&log={}", encoded(log)));
         }

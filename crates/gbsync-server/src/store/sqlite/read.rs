@@ -1,6 +1,6 @@
 //! What routes ask of committed states.
 
-use super::row::{count, decided, digest, id, space as space_row, stored};
+use super::row::{count, decided, digest, id, place, seq_at, space as space_row};
 use crate::store::{DecidedAs, Page, PageRequest, SpaceView, StoreError, ToldEpoch};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{DeviceId, DeviceSeq, EpochId, GroupId, Seq, SpaceId};
@@ -54,9 +54,10 @@ pub(super) fn page(connection: &Connection, request: &PageRequest) -> Result<Pag
     if request.chain.is_some_and(|known| known != chain) {
         return Ok(Page::LogChanged);
     }
-    let mut statement = connection
-        .prepare_cached("SELECT seq, change_count, chain, entry FROM log WHERE space_no = ?1 AND seq > ?2 ORDER BY seq")?;
-    let mut rows = statement.query(params![space_no, stored(request.after.0)])?;
+    let mut statement = connection.prepare_cached(
+        "SELECT place, change_count, chain, entry FROM log WHERE place > ?1 AND place < ?2 ORDER BY place",
+    )?;
+    let mut rows = statement.query([place(space_no, request.after), place(space_no + 1, Seq(0))])?;
     let (mut entries, mut next) = (Vec::new(), request.after);
     let (mut records, mut bytes) = (0_u64, 0_u64);
     while let Some(row) = rows.next()? {
@@ -66,7 +67,7 @@ pub(super) fn page(connection: &Connection, request: &PageRequest) -> Result<Pag
         if !entries.is_empty() && (records > request.max_records || bytes > request.max_bytes) {
             break;
         }
-        next = Seq(count(row, 0)?);
+        next = seq_at(row.get(0)?);
         chain = digest(row, 2)?;
         entries.push(entry.to_owned());
         if records >= request.max_records || bytes >= request.max_bytes {
@@ -80,8 +81,8 @@ fn chain_at(connection: &Connection, space_no: i64, seq: Seq) -> Result<Digest, 
     if seq == Seq(0) {
         return Ok(Digest::ZERO);
     }
-    let mut statement = connection.prepare_cached("SELECT chain FROM log WHERE space_no = ?1 AND seq = ?2")?;
-    let mut rows = statement.query(params![space_no, stored(seq.0)])?;
+    let mut statement = connection.prepare_cached("SELECT chain FROM log WHERE place = ?1")?;
+    let mut rows = statement.query([place(space_no, seq)])?;
     match rows.next()? {
         Some(row) => digest(row, 0),
         None => Err(StoreError::Damaged(format!("the log has no entry {seq}, which is not beyond its head"))),

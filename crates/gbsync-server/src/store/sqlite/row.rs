@@ -15,6 +15,19 @@ pub(super) fn stored(number: u64) -> i64 {
     i64::try_from(number).expect("numbers of the protocol are below 2^53")
 }
 
+/// Bits of a place in the `log` table that hold the `seq`: a space takes a trillion groups.
+const SEQ_BITS: u32 = 40;
+
+/// Where an entry of a space's log is stored: the space first, so that a space's entries lie together in order.
+pub(super) fn place(space_no: i64, seq: Seq) -> i64 {
+    (space_no << SEQ_BITS) + stored(seq.0)
+}
+
+/// The `seq` of a place.
+pub(super) fn seq_at(place: i64) -> Seq {
+    Seq((place & ((1 << SEQ_BITS) - 1)).unsigned_abs())
+}
+
 /// A number that was stored.
 pub(super) fn count(row: &Row<'_>, column: usize) -> Result<u64, StoreError> {
     let number: i64 = row.get(column)?;

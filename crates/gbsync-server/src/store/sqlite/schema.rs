@@ -31,9 +31,9 @@ CREATE TABLE records (
   edit_version INTEGER NOT NULL, payload TEXT, PRIMARY KEY (space_no, entity, id)
 ) STRICT, WITHOUT ROWID;
 
+-- place: space_no * 2^40 + seq, so that the row id is the key and no index is written beside it.
 CREATE TABLE log (
-  space_no INTEGER NOT NULL, seq INTEGER NOT NULL, change_count INTEGER NOT NULL, chain BLOB NOT NULL, entry TEXT NOT NULL,
-  PRIMARY KEY (space_no, seq)
+  place INTEGER PRIMARY KEY, change_count INTEGER NOT NULL, chain BLOB NOT NULL, entry TEXT NOT NULL
 ) STRICT;
 
 -- Every group with a final verdict, for ever. seq NULL: rejected. digest NULL: discarded before it arrived.

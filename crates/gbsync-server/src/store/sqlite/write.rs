@@ -1,6 +1,6 @@
 //! The writer's side: what a transaction loads and what it leaves. At most one look-up and one upsert a record.
 
-use super::row::{count, decided, id, space as space_row, stored};
+use super::row::{count, decided, id, place, space as space_row, stored};
 use crate::store::{EpochKey, Held, StoreError, StoredGroup, ToldEpoch, Wanted, Writer, Written};
 use gbsync_core::change::Payload;
 use gbsync_core::decide::Record;
@@ -78,11 +78,11 @@ impl Writer for SqliteWriter {
             write_group(connection, space_no, group, &epochs, &written.decided_at)?;
         }
         write_families(connection, space_no, written)?;
-        let mut statement = connection
-            .prepare_cached("INSERT INTO log (space_no, seq, change_count, chain, entry) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        let mut statement =
+            connection.prepare_cached("INSERT INTO log (place, change_count, chain, entry) VALUES (?1, ?2, ?3, ?4)")?;
         for entry in &written.entries {
-            let (seq, change_count) = (stored(entry.seq.0), stored(entry.change_count));
-            statement.execute(params![space_no, seq, change_count, entry.chain.as_bytes(), entry.entry])?;
+            let (place, change_count) = (place(space_no, entry.seq), stored(entry.change_count));
+            statement.execute(params![place, change_count, entry.chain.as_bytes(), entry.entry])?;
         }
         if !written.entries.is_empty() {
             connection.prepare_cached("UPDATE spaces SET head = ?2, chain = ?3 WHERE space = ?1")?.execute(params![
