@@ -1,5 +1,5 @@
 //! A new epoch: this database was restored from an old copy or cloned, so the server knows its numbers under other ids
-//! (PROTOCOL.md, "push").
+//! (docs/protocol.md, "Push").
 //!
 //! The intent is persisted first, then the log is read anew, then the numbers change: so groups that the log already
 //! holds keep their number, and the new epoch has no gap, whenever a crash comes.

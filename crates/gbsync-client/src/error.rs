@@ -140,6 +140,18 @@ impl Error {
         }
     }
 
+    /// Whether waiting may mend it: another process that writes for long, a disk that is full.
+    pub(crate) fn may_pass(&self) -> bool {
+        use rusqlite::ErrorCode::{CannotOpen, DiskFull, OutOfMemory, SystemIoFailure};
+        match self {
+            Self::Locked => true,
+            Self::Database(error) => {
+                matches!(error.sqlite_error_code(), Some(DiskFull | SystemIoFailure | CannotOpen | OutOfMemory))
+            }
+            _ => false,
+        }
+    }
+
     /// Turns what SQLite says of a whole file into a sentence about that file.
     pub(crate) fn about_file(error: rusqlite::Error, path: &std::path::Path) -> Self {
         use rusqlite::ErrorCode::{CannotOpen, NotADatabase, PermissionDenied, ReadOnly};
@@ -165,4 +177,19 @@ impl From<rusqlite::Error> for Error {
 /// Marks stored data that cannot be what this product wrote.
 pub(crate) fn damaged(what: &str, detail: impl std::fmt::Display) -> Error {
     Error::Damaged(format!("{what}: {detail}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_passes_and_damage_does_not() {
+        let sqlite = |code| Error::from(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None));
+        assert!(sqlite(rusqlite::ffi::SQLITE_FULL).may_pass());
+        assert!(sqlite(rusqlite::ffi::SQLITE_IOERR).may_pass());
+        assert!(sqlite(rusqlite::ffi::SQLITE_BUSY).may_pass());
+        assert!(!sqlite(rusqlite::ffi::SQLITE_CORRUPT).may_pass());
+        assert!(!Error::Damaged("a row is missing".into()).may_pass());
+    }
 }

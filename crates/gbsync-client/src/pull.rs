@@ -95,11 +95,7 @@ pub(crate) fn flip(tx: &Connection) -> Result<(), Error> {
     let State { generation, .. } = state::read(tx)?;
     base::flip(tx)?;
     state::end_rebase(tx)?;
-    tx.execute(
-        "DELETE FROM gbsync_overlay WHERE local_no IN
-           (SELECT local_no FROM gbsync_outbox WHERE state = 'accepted' AND generation > ?1 AND seq <= (SELECT cursor FROM gbsync_state))",
-        [generation],
-    )?;
+    outbox::uncover_passed(tx, generation + 1)?;
     for local_no in outbox::reoffer_lost(tx, generation + 1)? {
         for key in outbox::keys_of(tx, local_no)? {
             cover(tx, &key, local_no)?;

@@ -4,7 +4,7 @@
 //! one transaction, so a crash at any moment leads to the same bytes sent again or to the verdicts kept.
 
 use crate::error::Error;
-use crate::settle::{Reason, park};
+use crate::settle::{Reason, accept, park};
 use crate::store::outbox::{self, StoredGroup, StoredState};
 use crate::store::state;
 use gbsync_core::id::{BatchId, DeviceId, EpochId, GroupId, GroupType, RecordKey};
@@ -81,6 +81,10 @@ impl Walk {
     ) -> Result<Option<Batch>, Error> {
         let mut groups: Vec<BatchGroup> = Vec::new();
         let Self { planner, after } = self;
+        if *after == 0 {
+            let Some(first) = outbox::first_pending(tx)? else { return Ok(None) };
+            *after = first - 1;
+        }
         outbox::each_pending(tx, *after, |stored| {
             let local_no = stored.local_no;
             if on_the_way.contains(&local_no) {
@@ -134,9 +138,17 @@ fn candidate(tx: &Connection, stored: &StoredGroup, now: u64) -> Result<Candidat
         records: stored.records,
         bytes: stored.wire.len() as u64,
         actor: stored.header.actor.as_ref().map(|actor| actor.as_str().to_owned()),
-        is_ready: stored.next_attempt_at.is_none_or(|at| at <= now),
+        is_ready: stored.next_attempt_at.is_none_or(|at| is_due(at, now)),
         undecided,
     })
+}
+
+/// A wait of this length was set under a clock that was wrong then or is wrong now.
+const LONGEST_WAIT_MS: u64 = 60 * 60 * 1000;
+
+/// Whether the time of a next attempt has come. A clock that was set back must not keep a sale for years.
+pub(crate) fn is_due(at: u64, now: u64) -> bool {
+    at <= now || at - now > LONGEST_WAIT_MS
 }
 
 /// What verdicts did.
@@ -159,11 +171,11 @@ pub(crate) fn apply(
     now: u64,
 ) -> Result<Verdicts, Error> {
     state::clear_failure(tx)?;
-    let generation = generation(tx)?;
+    let (generation, cursor) = state::generation_and_cursor(tx)?;
     let mut verdicts = Verdicts { all_accepted: true, ..Verdicts::default() };
     for (group, result) in batch.groups.iter().zip(results) {
         if let Verdict::Accepted { seq, .. } = &result.verdict {
-            verdicts.accepted += u64::from(outbox::set_accepted(tx, group.local_no, (*seq, generation), 1, now)?);
+            verdicts.accepted += u64::from(accept(tx, group.local_no, (*seq, generation, cursor), now)?);
             continue;
         }
         verdicts.all_accepted = false;
@@ -196,10 +208,6 @@ pub(crate) fn apply(
         }
     }
     Ok(verdicts)
-}
-
-fn generation(tx: &Connection) -> Result<u64, Error> {
-    Ok(tx.prepare_cached("SELECT generation FROM gbsync_state")?.query_row([], |row| row.get(0))?)
 }
 
 /// The records of a batch's group, for a trace.

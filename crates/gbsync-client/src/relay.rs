@@ -1,4 +1,4 @@
-//! Laying the overlay anew over records whose base or whose groups changed (DESIGN.md section 3, step 9).
+//! Laying the overlay anew over records whose base or whose groups changed (ARCHITECTURE.md, step 12).
 //!
 //! Invariant (P2): a group lies over all of its records or over none. One that cannot be laid entirely is hidden
 //! entirely and still sent.
@@ -69,16 +69,16 @@ fn lay_over(tx: &Connection, records: &BTreeSet<RecordKey>) -> Result<Laid, Erro
     let mut changed = Vec::new();
     for (local_no, over) in groups {
         let changes = outbox::changes_of(tx, local_no)?;
-        let all_keys: BTreeSet<&RecordKey> = changes.iter().map(|change| &change.key).collect();
-        let laid = lay_group(&changes, &over.keys, &standings);
-        let is_partial = all_keys.len() > over.keys.len();
+        let edits = by_record(&changes);
+        let laid = lay_group(&edits, &over.keys, &standings);
+        let is_partial = edits.len() > over.keys.len();
         let is_hidden = laid.is_none();
         if is_partial && over.was_hidden != is_hidden {
             return Ok(Laid::NeedsAll(local_no));
         }
         for key in over.keys {
             let standing = standings.get_mut(&key).expect("every record of the group has a standing");
-            let touch = touch(&changes, &key, standing.payload.is_some());
+            let touch = touch(edits_of(&edits, &key), standing.payload.is_some());
             standing.trail = standing.trail.after(local_no, touch);
             if let Some(payload) = laid.as_ref().and_then(|laid| laid.get(&key)) {
                 standing.payload = payload.clone();
@@ -93,26 +93,39 @@ fn lay_over(tx: &Connection, records: &BTreeSet<RecordKey>) -> Result<Laid, Erro
     Ok(Laid::Done(changed))
 }
 
+/// A group's edits of each record, in order.
+type EditsByRecord<'c> = BTreeMap<&'c RecordKey, Vec<&'c Edit>>;
+
+fn by_record(changes: &[Change]) -> EditsByRecord<'_> {
+    let mut edits = EditsByRecord::new();
+    for change in changes {
+        edits.entry(&change.key).or_default().push(&change.edit);
+    }
+    edits
+}
+
+fn edits_of<'e, 'c>(edits: &'e EditsByRecord<'c>, key: &RecordKey) -> &'e [&'c Edit] {
+    edits.get(key).map_or(&[], Vec::as_slice)
+}
+
 /// The records `keys` as the group leaves them, or `None` where one of its changes cannot be laid.
 fn lay_group(
-    changes: &[Change],
+    edits: &EditsByRecord<'_>,
     keys: &[RecordKey],
     standings: &BTreeMap<RecordKey, Standing>,
 ) -> Option<BTreeMap<RecordKey, Option<Payload>>> {
-    let mut laid: BTreeMap<RecordKey, Option<Payload>> = BTreeMap::new();
-    for change in changes.iter().filter(|change| keys.contains(&change.key)) {
-        let current = laid.get(&change.key).unwrap_or_else(|| &standings[&change.key].payload);
-        let next = lay(&change.edit, current.as_ref()).ok()?;
-        laid.insert(change.key.clone(), next);
-    }
-    Some(laid)
+    let lay_record = |key: &RecordKey| {
+        let before = standings[key].payload.clone();
+        let after = edits_of(edits, key).iter().try_fold(before, |state, edit| lay(edit, state.as_ref()).ok())?;
+        Some((key.clone(), after))
+    };
+    keys.iter().map(lay_record).collect()
 }
 
 /// What a group does to a record, given whether the record is there before it.
-fn touch(changes: &[Change], key: &RecordKey, is_there: bool) -> Touch {
-    let edits = || changes.iter().filter(|change| change.key == *key).map(|change| &change.edit);
-    match edits().next_back() {
-        _ if edits().all(Edit::is_increment) => Touch::Increment,
+fn touch(edits: &[&Edit], is_there: bool) -> Touch {
+    match edits.last() {
+        _ if edits.iter().all(|edit| edit.is_increment()) => Touch::Increment,
         Some(Edit::Delete) => Touch::Delete,
         _ if is_there => Touch::Edit,
         _ => Touch::Create,

@@ -93,6 +93,24 @@ impl Settling {
     }
 }
 
+/// Notes that the server answered that it has a group as `seq`. Answers whether that is news.
+///
+/// One that the cursor has passed already, because another device brought the same line under the same given id, leaves
+/// the overlay at once: no page will settle it.
+pub(crate) fn accept(
+    tx: &Connection,
+    local_no: i64,
+    (seq, generation, cursor): (Seq, u64, Seq),
+    now: u64,
+) -> Result<bool, Error> {
+    let is_news = outbox::set_accepted(tx, local_no, (seq, generation), 1, now)?;
+    if is_news && seq <= cursor {
+        let touched = take_off(tx, local_no)?;
+        relay(tx, touched)?;
+    }
+    Ok(is_news)
+}
+
 /// Settles a group of this outbox that the log holds. Answers its local number, under which its rows are to be taken off.
 pub(crate) fn settle(
     tx: &Connection,

@@ -146,20 +146,16 @@ impl Client {
         let mut reader = self.store().reader();
         let tx = reader.transaction()?;
         let state = state::read(&tx)?;
-        let pending = "SELECT count(*), min(sealed_at) FROM gbsync_outbox WHERE state IN ('sealed', 'waiting_for_sign_in')";
-        let (pending_groups, oldest): (u64, Option<u64>) =
-            tx.query_row(pending, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let count = |sql: &str| tx.query_row(sql, [], |row| row.get::<_, u64>(0));
+        let (pending_groups, oldest) = outbox::pending(&tx)?;
+        let (parked_groups, accepted_groups) = outbox::parked_and_unpassed(&tx)?;
         Ok(Status {
             cursor: state.cursor,
             head: state.head,
             sealed_through: DeviceSeq(outbox::next_group(&tx)?.device_seq.0 - 1),
             pending_groups,
             in_flight_groups: state::in_flight(&tx)?.len() as u64,
-            accepted_groups: count(
-                "SELECT count(*) FROM gbsync_outbox WHERE state = 'accepted' AND seq > (SELECT cursor FROM gbsync_state)",
-            )?,
-            parked_groups: count("SELECT count(*) FROM gbsync_outbox WHERE state = 'parked'")?,
+            accepted_groups,
+            parked_groups,
             oldest_pending_at: oldest.map(Timestamp::from_unix_ms),
             next_attempt_at: state.next_attempt_at.map(Timestamp::from_unix_ms),
             last_error: state.error,
@@ -177,7 +173,9 @@ impl Client {
     pub fn groups(&self, filter: GroupFilter, limit: usize) -> Result<Vec<GroupInfo>, Error> {
         let of = match filter {
             GroupFilter::All => "",
-            GroupFilter::Pending => "WHERE x.state IN ('sealed', 'waiting_for_sign_in')",
+            GroupFilter::Pending => {
+                "WHERE x.state IN ('sealed', 'waiting_for_sign_in') AND x.local_no >= (SELECT pending_from FROM gbsync_state)"
+            }
             GroupFilter::Parked => "WHERE x.state = 'parked'",
         };
         let sql = format!("{GROUP} {of} ORDER BY x.local_no LIMIT ?1");

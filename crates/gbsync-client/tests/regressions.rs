@@ -5,8 +5,11 @@
 mod common;
 
 use common::{Fault, World, html, is_push, problem};
-use gbsync_client::{GroupState, Response, SyncError};
+use gbsync_client::{Client, Clock, Config, Environment, GroupState, Remote, Response, SyncError, SyncObserver, SyncReport};
 use gbsync_core::wire::OperationLine;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// An answer that only a server could give.
 fn page(groups: &str, next: u64, head: u64) -> Response {
@@ -45,7 +48,8 @@ fn a_view_of_the_app_over_the_records_does_not_stop_a_reading_anew() {
     a.sync();
     b.sync();
     let app = rusqlite::Connection::open(world.path("b")).unwrap();
-    app.execute_batch("CREATE VIEW app_receipts AS SELECT id, payload FROM gbsync_records WHERE entity = 'receipts'").unwrap();
+    app.execute_batch("CREATE VIEW app_receipts AS SELECT id, payload FROM gbsync_records WHERE entity = 'receipts'")
+        .unwrap();
     let mut is_gone = Some(problem(410, "resync_required", None));
     b.transport.plan(move |request| match request.path.contains("/log?after=1&") {
         true => is_gone.take().map_or(Fault::Pass, Fault::Answer),
@@ -166,4 +170,102 @@ fn an_operation_that_was_open_while_the_log_changed_is_judged_by_the_log_it_saw(
     open.seal().unwrap();
     let sealed: String = a.query("SELECT log FROM gbsync_outbox ORDER BY local_no DESC LIMIT 1");
     assert_eq!(sealed, seen);
+}
+
+#[test]
+fn a_record_is_read_from_one_state_of_a_file_that_another_process_writes_to() {
+    let world = World::new();
+    let a = world.device("a");
+    let path = world.path("a");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let writing = Arc::clone(&is_over);
+    let other = std::thread::spawn(move || {
+        let file = rusqlite::Connection::open(path).unwrap();
+        file.busy_timeout(Duration::from_secs(10)).unwrap();
+        let over = "BEGIN IMMEDIATE; INSERT OR REPLACE INTO gbsync_base VALUES ('notes', 'n', 1, 1, '{\"is\":\"old\"}');
+                    INSERT INTO gbsync_overlay VALUES ('notes', 'n', 1, 'edit', 1, NULL, 0, '{\"is\":\"new\"}'); COMMIT;";
+        let settled = "BEGIN IMMEDIATE; INSERT OR REPLACE INTO gbsync_base VALUES ('notes', 'n', 2, 2, '{\"is\":\"new\"}');
+                       DELETE FROM gbsync_overlay; COMMIT;";
+        file.execute_batch("PRAGMA synchronous = OFF").unwrap();
+        while !writing.load(Ordering::Relaxed) {
+            file.execute_batch(over).unwrap();
+            file.execute_batch(settled).unwrap();
+        }
+    });
+    let until = Instant::now() + Duration::from_secs(1);
+    let mut seen = std::collections::BTreeSet::new();
+    while Instant::now() < until {
+        let read = a.client.begin("look", "n").unwrap().read("notes", "n").unwrap();
+        seen.extend(read.map(|payload| payload.as_str().to_owned()));
+    }
+    is_over.store(true, Ordering::Relaxed);
+    other.join().unwrap();
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [r#"{"is":"new"}"#]);
+}
+
+struct SetClock(AtomicU64);
+
+impl Clock for SetClock {
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+struct SetsClockBack {
+    clock: Arc<SetClock>,
+    transport: Arc<common::Faulty>,
+    is_done: tokio::sync::Notify,
+}
+
+impl SyncObserver for SetsClockBack {
+    fn round(&self, _: &SyncReport) {
+        self.is_done.notify_one();
+    }
+
+    fn failed(&self, _: &SyncError) {
+        self.clock.0.store(1_780_000_000_000, Ordering::Relaxed);
+        self.transport.heal();
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_make_a_watch_wait_for_years() {
+    let world = World::new();
+    let clock = Arc::new(SetClock(AtomicU64::new(4_000_000_000_000)));
+    let environment = Environment { clock: clock.clone(), ..Environment::default() };
+    let remote = Remote { server: world.url.clone(), space: common::space() };
+    let client = Client::create(Config::in_environment(world.path("a"), environment), &remote).unwrap();
+    let a = world.with_client(client);
+    a.receipt("r1", "1.00");
+    a.transport.plan(|_| Fault::Answer(html(503)));
+    let observer = SetsClockBack { clock, transport: a.transport.clone(), is_done: tokio::sync::Notify::new() };
+    let watched = world.runtime.block_on(async {
+        let watch = a.client.watch_sync(a.transport.as_ref(), &a.options, &observer);
+        tokio::select! {
+            error = watch => panic!("{error}"),
+            done = tokio::time::timeout(Duration::from_secs(5), observer.is_done.notified()) => done,
+        }
+    });
+    assert!(watched.is_ok(), "the watch still waits");
+    assert_eq!(a.states(), [(GroupState::Accepted, None)]);
+}
+
+#[test]
+fn a_line_with_an_id_that_another_device_brought_before_the_answer_leaves_the_overlay() {
+    let world = World::new();
+    let (a, b) = (world.device("a"), world.device("b"));
+    apply(&a, IMPORTED);
+    apply(&b, IMPORTED);
+    a.sync();
+    // The push is lost, the pull passes the other device's entry, then the push arrives and is a duplicate.
+    b.transport.plan(|request| if is_push(request) { Fault::DropRequest } else { Fault::Pass });
+    assert!(matches!(b.try_sync(), Err(SyncError::NotReached { .. })));
+    assert_eq!(b.client.status().unwrap().cursor.0, 1);
+    b.transport.heal();
+    assert_eq!(b.sync().accepted, 1);
+    a.client.patch("products", "p1", r#"{"price":"2.00"}"#).unwrap();
+    a.sync();
+    b.sync();
+    assert_eq!(b.read("products", "p1").unwrap(), r#"{"price":"2.00"}"#);
+    assert_eq!(b.query::<i64>("SELECT count(*) FROM gbsync_overlay"), 0);
 }

@@ -1,4 +1,4 @@
-//! Which earlier group of the same device a group waits for (DESIGN.md section 3, step 4, rule a).
+//! Which earlier group of the same device a group waits for (docs/decisions/0003).
 //!
 //! Invariant: the rule looks at no more than the summary that the latest earlier toucher of a record left behind, so
 //! sealing costs the same with one pending sale of an item and with a hundred thousand.

@@ -41,7 +41,7 @@ impl Digest {
     }
 
     /// The chain after one more log entry: SHA-256 over the hexadecimal chain before it, its `seq` in decimal, its group
-    /// id and the stored bytes of its changes, joined by line feeds (PROTOCOL.md, "log").
+    /// id and the stored bytes of its changes, joined by line feeds (docs/protocol.md, "Digests").
     ///
     /// Joined by line feeds, because an id cannot hold one: no two entries share a text.
     #[must_use]
@@ -60,7 +60,7 @@ impl fmt::Display for Digest {
 }
 
 /// The digest of a space's rows: SHA-256 over `[entity,id,version,payload]\n` a live record, in byte order of entity and
-/// id (DESIGN.md section 10). Two devices at one cursor must agree about it.
+/// id (docs/protocol.md, "Digests"). Two devices at one cursor must agree about it.
 ///
 /// ```
 /// use gbsync_core::{digest::RowsDigest, id::{RecordKey, Seq}};

@@ -1,4 +1,4 @@
-//! Every bound of the product, with its unit. Defaults after DESIGN.md section 11; a server reports its own at the handshake.
+//! Every bound of the product, with its unit. Defaults as in docs/protocol.md, "Limits"; a server reports its own at the handshake.
 
 /// Most levels of arrays and objects in a payload.
 pub const PAYLOAD_DEPTH: usize = 64;

@@ -1,4 +1,4 @@
-//! Groups into batches: a batch is a unit of transport and never splits a group (DESIGN.md section 3, step 5).
+//! Groups into batches: a batch is a unit of transport and never splits a group (ARCHITECTURE.md, step 4).
 //!
 //! Invariant: one pass in seal order, constant work a group and a dependency; nothing is remembered of a group but that
 //! it waits.

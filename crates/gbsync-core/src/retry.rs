@@ -1,4 +1,4 @@
-//! What to do after a request: one table for every outcome, and how long to wait (DESIGN.md section 3, step 6).
+//! What to do after a request: one table for every outcome, and how long to wait (docs/protocol.md, "What a client does with each outcome").
 //!
 //! Invariant: only a complete answer of this protocol is an answer. Whatever a proxy, a captive portal or a broken
 //! connection says keeps everything and is tried again.

@@ -34,7 +34,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// Why a group was rejected (PROTOCOL.md, "push"). All but `group_id_reused` and `clock_skew` are final.
+    /// Why a group was rejected (docs/protocol.md, "How a group is decided"). All but `group_id_reused` and `clock_skew` are final.
     RejectionCode {
         /// A change was made on a state that is no longer the record's.
         Conflict = "conflict",

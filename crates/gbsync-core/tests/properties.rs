@@ -209,12 +209,12 @@ proptest! {
         let Ok(node) = parse(text.as_bytes(), 64) else { return Ok(()) };
         let form = canonical(&node);
         let again = parse(form.as_bytes(), 64).unwrap();
-        prop_assert!(again.is_canonical);
+        prop_assert!(again.is_canonical());
         prop_assert_eq!(again.depth(), node.depth());
         prop_assert_eq!(meaning(&again), meaning(&node));
         prop_assert_eq!(canonical(&again), form.clone());
-        let is_written_so = text[node.span.clone()] == form;
-        prop_assert_eq!(node.is_canonical, is_written_so);
+        let is_written_so = text[node.span()] == form;
+        prop_assert_eq!(node.is_canonical(), is_written_so);
         let canonical_in = node.canonical_in(&text).into_owned();
         prop_assert_eq!(canonical_in, form);
     }

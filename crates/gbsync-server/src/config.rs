@@ -36,7 +36,7 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
-    /// The defaults on a folder: loopback, port 4680, the limits of DESIGN.md section 11.
+    /// The defaults on a folder: loopback, port 4680, the limits of docs/protocol.md.
     pub fn new(data: impl Into<PathBuf>) -> Self {
         Self {
             data: data.into(),

@@ -79,6 +79,12 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
+    /// The same, pointing at the value at fault.
+    pub(crate) fn pointing_at(mut self, pointer: String) -> Self {
+        self.problem.pointer = Some(pointer);
+        self
+    }
+
     pub(crate) fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
         let retry_after_s = matches!(code, ProblemCode::Unavailable | ProblemCode::RateLimited).then_some(1);
         Self { problem: Problem::new(code, detail), retry_after_s }

@@ -84,7 +84,11 @@ async fn a_token_of_an_actor_sends_no_other_persons_groups() {
     app.token = token(app.folder.path(), SPACE, Some("ann"), None);
     let groups =
         [receipt("own", 1, "r-1").actor("ann"), receipt("unnamed", 2, "r-2"), receipt("bobs", 3, "r-3").actor("bob")];
-    assert_eq!(app.push(&groups).await.verdicts(), ["accepted", "accepted", "rejected not_permitted"]);
+    let refused = app.push(&groups).await;
+    assert_eq!(refused.json()["pointer"], "/groups/2/actor");
+    refused.assert_problem(403, "forbidden");
+    assert_eq!(app.digest().head.0, 0, "nothing is decided: with bob's token the group is welcome");
+    assert_eq!(app.push(&groups[..2]).await.verdicts(), ["accepted", "accepted"]);
     let log = app.get("/log").await.json();
     assert_eq!((log["groups"][0]["actor"].clone(), log["groups"][1]["actor"].clone()), (json!("ann"), json!("ann")));
     assert_eq!(log["groups"].as_array().unwrap().len(), 2);

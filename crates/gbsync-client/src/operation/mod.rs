@@ -94,9 +94,9 @@ impl Operation {
     pub fn delete(&mut self, entity: &str, id: &str) -> Result<(), Error> {
         let key = RecordKey::new(entity, id)?;
         let Self { client, staging } = self;
-        let writer = client.store().writer();
-        staging.begin_at(client.store(), &writer)?;
-        staging.stage(&writer, key, Edit::Delete)
+        let look = client.store().look()?;
+        staging.begin_at(client.store(), &look)?;
+        staging.stage(&look, key, Edit::Delete)
     }
 
     /// The record as this operation sees it, its own changes included. Also takes the base that a later change of the
@@ -107,9 +107,9 @@ impl Operation {
     pub fn read(&mut self, entity: &str, id: &str) -> Result<Option<Payload>, Error> {
         let key = RecordKey::new(entity, id)?;
         let Self { client, staging } = self;
-        let writer = client.store().writer();
-        staging.begin_at(client.store(), &writer)?;
-        staging.read(&writer, &key)
+        let look = client.store().look()?;
+        staging.begin_at(client.store(), &look)?;
+        staging.read(&look, &key)
     }
 
     /// Lets the group wait for another one, beside those it waits for anyway.
@@ -139,9 +139,11 @@ impl Operation {
     fn write(&mut self, entity: &str, id: &str, make: fn(Payload) -> Edit, payload: impl IntoPayload) -> Result<(), Error> {
         let key = RecordKey::new(entity, id)?;
         let Self { client, staging } = self;
-        let writer = client.store().writer();
-        staging.begin_at(client.store(), &writer)?;
-        staging.write(&writer, key, make, payload)
+        // The value is the app's code: it may read or write itself.
+        let text = payload.into_json().map_err(|message| Error::NotJson { key: key.clone(), message })?;
+        let look = client.store().look()?;
+        staging.begin_at(client.store(), &look)?;
+        staging.write(&look, key, make, &text)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -84,7 +84,7 @@ fn replay(edits: &[Edit], current: Option<Payload>) -> Result<Option<Payload>, (
     edits.iter().try_fold(current, |state, edit| lay(edit, state.as_ref()).map_err(|_| ()))
 }
 
-/// Rule a of DESIGN.md section 3, step 4, then the bases, then what the app named.
+/// What touches the same records first (docs/decisions/0003), then the bases, then what the app named.
 fn dependencies(tx: &Connection, staging: &Staging, laid: &[Laid<'_>], changes: &[Change]) -> Result<Vec<GroupId>, Error> {
     let mut ids: Vec<GroupId> = Vec::new();
     let mut add = |id: GroupId| {

@@ -3,7 +3,6 @@
 //! Invariant: the base of a record is what the operation saw when it first read or wrote it, never refreshed, so that an
 //! edit made on old data is recognized.
 
-use super::IntoPayload;
 use crate::error::Error;
 use crate::store::{Stamp, Store, outbox};
 use crate::view::{self, View};
@@ -103,17 +102,16 @@ impl Staging {
         Ok(self.records.get_mut(key).expect("inserted above"))
     }
 
-    /// Reads the app's value as a payload and stages an edit with it.
+    /// Reads the app's JSON as a payload and stages an edit with it.
     pub(crate) fn write(
         &mut self,
         connection: &Connection,
         key: RecordKey,
         make: fn(Payload) -> Edit,
-        payload: impl IntoPayload,
+        text: &str,
     ) -> Result<(), Error> {
-        let text = payload.into_json().map_err(|message| Error::NotJson { key: key.clone(), message })?;
         let payload =
-            Payload::parse(&text, &self.limits).map_err(|source| Error::InvalidPayload { key: key.clone(), source })?;
+            Payload::parse(text, &self.limits).map_err(|source| Error::InvalidPayload { key: key.clone(), source })?;
         self.stage(connection, key, make(payload))
     }
 

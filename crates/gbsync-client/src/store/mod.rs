@@ -38,6 +38,28 @@ pub(crate) struct Store {
     writes: AtomicU64,
 }
 
+/// A look at one state of the file: see [`Store::look`].
+pub(crate) struct Look<'s> {
+    connection: MutexGuard<'s, Connection>,
+}
+
+impl std::ops::Deref for Look<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl Drop for Look<'_> {
+    fn drop(&mut self) {
+        let ended = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
+        if ended.is_err() {
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+    }
+}
+
 /// What the file's content was at: changes with every commit, of this process or another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
@@ -91,6 +113,13 @@ impl Store {
     pub(crate) fn writer(&self) -> MutexGuard<'_, Connection> {
         // A panic rolled its transaction back when it dropped it, so the connection is as good as before.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The writing connection on one state of the file, which no other process changes before the look is dropped.
+    pub(crate) fn look(&self) -> Result<Look<'_>, Error> {
+        let connection = self.writer();
+        connection.prepare_cached("BEGIN")?.execute([])?;
+        Ok(Look { connection })
     }
 
     /// The reading connection: never waits for a write.

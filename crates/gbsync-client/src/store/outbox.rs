@@ -24,10 +24,9 @@ pub(crate) struct NextGroup {
 /// Where the next sealed group stands: after the last row of the outbox, or where the state says, if rows were pruned or
 /// an epoch began since.
 pub(crate) fn next_group(connection: &Connection) -> Result<NextGroup, Error> {
-    let mut statement =
-        connection.prepare_cached("SELECT epoch, ordered_through, numbered_through FROM gbsync_state")?;
-    let (epoch, ordered, numbered) = statement
-        .query_row([], |row| Ok((row.get::<_, Box<str>>(0)?, row.get::<_, i64>(1)?, row.get::<_, u64>(2)?)))?;
+    let mut statement = connection.prepare_cached("SELECT epoch, ordered_through, numbered_through FROM gbsync_state")?;
+    let (epoch, ordered, numbered) =
+        statement.query_row([], |row| Ok((row.get::<_, Box<str>>(0)?, row.get::<_, i64>(1)?, row.get::<_, u64>(2)?)))?;
     let sql = "SELECT local_no, device_seq, epoch = ?1 FROM gbsync_outbox ORDER BY local_no DESC LIMIT 1";
     let last = connection.prepare_cached(sql)?.query_row([&epoch], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
     let (last_no, last_seq, is_of_epoch): (i64, u64, bool) = last.optional()?.unwrap_or_default();
@@ -142,6 +141,20 @@ pub(crate) fn each_pending(
         }
     }
     Ok(())
+}
+
+/// The first undecided group; noted, so that the next walk begins there. An index of what is undecided would be one more
+/// page that every sale writes.
+pub(crate) fn first_pending(connection: &Connection) -> Result<Option<i64>, Error> {
+    let sql = "SELECT local_no FROM gbsync_outbox WHERE state IN ('sealed', 'waiting_for_sign_in')
+                  AND local_no >= (SELECT pending_from FROM gbsync_state) ORDER BY local_no LIMIT 1";
+    let first: Option<i64> = connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
+    let from = match first {
+        Some(local_no) => local_no,
+        None => next_group(connection)?.local_no,
+    };
+    connection.prepare_cached("UPDATE gbsync_state SET pending_from = ?1 WHERE pending_from < ?1")?.execute([from])?;
+    Ok(first)
 }
 
 fn stored_group(row: &Row<'_>) -> Result<StoredGroup, Error> {
@@ -280,7 +293,8 @@ pub(crate) fn count_incomplete(connection: &Connection, local_no: i64) -> Result
 /// Lets every waiting group be tried at once.
 pub(crate) fn clear_waits(connection: &Connection) -> Result<(), Error> {
     let sql = "UPDATE gbsync_outbox SET next_attempt_at = NULL
-                WHERE state IN ('sealed', 'waiting_for_sign_in') AND next_attempt_at IS NOT NULL";
+                WHERE state IN ('sealed', 'waiting_for_sign_in') AND next_attempt_at IS NOT NULL
+                  AND local_no >= (SELECT pending_from FROM gbsync_state)";
     connection.execute(sql, [])?;
     Ok(())
 }
@@ -302,6 +316,29 @@ pub(crate) fn renumber(connection: &Connection, epoch: &EpochId) -> Result<Devic
                         WHERE state IN ('sealed', 'waiting_for_sign_in')) AS numbered
                 WHERE local_no = numbered.no";
     Ok(DeviceSeq(connection.execute(sql, [epoch.as_str()])? as u64))
+}
+
+/// How many groups are undecided, and when the oldest of them was sealed.
+pub(crate) fn pending(connection: &Connection) -> Result<(u64, Option<u64>), Error> {
+    let sql = "SELECT count(*), min(sealed_at) FROM gbsync_outbox WHERE state IN ('sealed', 'waiting_for_sign_in')
+                  AND local_no >= (SELECT pending_from FROM gbsync_state)";
+    Ok(connection.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?)
+}
+
+/// How many groups are parked, and how many accepted ones the cursor has not passed.
+pub(crate) fn parked_and_unpassed(connection: &Connection) -> Result<(u64, u64), Error> {
+    let sql = "SELECT (SELECT count(*) FROM gbsync_outbox WHERE state = 'parked'),
+                      (SELECT count(*) FROM gbsync_outbox WHERE state = 'accepted' AND seq > (SELECT cursor FROM gbsync_state))";
+    Ok(connection.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?)
+}
+
+/// Takes accepted groups that the cursor has passed, known from this reading of the log, off the overlay.
+pub(crate) fn uncover_passed(connection: &Connection, generation: u64) -> Result<(), Error> {
+    let sql = "DELETE FROM gbsync_overlay WHERE local_no IN
+                 (SELECT local_no FROM gbsync_outbox
+                   WHERE state = 'accepted' AND generation >= ?1 AND seq <= (SELECT cursor FROM gbsync_state))";
+    connection.execute(sql, [generation])?;
+    Ok(())
 }
 
 /// Removes accepted groups that the cursor has passed and that are older than `before`, at most `limit`.
@@ -344,8 +381,11 @@ pub(crate) fn reoffer_lost(connection: &Connection, generation: u64) -> Result<V
     let sql = "UPDATE gbsync_outbox SET state = 'sealed', seq = NULL, generation = NULL, decided_at = NULL
                 WHERE state = 'accepted' AND generation < ?1 RETURNING local_no";
     let mut statement = connection.prepare(sql)?;
-    let lost = statement.query_map([generation], |row| row.get(0))?;
-    Ok(lost.collect::<Result<_, _>>()?)
+    let lost: Vec<i64> = statement.query_map([generation], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    if let Some(first) = lost.iter().min() {
+        connection.execute("UPDATE gbsync_state SET pending_from = min(pending_from, ?1)", [first])?;
+    }
+    Ok(lost)
 }
 
 /// Whether an undecided group has a number of another epoch than the current one.

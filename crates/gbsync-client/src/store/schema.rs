@@ -41,7 +41,8 @@ CREATE TABLE gbsync_state(
   next_log            TEXT,
   next_chain          TEXT,
   next_cursor         INTEGER NOT NULL DEFAULT 0,
-  in_flight           TEXT,                        -- JSON array of the local_no of the batch that is on its way
+  in_flight           TEXT,                        -- JSON array of the local_no of what is on its way
+  pending_from        INTEGER NOT NULL DEFAULT 0,  -- no group before this local_no is undecided
   failures            INTEGER NOT NULL DEFAULT 0,  -- requests failed in a row
   next_attempt_at     INTEGER,                     -- milliseconds after 1970
   error_code          TEXT,
@@ -78,7 +79,6 @@ CREATE TABLE gbsync_outbox(
   incomplete       INTEGER NOT NULL DEFAULT 0,
   next_attempt_at  INTEGER
 );
-CREATE INDEX gbsync_outbox_pending ON gbsync_outbox(local_no) WHERE state IN ('sealed', 'waiting_for_sign_in');
 CREATE INDEX gbsync_outbox_parked ON gbsync_outbox(local_no) WHERE state = 'parked';
 CREATE INDEX gbsync_outbox_accepted ON gbsync_outbox(decided_at) WHERE state = 'accepted';
 
@@ -106,7 +106,7 @@ CREATE TABLE gbsync_overlay(
 CREATE TABLE gbsync_given_id(group_id TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID;
 ";
 
-/// The stable relations (DESIGN.md section 4).
+/// The stable relations (ARCHITECTURE.md, "Stored on a device").
 pub(crate) const VIEWS: &str = "
 CREATE VIEW gbsync_records(entity, id, payload, version) AS
   SELECT b.entity, b.id, b.payload, b.version FROM gbsync_base AS b

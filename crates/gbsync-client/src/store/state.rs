@@ -120,6 +120,12 @@ fn limits_from_json(text: &str) -> Result<Limits, Error> {
     Ok(Limits { batch_records, batch_bytes, request_bytes, group_records, group_bytes, payload_bytes })
 }
 
+/// How often the log was read anew, and how far it is applied.
+pub(crate) fn generation_and_cursor(connection: &Connection) -> Result<(u64, Seq), Error> {
+    let mut statement = connection.prepare_cached("SELECT generation, cursor FROM gbsync_state")?;
+    Ok(statement.query_row([], |row| Ok((row.get(0)?, Seq(row.get(1)?))))?)
+}
+
 /// Keeps what a handshake said.
 pub(crate) fn set_handshake(connection: &Connection, log: &LogId, head: Seq, limits: &Limits) -> Result<(), Error> {
     let Limits { batch_records, batch_bytes, request_bytes, group_records, group_bytes, payload_bytes } = *limits;

@@ -5,6 +5,7 @@ use super::options::{SyncError, SyncOptions, SyncReport};
 use super::send::Care;
 use crate::client::Client;
 use crate::error::Error;
+use crate::push::is_due;
 use crate::store::outbox;
 use crate::store::state::{self, LastError, State};
 use crate::transport::{Method, Transport};
@@ -86,7 +87,7 @@ impl<'c> Round<'c> {
         let ignores_backoff = self.options.ignores_backoff;
         self.client.store().write(|tx| {
             let state = state::read(tx)?;
-            if let Some(at) = state.next_attempt_at.filter(|at| *at > now && !ignores_backoff) {
+            if let Some(at) = state.next_attempt_at.filter(|at| !is_due(*at, now) && !ignores_backoff) {
                 return Err(SyncError::BackingOff { at: Timestamp::from_unix_ms(at) });
             }
             let left = state::in_flight(tx)?;
@@ -176,6 +177,9 @@ impl<'c> Round<'c> {
             let path = self.log_path(&state, rebase.cursor, rebase.log.as_ref(), chain);
             let mut exchanged = self.ask(Method::Get, path, None, LogPage::parse).await?;
             let Some(page) = exchanged.answer.take() else {
+                if exchanged.step != Step::Resync {
+                    return Err(self.stopped("the log was refused", &exchanged)?);
+                }
                 // The log changed while it was read: the next round begins with the new one.
                 self.client.store().write(|tx| pull::begin_rebase(tx, &log))?;
                 let reason = format!("the log changed while it was read: {}", exchanged.reason);

@@ -17,7 +17,7 @@ use crate::store::{outbox, state};
 use crate::transport::Method;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use gbsync_core::id::BatchId;
+use gbsync_core::id::{BatchId, GroupId};
 use gbsync_core::retry::{Backoff, Step};
 use gbsync_core::wire::{PushAnswer, WireError, parse_answer};
 use std::collections::BTreeSet;
@@ -33,6 +33,10 @@ pub(super) struct Care {
     most_groups: Option<usize>,
     /// A group that was refused alone without a reason that points at it.
     suspect: Option<Suspect>,
+    /// Groups that a refusal pointed at once: perhaps the request was damaged on its way.
+    pointed_at: BTreeSet<i64>,
+    /// The groups in the report.
+    parked: BTreeSet<GroupId>,
 }
 
 struct Suspect {
@@ -78,9 +82,9 @@ impl<'c> Round<'c> {
             }
             match flight.requests.next().await {
                 Some(mut returned) => {
-                    flight.local_nos.retain(|local_no| !returned.batch.local_nos().contains(local_no));
                     match returned.exchanged.answer.take() {
                         Some(answer) => {
+                            flight.local_nos.retain(|local_no| !returned.batch.local_nos().contains(local_no));
                             self.acquit(&returned.batch)?;
                             let may_plan = refused.is_empty() && flight.requests.len() < self.care.window();
                             let answered = Some((returned.batch, answer));
@@ -88,12 +92,14 @@ impl<'c> Round<'c> {
                                 self.launch(&mut flight, &path, batch)?;
                             }
                         }
+                        // It stays noted as in flight until it is settled.
                         None => refused.push(returned),
                     }
                 }
                 None if refused.is_empty() => break,
                 None => {
                     self.settle_refused(&path, std::mem::take(&mut refused), &mut walk).await?;
+                    flight.local_nos.clear();
                     walk = Walk::new(&self.limits);
                 }
             }
@@ -140,8 +146,14 @@ impl<'c> Round<'c> {
     }
 
     fn note_parked(&mut self, local_nos: &BTreeSet<i64>) -> Result<(), Error> {
+        // A group that was parked behind another may be refused once more by the server, with its own words.
         let infos = self.client.infos(local_nos)?;
-        self.report.parked.retain(|known| infos.iter().all(|info| info.group_id != known.group_id));
+        let again: BTreeSet<_> =
+            infos.iter().map(|info| &info.group_id).filter(|id| !self.care.parked.insert((*id).clone())).collect();
+        if !again.is_empty() {
+            self.report.parked.retain(|known| !again.contains(&known.group_id));
+        }
+        drop(again);
         self.report.parked.extend(infos);
         Ok(())
     }
@@ -194,6 +206,10 @@ impl<'c> Round<'c> {
         let exchanged = exchanged?;
         match exchanged.step {
             Step::ParkGroup(index) if index < batch.groups.len() => {
+                // Once is no proof: the same bytes again, and only then is it the group.
+                if self.care.pointed_at.insert(batch.groups[index].local_no) {
+                    return Ok(());
+                }
                 self.park(batch.groups[index].local_no, &exchanged.code, &exchanged.reason)?;
             }
             Step::ParkGroup(_) | Step::SendLess => self.send_less(&batch, &exchanged)?,

@@ -31,7 +31,7 @@ impl Client {
     /// Syncs until the future is dropped: at once when this or another process sealed a group, when the server has news,
     /// and after failures with growing waits.
     ///
-    /// Answers only when the local database itself fails.
+    /// Answers only when the local database itself fails in a way that waiting does not mend: a full disk is waited for.
     pub async fn watch_sync(
         &self,
         transport: &dyn Transport,
@@ -39,17 +39,19 @@ impl Client {
         observer: &dyn SyncObserver,
     ) -> SyncError {
         let mut options = options.clone();
-        let mut failures = 0;
+        let (mut failures, mut latest_ms) = (0, self.environment().clock.now_ms());
         loop {
             match self.sync(transport, &options).await {
                 Ok(report) => {
                     failures = 0;
                     observer.round(&report);
-                    if let Err(error) = self.wait_for_news(transport, &options, report.waiting).await {
-                        return error.into();
+                    match self.wait_for_news(transport, &options, report.waiting).await {
+                        Ok(()) => {}
+                        Err(error) if error.may_pass() => self.environment().timer.sleep(IDLE_POLL_MS).await,
+                        Err(error) => return error.into(),
                     }
                 }
-                Err(SyncError::Local(error)) if !matches!(error, Error::Locked) => return SyncError::Local(error),
+                Err(SyncError::Local(error)) if !error.may_pass() => return SyncError::Local(error),
                 Err(error) => {
                     if !matches!(error, SyncError::BackingOff { .. }) {
                         failures += 1;
@@ -59,8 +61,11 @@ impl Client {
                     self.environment().timer.sleep(wait_ms.max(FILE_POLL_MS)).await;
                 }
             }
-            // The first round tries everything at once; later ones keep to the waits that failures set.
-            options.ignores_backoff = false;
+            // The first round tries everything at once; later ones keep to the waits that failures set, unless the clock
+            // that set them was set back since: then they end nobody knows when.
+            let now_ms = self.environment().clock.now_ms();
+            options.ignores_backoff = now_ms < latest_ms;
+            latest_ms = now_ms;
         }
     }
 

@@ -1,4 +1,4 @@
-//! Was each change made on the state that the record still has (DESIGN.md section 5)? Without a schema every entity has
+//! Was each change made on the state that the record still has (docs/protocol.md, "How a group is decided")? Without a schema every entity has
 //! the policy `reject`.
 
 use super::{Facts, Known, Record};
@@ -8,10 +8,13 @@ use crate::id::{RecordKey, Seq};
 use crate::verdict::{ChangeCode, CurrentRecord, RefusedChange, Rejection, RejectionCode};
 use std::collections::BTreeSet;
 
+/// Bytes of records that a refusal shows at most; changes beyond are named without their record.
+const SHOWN_BYTES: usize = 1024 * 1024;
+
 /// Refuses the group when any of its changes was made on another state than the record has.
 pub(super) fn check(group: &Group, facts: &Facts) -> Result<(), Rejection> {
     let mut edited: BTreeSet<&RecordKey> = BTreeSet::new();
-    let mut refused = Vec::new();
+    let (mut refused, mut shown_bytes) = (Vec::new(), 0);
     for (index, change) in group.changes().iter().enumerate() {
         // A change after an edit of the same record was made on what the group itself left. One after an increment was
         // not: an increment has no base that could vouch for it.
@@ -23,7 +26,10 @@ pub(super) fn check(group: &Group, facts: &Facts) -> Result<(), Rejection> {
         }
         let record = facts.records.get(&change.key);
         if let Some(code) = conflict(change, record, effective_base(change, facts)) {
-            let current = record.map(current_record);
+            let bytes = record.and_then(|record| record.payload.as_ref()).map_or(0, |payload| payload.as_str().len());
+            shown_bytes += bytes;
+            // Few bytes of changes may touch many bytes of records: an answer must stay one that a device can read.
+            let current = record.filter(|_| bytes == 0 || shown_bytes <= SHOWN_BYTES).map(current_record);
             refused.push(RefusedChange { index, key: change.key.clone(), code, current });
         }
     }

@@ -1,6 +1,6 @@
 //! The verdict on a group, from the group and what the server holds. Pure: the store loads the facts and commits the result.
 //!
-//! Stages in the order of DESIGN.md section 3, step 7; the first that fails gives the code.
+//! Stages in the order of docs/protocol.md, "How a group is decided"; the first that fails gives the code.
 //!
 //! Invariant: a group is decided as a whole; a rejected one leaves no trace in the facts.
 

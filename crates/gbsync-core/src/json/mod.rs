@@ -68,6 +68,11 @@ impl<'a> Node<'a> {
         self.start as usize..self.end as usize
     }
 
+    /// Whether the text of this value already is the canonical form.
+    pub fn is_canonical(&self) -> bool {
+        self.is_canonical
+    }
+
     /// Levels of nesting: 0 for a scalar, 1 for an empty array or object.
     pub fn depth(&self) -> usize {
         usize::from(self.depth)

@@ -1,4 +1,4 @@
-//! The only home of protocol messages (PROTOCOL.md): texts in, valid values out, and back.
+//! The only home of protocol messages (docs/protocol.md): texts in, valid values out, and back.
 //!
 //! Invariant: everything is read by the strict parser, unknown fields are ignored, unknown words are errors, and an error
 //! points at the value at fault (RFC 6901).

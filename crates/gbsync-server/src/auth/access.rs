@@ -5,7 +5,7 @@ use crate::error::Refusal;
 use crate::store::Grant;
 use axum::http::{HeaderMap, header};
 use gbsync_core::id::{Actor, DeviceId, SpaceId};
-use gbsync_core::wire::ProblemCode;
+use gbsync_core::wire::{Arrival, Content, ProblemCode, PushRequest};
 
 /// What a request wants to reach.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +59,22 @@ impl Admission {
             )),
             _ => Ok(()),
         }
+    }
+}
+
+impl Admission {
+    /// A token that is bound to an actor sends that one's groups alone. Refused before anything is decided: with its own
+    /// actor's token the group is welcome, so it must not be rejected for ever.
+    pub(crate) fn check_actors(&self, request: &PushRequest) -> Result<(), Refusal> {
+        let Some(bound) = &self.actor else { return Ok(()) };
+        let named = |arrival: &Arrival| match &arrival.content {
+            Content::Whole(group) => group.header().actor.clone().filter(|named| named != bound),
+            _ => None,
+        };
+        let others = request.groups.iter().enumerate().find_map(|(index, arrival)| Some((index, named(arrival)?)));
+        let Some((index, other)) = others else { return Ok(()) };
+        let detail = format!("the token sends groups of {bound}, not of {other}; send them with that one's token");
+        Err(Refusal::new(ProblemCode::Forbidden, detail).pointing_at(format!("/groups/{index}/actor")))
     }
 }
 

@@ -13,9 +13,9 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 /// How long the next push may stay away before a transaction starts without it.
-const LULL: Duration = Duration::from_millis(1);
+const LULL: Duration = Duration::from_micros(250);
 /// How long a transaction waits at most.
-const LONGEST: Duration = Duration::from_millis(4);
+const LONGEST: Duration = Duration::from_millis(1);
 /// Most works in a transaction.
 const MOST_WORKS: usize = 256;
 /// Most bytes of pushes in a transaction; one that is larger travels alone.

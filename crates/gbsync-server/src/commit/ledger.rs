@@ -134,12 +134,6 @@ impl<'t> Ledger<'t> {
             Content::Incomplete(message) => return Verdict::Incomplete { message: message.clone() },
         };
         let named = group.header().actor.as_ref();
-        if let (Some(bound), Some(named)) = (actor, named)
-            && bound != named
-        {
-            let message = format!("the token sends groups of {bound}, not of {named}; send it with that one's token");
-            return self.reject(key, arrival, Some(group), refuse(RejectionCode::NotPermitted, message));
-        }
         let facts = self.facts(group);
         let decision = decide(group, &facts, self.limits);
         self.give_back(facts);

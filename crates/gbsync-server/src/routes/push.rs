@@ -35,6 +35,7 @@ pub(super) async fn push(
     let bytes = text.len() as u64;
     let request = parse(text, app.limits).await?;
     admission.check_device(&request.device)?;
+    admission.check_actors(&request)?;
     let push = Push { space: admission.space, actor: admission.actor, request, bytes };
     match app.committer.push(push, announced).await? {
         PushOutcome::Decided { results, head } => Ok(json(answer_json(&results, Some(head)))),

@@ -17,7 +17,7 @@ pub struct SpaceDigest {
     pub head: Seq,
     /// Its live records.
     pub records: u64,
-    /// Their digest (DESIGN.md section 10).
+    /// Their digest (docs/protocol.md, "Digests").
     pub digest: Digest,
 }
 

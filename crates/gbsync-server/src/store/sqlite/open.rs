@@ -21,6 +21,7 @@ pub(super) fn file(data: &Path) -> PathBuf {
 /// Makes the file, checks it and brings it to the newest format. What is refused is left untouched.
 pub(super) fn prepare(path: &Path, busy_timeout: Duration) -> Result<(), StoreError> {
     refuse_other_files(path)?;
+    make_private(path);
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(busy_timeout)?;
     // Closing the last connection would move the WAL into a file that is refused.
@@ -28,6 +29,16 @@ pub(super) fn prepare(path: &Path, busy_timeout: Duration) -> Result<(), StoreEr
     schema::check(&connection, path)?;
     set_up(&connection)?;
     schema::migrate(&mut connection)
+}
+
+/// Makes the file if it is not there, readable by its owner alone: it holds everybody's business data. SQLite gives the
+/// files beside it the same permissions, and says why if the file cannot be made.
+fn make_private(path: &Path) {
+    let mut options = std::fs::OpenOptions::new();
+    options.create_new(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    drop(options.open(path));
 }
 
 /// Checks a file that is there and writes nothing to it.

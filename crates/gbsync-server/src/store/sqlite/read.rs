@@ -57,7 +57,7 @@ pub(super) fn page(connection: &Connection, request: &PageRequest) -> Result<Pag
     let mut statement = connection.prepare_cached(
         "SELECT place, change_count, chain, entry FROM log WHERE place > ?1 AND place < ?2 ORDER BY place",
     )?;
-    let mut rows = statement.query([place(space_no, request.after), place(space_no + 1, Seq(0))])?;
+    let mut rows = statement.query([place(space_no, request.after)?, place(space_no + 1, Seq(0))?])?;
     let (mut entries, mut next) = (Vec::new(), request.after);
     let (mut records, mut bytes) = (0_u64, 0_u64);
     while let Some(row) = rows.next()? {
@@ -82,7 +82,7 @@ fn chain_at(connection: &Connection, space_no: i64, seq: Seq) -> Result<Digest, 
         return Ok(Digest::ZERO);
     }
     let mut statement = connection.prepare_cached("SELECT chain FROM log WHERE place = ?1")?;
-    let mut rows = statement.query([place(space_no, seq)])?;
+    let mut rows = statement.query([place(space_no, seq)?])?;
     match rows.next()? {
         Some(row) => digest(row, 0),
         None => Err(StoreError::Damaged(format!("the log has no entry {seq}, which is not beyond its head"))),

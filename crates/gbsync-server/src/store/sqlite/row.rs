@@ -19,8 +19,15 @@ pub(super) fn stored(number: u64) -> i64 {
 const SEQ_BITS: u32 = 40;
 
 /// Where an entry of a space's log is stored: the space first, so that a space's entries lie together in order.
-pub(super) fn place(space_no: i64, seq: Seq) -> i64 {
-    (space_no << SEQ_BITS) + stored(seq.0)
+///
+/// # Errors
+/// [`StoreError::Damaged`] when the numbers are larger than a place can hold.
+pub(super) fn place(space_no: i64, seq: Seq) -> Result<i64, StoreError> {
+    let fits = seq.0 >> SEQ_BITS == 0 && (0..1 << (i64::BITS - 1 - SEQ_BITS)).contains(&space_no);
+    match fits {
+        true => Ok((space_no << SEQ_BITS) + stored(seq.0)),
+        false => Err(StoreError::Damaged(format!("entry {seq} of space {space_no} has no place in the log's table"))),
+    }
 }
 
 /// The `seq` of a place.

@@ -1,6 +1,6 @@
 //! The tables, and how a file comes to have them.
 //!
-//! Every table's primary key begins with the space (DESIGN.md section 7), as a number, because it stands in every row.
+//! Every table's primary key begins with the space (ARCHITECTURE.md, "Stored on the server"), as a number, because it stands in every row.
 //! The log is an ordinary table and not `WITHOUT ROWID`: entries of some kilobytes stay on their leaf there, while an index
 //! tree would move most of each to an overflow page.
 //!

@@ -81,7 +81,7 @@ impl Writer for SqliteWriter {
         let mut statement =
             connection.prepare_cached("INSERT INTO log (place, change_count, chain, entry) VALUES (?1, ?2, ?3, ?4)")?;
         for entry in &written.entries {
-            let (place, change_count) = (place(space_no, entry.seq), stored(entry.change_count));
+            let (place, change_count) = (place(space_no, entry.seq)?, stored(entry.change_count));
             statement.execute(params![place, change_count, entry.chain.as_bytes(), entry.entry])?;
         }
         if !written.entries.is_empty() {
