@@ -42,7 +42,7 @@ impl Default for SyncOptions {
             attempts: 4,
             request_timeout_ms: 60_000,
             lock_wait_ms: 30_000,
-            page_records: 5_000,
+            page_records: 2_500,
             on_batch: None,
         }
     }

@@ -4,6 +4,7 @@ use super::exchange::{Exchanged, exchange};
 use super::options::{SyncError, SyncOptions, SyncReport};
 use super::send::Care;
 use crate::client::Client;
+use crate::environment::BoxFuture;
 use crate::error::Error;
 use crate::push::is_due;
 use crate::store::outbox;
@@ -16,6 +17,7 @@ use gbsync_core::retry::{Backoff, Step};
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire::{Handshake, LogPage, WireError};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use std::task::Poll;
 
 /// Bytes after which a page of the log closes.
 const PAGE_BYTES: u64 = 2 * 1024 * 1024;
@@ -136,10 +138,18 @@ impl<'c> Round<'c> {
     }
 
     async fn pull(&mut self) -> Result<(), SyncError> {
+        let mut ahead: Option<BoxFuture<'_, Exchanged<LogPage>>> = None;
         loop {
             let state = self.state()?;
-            let path = self.log_path(&state, state.cursor, state.log.as_ref(), state.chain.as_ref().map(|c| c.to_string()));
-            let mut exchanged = self.ask(Method::Get, path, None, LogPage::parse).await?;
+            let chain = state.chain.as_ref().map(ToString::to_string);
+            let path = self.log_path(&state, state.cursor, state.log.as_ref(), chain);
+            let mut exchanged = match ahead.take() {
+                Some(asked) => {
+                    let first = asked.await;
+                    self.insist(first, Method::Get, path, None, LogPage::parse).await?
+                }
+                None => self.ask(Method::Get, path, None, LogPage::parse).await?,
+            };
             let Some(page) = exchanged.answer.take() else {
                 if exchanged.step != Step::Resync {
                     return Err(self.stopped("the log was refused", &exchanged)?);
@@ -149,6 +159,18 @@ impl<'c> Round<'c> {
             };
             let is_done = self.check_progress(&page, state.cursor)?;
             let now = self.now();
+            if !is_done {
+                // The next page travels while this one is applied.
+                let path = self.log_path(&state, page.next, state.log.as_ref(), Some(page.chain.to_string()));
+                self.report.requests += 1;
+                let timeout_ms = self.options.request_timeout_ms;
+                let mut asked: BoxFuture<'_, _> =
+                    Box::pin(exchange(self.transport, Method::Get, path, None, timeout_ms, LogPage::parse));
+                if let Poll::Ready(answered) = futures_util::poll!(&mut asked) {
+                    asked = Box::pin(std::future::ready(answered));
+                }
+                ahead = Some(asked);
+            }
             if page.next > state.cursor {
                 let applied = self.client.store().write(|tx| pull::apply(tx, &page, now))?;
                 self.count(applied);
