@@ -105,7 +105,7 @@ pub enum Error {
     #[error("the stored data is damaged: {0}; keep a copy of the file and report this")]
     Damaged(String),
     /// SQLite failed.
-    #[error("the local database failed: {0}")]
+    #[error("the local database failed: {0}; nothing half was stored: check the disk's space and health, then try again")]
     Database(rusqlite::Error),
 }
 

@@ -33,6 +33,20 @@ enum Encoding {
 /// # Errors
 /// 415 for another type or encoding, 413 over the limit, 408 when it stalls, 400 when it breaks off or is no gzip.
 pub(crate) async fn read_json(request: Request<Body>, limit: u64) -> Result<Bytes, Refusal> {
+    receive_json(request, limit).await?.inflated(limit).await
+}
+
+/// A body as it came.
+pub(crate) struct Received {
+    bytes: Bytes,
+    encoding: Encoding,
+}
+
+/// Reads a JSON body of at most `limit` bytes as it comes, still compressed if it is.
+///
+/// # Errors
+/// As [`read_json`], but for what inflating finds.
+pub(crate) async fn receive_json(request: Request<Body>, limit: u64) -> Result<Received, Refusal> {
     let (parts, body) = request.into_parts();
     let encoding = match check_headers(&parts.headers, limit) {
         Ok(encoding) => encoding,
@@ -41,11 +55,23 @@ pub(crate) async fn read_json(request: Request<Body>, limit: u64) -> Result<Byte
             return Err(refusal);
         }
     };
-    let bytes = collect(body, limit).await?;
-    match encoding {
-        Encoding::Identity => Ok(bytes),
-        Encoding::Gzip => {
-            tokio::task::spawn_blocking(move || inflate(&bytes, limit)).await.unwrap_or_else(|_| Err(Refusal::unavailable()))
+    Ok(Received { bytes: collect(body, limit).await?, encoding })
+}
+
+impl Received {
+    /// Whether it is compressed: then it may become as large as the limit.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.encoding == Encoding::Gzip
+    }
+
+    /// The text, inflated if it is compressed.
+    pub(crate) async fn inflated(self, limit: u64) -> Result<Bytes, Refusal> {
+        let Self { bytes, encoding } = self;
+        match encoding {
+            Encoding::Identity => Ok(bytes),
+            Encoding::Gzip => tokio::task::spawn_blocking(move || inflate(&bytes, limit))
+                .await
+                .unwrap_or_else(|_| Err(Refusal::unavailable())),
         }
     }
 }

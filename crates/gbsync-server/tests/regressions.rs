@@ -24,3 +24,27 @@ async fn a_refusal_shows_no_more_of_the_records_than_an_answer_can_carry() {
     assert_eq!(shown.len(), 24, "every change at fault is named");
     assert!(!shown[0]["current"].is_null() && shown[23]["current"].is_null());
 }
+
+/// Tablets on a bad line send compressed pushes for minutes; what those may inflate to must not be held meanwhile.
+#[tokio::test]
+async fn many_slow_compressed_pushes_keep_nobody_waiting() {
+    use tokio::io::AsyncWriteExt as _;
+    let app = TestApp::start().await;
+    let mut slow = Vec::new();
+    for _ in 0..60 {
+        let mut connection = tokio::net::TcpStream::connect(app.server.as_ref().unwrap().local_addr()).await.unwrap();
+        let head = format!(
+            "POST /v1/spaces/{SPACE}/push HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+             Content-Encoding: gzip\r\nContent-Length: 3000\r\n\r\n",
+            app.token
+        );
+        connection.write_all(head.as_bytes()).await.unwrap();
+        connection.write_all(&[0x1F, 0x8B]).await.unwrap();
+        slow.push(connection);
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let groups = [receipt("g1", 1, "r-1")];
+    let push = app.push(&groups);
+    let answered = tokio::time::timeout(std::time::Duration::from_secs(5), push).await.expect("answered at once");
+    assert_eq!(answered.verdicts(), ["accepted"]);
+}

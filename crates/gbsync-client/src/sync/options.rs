@@ -126,7 +126,7 @@ pub enum SyncError {
         holder: String,
     },
     /// The lock beside the database cannot be made.
-    #[error("the lock file beside the database cannot be made: {reason}; check the permissions of the folder")]
+    #[error("the lock file beside the database cannot be made: {reason}; check the folder's permissions and the disk's space")]
     NoLock {
         /// What the system said.
         reason: String,

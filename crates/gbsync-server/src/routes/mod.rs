@@ -49,8 +49,10 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) environment: Environment,
     pub(crate) reads: Arc<Semaphore>,
-    /// KiB of pushes that may be in memory at a time.
-    pub(crate) push_kib: Arc<Semaphore>,
+    /// KiB of pushes that are being received.
+    pub(crate) received_kib: Arc<Semaphore>,
+    /// KiB of pushes that were compressed and are being decided.
+    pub(crate) inflated_kib: Arc<Semaphore>,
     /// Becomes true when the server stops.
     pub(crate) is_draining: watch::Receiver<bool>,
     pub(crate) requests: AtomicU64,
@@ -66,8 +68,20 @@ impl App {
         is_draining: watch::Receiver<bool>,
     ) -> Self {
         let reads = Arc::new(Semaphore::new(READS));
-        let push_kib = Arc::new(Semaphore::new(push::memory_kib(&limits)));
-        Self { store, committer, feed, limits, environment, reads, push_kib, is_draining, requests: AtomicU64::new(0) }
+        let memory_kib = || Arc::new(Semaphore::new(push::memory_kib(&limits)));
+        let (received_kib, inflated_kib) = (memory_kib(), memory_kib());
+        Self {
+            store,
+            committer,
+            feed,
+            limits,
+            environment,
+            reads,
+            received_kib,
+            inflated_kib,
+            is_draining,
+            requests: AtomicU64::new(0),
+        }
     }
 
     /// Asks the store off the runtime's threads, few at a time.

@@ -13,7 +13,7 @@ use gbsync_core::limits::Limits;
 use gbsync_core::wire::{ProblemCode, PushRequest, WireError, answer_json};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes from which parsing moves off the runtime's threads.
 const LARGE_BYTES: usize = 64 * 1024;
@@ -29,8 +29,16 @@ pub(super) async fn push(
     request: Request<Body>,
 ) -> Result<Response<Body>, Refusal> {
     let admission = app.admit(&headers, path.space(), None).await?;
-    let _memory = reserve(&app, &headers).await?;
-    let text = body::read_json(request, app.limits.request_bytes).await?;
+    let most = app.limits.request_bytes;
+    let declared = body::declared_length(&headers).unwrap_or(most).min(most);
+    let _received = reserve(&app.received_kib, declared).await?;
+    let received = body::receive_json(request, most).await?;
+    // A slow device holds only what it sends while it sends; what that inflates to is held from when all of it is here.
+    let _inflated = match received.is_compressed() {
+        true => Some(reserve(&app.inflated_kib, most).await?),
+        false => None,
+    };
+    let text = received.inflated(most).await?;
     let announced = app.committer.announce();
     let bytes = text.len() as u64;
     let request = parse(text, app.limits).await?;
@@ -56,14 +64,10 @@ pub(super) fn memory_kib(limits: &Limits) -> usize {
     usize::try_from(two.max(MEMORY_KIB)).unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS)
 }
 
-/// Waits until there is memory for a body of the length it declares, or of the largest.
-async fn reserve(app: &App, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Refusal> {
-    let most = app.limits.request_bytes;
-    // A compressed body is reserved for as the largest: what it inflates to is not known before.
-    let is_plain = !headers.contains_key(axum::http::header::CONTENT_ENCODING);
-    let bytes = body::declared_length(headers).filter(|_| is_plain).unwrap_or(most).min(most);
+/// Waits until there is memory for this many bytes.
+async fn reserve(memory_kib: &Arc<Semaphore>, bytes: u64) -> Result<OwnedSemaphorePermit, Refusal> {
     let kib = u32::try_from(bytes.div_ceil(1024).max(1)).unwrap_or(u32::MAX);
-    let permits = Arc::clone(&app.push_kib).acquire_many_owned(kib);
+    let permits = Arc::clone(memory_kib).acquire_many_owned(kib);
     match tokio::time::timeout(MEMORY_WAIT, permits).await {
         Ok(Ok(permit)) => Ok(permit),
         _ => Err(Refusal::unavailable()),
