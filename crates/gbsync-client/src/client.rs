@@ -231,11 +231,11 @@ impl Client {
     /// # Errors
     /// What SQLite says.
     ///
-    /// ```no_run
-    /// # let client: gbsync_client::Client = unimplemented!();
-    /// let sql = "SELECT count(*) FROM gbsync_records WHERE entity = 'receipts'";
-    /// let receipts: i64 = client.with_reader(|db| db.query_row(sql, [], |row| row.get(0)))?;
-    /// # Ok::<(), gbsync_client::Error>(())
+    /// ```
+    /// fn receipts(client: &gbsync_client::Client) -> Result<i64, gbsync_client::Error> {
+    ///     let sql = "SELECT count(*) FROM gbsync_records WHERE entity = 'receipts'";
+    ///     client.with_reader(|db| db.query_row(sql, [], |row| row.get(0)))
+    /// }
     /// ```
     pub fn with_reader<T>(&self, read: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
         Ok(read(&self.inner.store.reader())?)

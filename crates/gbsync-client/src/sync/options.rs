@@ -126,7 +126,9 @@ pub enum SyncError {
         holder: String,
     },
     /// The lock beside the database cannot be made.
-    #[error("the lock file beside the database cannot be made: {reason}; check the folder's permissions and the disk's space")]
+    #[error(
+        "the lock file beside the database cannot be made: {reason}; check the folder's permissions and the disk's space"
+    )]
     NoLock {
         /// What the system said.
         reason: String,
