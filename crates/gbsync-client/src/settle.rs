@@ -65,6 +65,10 @@ impl Settling {
             None => {
                 self.settled.insert(key.clone(), own);
             }
+            // Taken over in another order than they were laid here: what lies over them was laid on something else.
+            Some(Some((before, _))) if own.as_ref().is_some_and(|(local_no, _)| local_no < before) => {
+                self.settled.insert(key.clone(), None);
+            }
             Some(settled) if settled.is_some() => *settled = own,
             Some(_) => {}
         }

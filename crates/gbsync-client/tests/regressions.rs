@@ -6,6 +6,7 @@ mod common;
 
 use common::{Fault, World, html, is_push, problem};
 use gbsync_client::{Client, Clock, Config, Environment, GroupState, Remote, Response, SyncError, SyncObserver, SyncReport};
+use gbsync_core::id::GroupId;
 use gbsync_core::wire::OperationLine;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -268,4 +269,41 @@ fn a_line_with_an_id_that_another_device_brought_before_the_answer_leaves_the_ov
     b.sync();
     assert_eq!(b.read("products", "p1").unwrap(), r#"{"price":"2.00"}"#);
     assert_eq!(b.query::<i64>("SELECT count(*) FROM gbsync_overlay"), 0);
+}
+
+#[test]
+fn own_groups_that_the_log_takes_over_out_of_order_leave_no_trace_in_what_is_laid_after_them() {
+    let world = World::new();
+    let (a, b) = (world.device("a"), world.device("b"));
+    a.client.upsert("stock", "p", r#"{"q":10}"#).unwrap();
+    a.sync();
+    b.sync();
+    let write = |waits_for: Option<&str>, quantity: i64, is_count: bool| {
+        let written = b.client.operation::<gbsync_client::Error>("stock-take", "p", |op| {
+            if let Some(id) = waits_for {
+                op.depends_on(GroupId::new(id).unwrap());
+            }
+            let payload = format!(r#"{{"q":{quantity}}}"#);
+            if is_count { op.upsert("stock", "p", payload) } else { op.increment("stock", "p", payload) }
+        });
+        written.unwrap()
+    };
+    write(Some("first"), 50, true);
+    write(Some("second"), -1, false);
+    write(None, -2, false);
+    write(Some("second"), -4, false);
+    // The third is accepted at once and not pulled; the first only when what it waits for is there.
+    b.transport.plan(|request| if request.path.contains("/log?") { Fault::DropRequest } else { Fault::Pass });
+    assert!(b.try_sync().is_err());
+    b.transport.heal();
+    a.client
+        .operation::<gbsync_client::Error>("import", "x", |op| {
+            op.given_id(GroupId::new("first").unwrap());
+            op.upsert("notes", "x", "{}")
+        })
+        .unwrap();
+    a.sync();
+    assert_eq!(b.sync().waiting, 2);
+    assert_eq!(b.query::<String>("SELECT payload FROM gbsync_base WHERE entity = 'stock'"), r#"{"q":50}"#);
+    assert_eq!(b.read("stock", "p").unwrap(), r#"{"q":45}"#, "the count, less the two that wait");
 }
