@@ -88,7 +88,7 @@ impl Store {
         let tx = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|error| Error::about_file(error, path))?;
-        schema::create(&tx)?;
+        schema::migrate(&tx, 0)?;
         state::insert(&tx, first)?;
         tx.commit()?;
         drop(connection);
@@ -99,7 +99,12 @@ impl Store {
         let about = |error| Error::about_file(error, path);
         let writer = configure(open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, durability).map_err(about)?;
         // A file that cannot be written is better refused now than when the first sale is saved.
-        writer.execute_batch("BEGIN IMMEDIATE; COMMIT").map_err(about)?;
+        writer.execute_batch("BEGIN IMMEDIATE").map_err(about)?;
+        // Asked again under the lock: another process may have migrated the file meanwhile.
+        if let Some(found) = schema::format(&writer, path)? {
+            schema::migrate(&writer, found)?;
+        }
+        writer.execute_batch("COMMIT").map_err(about)?;
         let reader = configure(open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, durability).map_err(about)?;
         reader.pragma_update(None, "query_only", true)?;
         Ok(Self { path: path.to_owned(), writer: Mutex::new(writer), reader: Mutex::new(reader), writes: AtomicU64::new(0) })

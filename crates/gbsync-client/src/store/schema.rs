@@ -4,8 +4,11 @@ use crate::error::Error;
 use rusqlite::{Connection, OptionalExtension as _};
 use std::path::Path;
 
+/// The steps from one format to the next; the format of a file is how many of them it went through.
+const STEPS: &[&str] = &[TABLES];
+
 /// The newest format this version writes and reads.
-pub(crate) const FORMAT: i64 = 1;
+pub(crate) const FORMAT: i64 = STEPS.len() as i64;
 
 /// Base: what the server confirmed. Also made under another name while the log is read anew.
 pub(crate) const BASE_COLUMNS: &str = "(
@@ -174,11 +177,21 @@ pub(crate) fn format(connection: &Connection, path: &Path) -> Result<Option<i64>
     }
 }
 
-/// Makes all tables and views.
-pub(crate) fn create(connection: &Connection) -> Result<(), Error> {
-    connection.execute_batch(TABLES)?;
-    connection.execute_batch(&format!("CREATE TABLE gbsync_base{BASE_COLUMNS};"))?;
+/// Brings a file to the newest format inside a transaction: a new one from nothing, an older one from where it is. The views
+/// belong to no step: they are made anew.
+pub(crate) fn migrate(connection: &Connection, found: i64) -> Result<(), Error> {
+    if found == FORMAT {
+        return Ok(());
+    }
+    connection.execute_batch(DROP_VIEWS)?;
+    if found == 0 {
+        connection.execute_batch(&format!("CREATE TABLE gbsync_base{BASE_COLUMNS};"))?;
+    }
+    for step in STEPS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        connection.execute_batch(step)?;
+    }
     connection.execute_batch(VIEWS)?;
-    connection.execute("INSERT INTO gbsync_meta(key, value) VALUES ('format', ?1)", [FORMAT.to_string()])?;
+    let sql = "INSERT INTO gbsync_meta(key, value) VALUES ('format', ?1) ON CONFLICT DO UPDATE SET value = excluded.value";
+    connection.execute(sql, [FORMAT.to_string()])?;
     Ok(())
 }
