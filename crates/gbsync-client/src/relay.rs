@@ -116,7 +116,7 @@ fn lay_group(
 ) -> Option<BTreeMap<RecordKey, Option<Payload>>> {
     let lay_record = |key: &RecordKey| {
         let before = standings[key].payload.clone();
-        let after = edits_of(edits, key).iter().try_fold(before, |state, edit| lay(edit, state.as_ref()).ok())?;
+        let after = edits_of(edits, key).iter().try_fold(before, |state, edit| lay(edit, state.as_ref(), None).ok())?;
         Some((key.clone(), after))
     };
     keys.iter().map(lay_record).collect()

@@ -90,7 +90,7 @@ fn is_base_plus_overlay(device: &Device) {
         let is_laid = device.client.changes_of(&group.group_id).unwrap().into_iter().all(|change| {
             let key = (change.key.entity.as_str().to_owned(), change.key.id.as_str().to_owned());
             let before = laid.get(&key).map(|payload| Payload::from_stored(payload.as_str()));
-            match lay(&change.edit, before.as_ref()) {
+            match lay(&change.edit, before.as_ref(), None) {
                 Ok(Some(payload)) => drop(laid.insert(key, payload.as_str().to_owned())),
                 Ok(None) => drop(laid.remove(&key)),
                 Err(_) => return false,

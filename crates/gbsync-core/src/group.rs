@@ -3,6 +3,7 @@
 //! Invariant: a [`Group`] in memory has at least one change, keeps the limits, and its digest is that of its bytes.
 
 use crate::change::{Change, Edit};
+use crate::clock::Hlc;
 use crate::digest::Digest;
 use crate::id::{Actor, DeviceSeq, GroupId, GroupType, LogId};
 use crate::limits::{DEPENDENCIES, Limits};
@@ -29,6 +30,10 @@ pub struct Header {
     pub replaces: Option<GroupId>,
     /// The log that its base versions belong to; the current one when absent.
     pub log: Option<LogId>,
+    /// The clock of its maker; it may be stamped anew, for it is not among the bytes of the changes.
+    pub hlc: Option<Hlc>,
+    /// The flags that it clears: `{seq}.{place}` each.
+    pub clears: Vec<Box<str>>,
 }
 
 /// Why changes are no group.
@@ -95,7 +100,8 @@ impl Group {
     /// let change = Change::new(key, Edit::Upsert(payload), Base::default()).unwrap();
     /// let header = Header {
     ///     id: GroupId::new("receipt-create:receipt-001:1").unwrap(), group_type: None, device_seq: DeviceSeq(1), actor: None,
-    ///     created_at: Timestamp::from_unix_ms(0), schema_version: 0, depends_on: vec![], replaces: None, log: None,
+    ///     created_at: Timestamp::from_unix_ms(0), schema_version: 0, depends_on: vec![], replaces: None, log: None, hlc: None,
+    ///     clears: vec![],
     /// };
     /// let group = Group::seal(header, vec![change], &limits).unwrap();
     /// assert_eq!(group.digest().to_string().len(), 64);

@@ -4,6 +4,7 @@
 
 use crate::change::{Edit, Payload};
 use crate::json::{self, Node, Value, merge_patch};
+use crate::schema::EntityRules;
 use std::borrow::Cow;
 
 /// Why an edit cannot be laid on a state.
@@ -30,7 +31,7 @@ pub enum LayError {
 
 /// Lays one edit on the state of its record; `None` is a record that is not there.
 ///
-/// An absent field counts as 0 for an increment.
+/// An absent field counts as 0 for an increment. `rules` are those of the record's entity, where there is a schema.
 ///
 /// # Errors
 /// [`LayError`] when the edit has no meaning on that state.
@@ -39,9 +40,10 @@ pub enum LayError {
 /// use gbsync_core::{change::{Edit, Payload}, lay::lay};
 /// let stock = Payload::from_stored(r#"{"quantity":10}"#);
 /// let sold = Edit::Increment(Payload::from_stored(r#"{"quantity":-3}"#));
-/// assert_eq!(lay(&sold, Some(&stock)).unwrap().unwrap().as_str(), r#"{"quantity":7}"#);
+/// assert_eq!(lay(&sold, Some(&stock), None).unwrap().unwrap().as_str(), r#"{"quantity":7}"#);
 /// ```
-pub fn lay(edit: &Edit, state: Option<&Payload>) -> Result<Option<Payload>, LayError> {
+pub fn lay(edit: &Edit, state: Option<&Payload>, rules: Option<&EntityRules>) -> Result<Option<Payload>, LayError> {
+    let _ = rules;
     match (edit, state) {
         (Edit::Upsert(payload), _) => Ok(Some(payload.clone())),
         (_, None) => Err(LayError::Missing),

@@ -4,6 +4,7 @@
 //! same functions, so that a device and a server can never disagree about what a group means.
 
 pub mod change;
+pub mod clock;
 pub mod decide;
 pub mod depend;
 pub mod digest;
@@ -14,6 +15,7 @@ pub mod lay;
 pub mod limits;
 pub mod plan;
 pub mod retry;
+pub mod schema;
 pub mod squash;
 pub mod time;
 pub mod verdict;

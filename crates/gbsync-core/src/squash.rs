@@ -4,6 +4,7 @@
 use crate::change::{Edit, Payload};
 use crate::json::{self, Value, compose_patches};
 use crate::lay;
+use crate::schema::EntityRules;
 
 /// What is left of two edits that followed each other in one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,9 +22,9 @@ pub enum Squashed {
 /// ```
 /// use gbsync_core::{change::{Edit, Payload}, squash::{Squashed, squash}};
 /// let add = |n: i64| Edit::Increment(Payload::from_stored(format!(r#"{{"quantity":{n}}}"#)));
-/// assert_eq!(squash(&add(-3), &add(1), true), Squashed::One(add(-2)));
+/// assert_eq!(squash(&add(-3), &add(1), true, None), Squashed::One(add(-2)));
 /// ```
-pub fn squash(first: &Edit, second: &Edit, existed: bool) -> Squashed {
+pub fn squash(first: &Edit, second: &Edit, existed: bool, rules: Option<&EntityRules>) -> Squashed {
     use Edit::{Delete, Increment, Patch, Upsert};
     match (first, second) {
         (Upsert(_), Delete) if !existed => Squashed::Nothing,
@@ -31,7 +32,7 @@ pub fn squash(first: &Edit, second: &Edit, existed: bool) -> Squashed {
         // An upsert leaves counters alone, so the increment before it must stay.
         (Increment(_), Upsert(_) | Patch(_)) => Squashed::Both,
         (_, Upsert(_)) => Squashed::One(second.clone()),
-        (Upsert(_), Patch(_) | Increment(_)) => match lay::lay(second, first.payload()) {
+        (Upsert(_), Patch(_) | Increment(_)) => match lay::lay(second, first.payload(), rules) {
             Ok(Some(payload)) => Squashed::One(Upsert(payload)),
             _ => Squashed::Both,
         },

@@ -133,6 +133,19 @@ pub struct Rejection {
     pub changes: Vec<RefusedChange>,
 }
 
+/// A soft rule that an accepted group broke.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flag {
+    /// The code that its rejection would have had.
+    pub code: RejectionCode,
+    /// The rule.
+    pub rule: String,
+    /// A sentence for people.
+    pub message: String,
+    /// The record at fault, where one is.
+    pub key: Option<RecordKey>,
+}
+
 /// What the server says of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -142,6 +155,8 @@ pub enum Verdict {
         seq: Seq,
         /// Whether this was decided before.
         is_duplicate: bool,
+        /// Soft rules that it broke.
+        flags: Vec<Flag>,
     },
     /// It did not and will not.
     Rejected {

@@ -238,10 +238,10 @@ proptest! {
     #[test]
     fn a_squashed_edit_does_what_both_do(first in edit(), second in edit(), state in prop::option::of(object())) {
         let state = state.map(|text| payload(&text));
-        let in_turn = lay(&first, state.as_ref()).and_then(|between| lay(&second, between.as_ref()));
+        let in_turn = lay(&first, state.as_ref(), None).and_then(|between| lay(&second, between.as_ref(), None));
         let Ok(in_turn) = in_turn else { return Ok(()) };
-        match squash(&first, &second, state.is_some()) {
-            Squashed::One(edit) => prop_assert_eq!(lay(&edit, state.as_ref()), Ok(in_turn)),
+        match squash(&first, &second, state.is_some(), None) {
+            Squashed::One(edit) => prop_assert_eq!(lay(&edit, state.as_ref(), None), Ok(in_turn)),
             Squashed::Nothing => prop_assert_eq!(state, in_turn),
             Squashed::Both => {}
         }
@@ -252,7 +252,7 @@ proptest! {
         let state = payload(&state);
         let [a, b, c] = [first, second, third].map(|text| Edit::Increment(payload(&text)));
         let all = |edits: [&Edit; 3]| {
-            edits.iter().try_fold(Some(state.clone()), |state, edit| lay(edit, state.as_ref())).ok()
+            edits.iter().try_fold(Some(state.clone()), |state, edit| lay(edit, state.as_ref(), None)).ok()
         };
         let forth = all([&a, &b, &c]);
         prop_assert_eq!(&forth, &all([&c, &b, &a]));

@@ -5,7 +5,7 @@
 mod vectors;
 
 use gbsync_core::change::Payload;
-use gbsync_core::decide::{Decision, Facts, Known, Record, decide};
+use gbsync_core::decide::{Decision, Facts, Known, Record, Standing, decide, wants};
 use gbsync_core::group::{Group, Header};
 use gbsync_core::id::{DeviceSeq, GroupId, LogId, Seq};
 use gbsync_core::limits::Limits;
@@ -24,20 +24,32 @@ fn group(case: &Value) -> Group {
         depends_on: group_ids(&case["dependsOn"]),
         replaces: None,
         log: case["log"].as_str().map(|log| LogId::new(log).unwrap()),
+        hlc: None,
+        clears: Vec::new(),
     };
     let changes = case["changes"].as_array().unwrap().iter().map(change).collect();
     Group::seal(header, changes, &Limits::default()).unwrap_or_else(|error| panic!("{}: {error}", name(case)))
 }
 
-fn facts(case: &Value) -> Facts {
+fn facts(case: &Value, group: &Group) -> Facts {
+    let mut facts = Facts::default();
     let record = |value: &Value| {
         let record = Record {
             version: Seq(value["version"].as_u64().unwrap()),
             edit_version: Seq(value["editVersion"].as_u64().unwrap()),
             payload: value["payload"].as_str().map(Payload::from_stored),
+            marks: None,
         };
-        (key(value), record)
+        facts.learn_record(key(value), Some(record));
     };
+    case["records"].as_array().unwrap().iter().for_each(record);
+    for key in wants(group, None).records {
+        facts.learn_record(key, None);
+    }
+    facts
+}
+
+fn standing(case: &Value) -> Standing {
     let known = |(id, known): (&String, &Value)| {
         let known = match known["accepted"].as_u64() {
             Some(seq) => Known::Accepted(Seq(seq)),
@@ -45,19 +57,20 @@ fn facts(case: &Value) -> Facts {
         };
         (GroupId::new(id.as_str()).unwrap(), known)
     };
-    Facts {
-        records: case["records"].as_array().unwrap().iter().map(record).collect(),
+    Standing {
         groups: case["groups"].as_object().unwrap().iter().map(known).collect(),
         replaced_by: case["replacedBy"].as_str().map(|id| GroupId::new(id).unwrap()),
         log: LogId::new("log-1").unwrap(),
         head: Seq(case["head"].as_u64().unwrap()),
+        roles: None,
+        now_ms: 0,
     }
 }
 
 /// A decision in the form of the vectors.
 fn written(decision: &Decision) -> Value {
     match decision {
-        Decision::Accept(outcomes) => json!({ "accept": outcomes.iter().map(|outcome| json!({
+        Decision::Accept(accepted) => json!({ "accept": accepted.outcomes.iter().map(|outcome| json!({
             "entity": outcome.key.entity.as_str(),
             "id": outcome.key.id.as_str(),
             "version": outcome.record.version.0,
@@ -86,8 +99,9 @@ fn groups_are_decided_as_the_vectors_say() {
         if let Some(bytes) = case["payloadBytes"].as_u64() {
             limits.payload_bytes = bytes;
         }
-        let (group, facts) = (group(&case), facts(&case));
-        let decision = decide(&group, &facts, &limits);
+        let group = group(&case);
+        let decision = decide(&group, &standing(&case), &facts(&case, &group), None, &limits);
+        let decision = decision.expect("everything is known");
         assert_eq!(written(&decision), case["expected"], "{}", name(&case));
         if let Decision::Reject(rejection) = &decision {
             assert!(!rejection.message.is_empty(), "{}: a rejection says why", name(&case));

@@ -15,7 +15,7 @@ use vectors::{cases, edit, name, payload};
 fn edits_are_laid_as_the_vectors_say() {
     for case in cases("lay.json", 60) {
         let state = payload(&case["state"]);
-        let laid = lay(&edit(&case), state.as_ref());
+        let laid = lay(&edit(&case), state.as_ref(), None);
         let Some(error) = case["error"].as_str() else {
             let result = laid.unwrap_or_else(|error| panic!("{}: {error}", name(&case)));
             assert_eq!(result.as_ref().map(Payload::as_str), case["result"].as_str(), "{}", name(&case));
@@ -33,7 +33,7 @@ fn edits_are_laid_as_the_vectors_say() {
 #[test]
 fn edits_are_squashed_as_the_vectors_say() {
     for case in cases("squash.json", 30) {
-        let squashed = squash(&edit(&case["first"]), &edit(&case["second"]), case["existed"].as_bool().unwrap());
+        let squashed = squash(&edit(&case["first"]), &edit(&case["second"]), case["existed"].as_bool().unwrap(), None);
         let expected = match &case["squashed"] {
             Value::String(word) if word == "nothing" => Squashed::Nothing,
             Value::String(word) if word == "both" => Squashed::Both,

@@ -44,6 +44,8 @@ fn header(text: &str, group_type: Option<&str>, number: u64, created_at: &str) -
         depends_on: vec![],
         replaces: None,
         log: None,
+        hlc: None,
+        clears: vec![],
     }
 }
 
@@ -114,7 +116,7 @@ fn a_push_request_without_groups_is_written_and_read_as_the_golden_one() {
 }
 
 fn accepted(group: &str, seq: u64, is_duplicate: bool) -> GroupResult {
-    GroupResult { id: id(group), verdict: Verdict::Accepted { seq: Seq(seq), is_duplicate } }
+    GroupResult { id: id(group), verdict: Verdict::Accepted { seq: Seq(seq), is_duplicate, flags: vec![] } }
 }
 
 fn rejected(group: &str, code: RejectionCode, message: &str, rule: Option<&str>, is_duplicate: bool) -> GroupResult {
@@ -187,8 +189,9 @@ fn questions_about_verdicts_and_discards_are_written_and_read_as_the_golden_ones
 }
 
 fn outcome(entity: &str, record: &str, version: u64, edit_version: u64, state: Option<&str>) -> Outcome {
-    let record_state = Record { version: Seq(version), edit_version: Seq(edit_version), payload: state.map(payload) };
-    Outcome { key: RecordKey::new(entity, record).unwrap(), record: record_state }
+    let record_state =
+        Record { version: Seq(version), edit_version: Seq(edit_version), payload: state.map(payload), marks: None };
+    Outcome { key: RecordKey::new(entity, record).unwrap(), record: record_state, cause: None }
 }
 
 #[test]
@@ -211,6 +214,9 @@ fn a_page_of_the_log_is_written_and_chained_and_read_as_the_golden_one() {
         created_at: &first.created_at,
         committed_at: &Timestamp::new("2026-06-03T20:53:02.004Z").unwrap(),
         replaces: None,
+        hlc: None,
+        flags: &[],
+        clears: &[],
     };
     let other = EntryHeader {
         seq: Seq(43),
@@ -223,6 +229,9 @@ fn a_page_of_the_log_is_written_and_chained_and_read_as_the_golden_one() {
         created_at: &Timestamp::new("2026-06-03T20:53:01.500Z").unwrap(),
         committed_at: &Timestamp::new("2026-06-03T20:53:02.005Z").unwrap(),
         replaces: Some(&id("change:notes-n1:0192-0")),
+        hlc: None,
+        flags: &[],
+        clears: &[],
     };
     let chain = Digest::ZERO.chained(Seq(42), &first.id, &sale).chained(Seq(43), &second, &deletion);
     let entries = [entry_json(&entry, 2, &sale), entry_json(&other, 1, &deletion)];

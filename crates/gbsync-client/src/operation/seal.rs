@@ -56,6 +56,8 @@ pub(crate) fn seal(
         replaces: None,
         // Only a base version belongs to a log; a group that made everything it touches fits any.
         log: staging.log.clone().filter(|_| changes.iter().any(|change| change.base.version.0 > 0)),
+        hlc: None,
+        clears: Vec::new(),
     };
     let group = Group::seal(header, changes, staging.limits())?;
     check_request(&group, staging)?;
@@ -81,7 +83,7 @@ fn lay_record<'a>(tx: &Connection, key: &'a RecordKey, record: &StagedRecord, is
 }
 
 fn replay(edits: &[Edit], current: Option<Payload>) -> Result<Option<Payload>, ()> {
-    edits.iter().try_fold(current, |state, edit| lay(edit, state.as_ref()).map_err(|_| ()))
+    edits.iter().try_fold(current, |state, edit| lay(edit, state.as_ref(), None).map_err(|_| ()))
 }
 
 /// What touches the same records first (docs/decisions/0003), then the bases, then what the app named.

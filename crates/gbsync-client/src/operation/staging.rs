@@ -123,7 +123,7 @@ impl Staging {
         let checked = Change::new(key.clone(), edit, record.seen.base.clone());
         let edit = checked.map_err(|source| Error::InvalidPayload { key: key.clone(), source })?.edit;
         let action = edit.action();
-        let now = match lay(&edit, record.now.as_ref()) {
+        let now = match lay(&edit, record.now.as_ref(), None) {
             Ok(now) => now,
             Err(source) => return Err(Error::CannotLay { key, action, source }),
         };
@@ -135,7 +135,7 @@ impl Staging {
         record.now = now;
         match record.edits.pop() {
             None => record.edits.push(edit),
-            Some(last) => match squash(&last, &edit, record.seen.payload.is_some()) {
+            Some(last) => match squash(&last, &edit, record.seen.payload.is_some(), None) {
                 Squashed::One(one) => record.edits.push(one),
                 Squashed::Both => record.edits.extend([last, edit]),
                 Squashed::Nothing => {}

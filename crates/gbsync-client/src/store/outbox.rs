@@ -172,6 +172,8 @@ fn stored_group(row: &Row<'_>) -> Result<StoredGroup, Error> {
         depends_on: ids_from_json(text(7)?.as_deref())?,
         replaces: text(8)?.map(GroupId::new).transpose().map_err(about)?,
         log: text(5)?.map(LogId::new).transpose().map_err(about)?,
+        hlc: None,
+        clears: Vec::new(),
     };
     let (records, changes_json): (u64, Box<str>) = (row.get(9)?, row.get(11)?);
     let wire = wire::group_json_bytes(&header, records, digest, &changes_json);

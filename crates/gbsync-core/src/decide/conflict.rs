@@ -1,7 +1,7 @@
 //! Was each change made on the state that the record still has (docs/protocol.md, "How a group is decided")? Without a schema every entity has
 //! the policy `reject`.
 
-use super::{Facts, Known, Record};
+use super::{Facts, Known, Record, Standing};
 use crate::change::{Change, Edit};
 use crate::group::Group;
 use crate::id::{RecordKey, Seq};
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 const SHOWN_BYTES: usize = 1024 * 1024;
 
 /// Refuses the group when any of its changes was made on another state than the record has.
-pub(super) fn check(group: &Group, facts: &Facts) -> Result<(), Rejection> {
+pub(super) fn check(group: &Group, standing: &Standing, facts: &Facts) -> Result<(), Rejection> {
     let mut edited: BTreeSet<&RecordKey> = BTreeSet::new();
     let (mut refused, mut shown_bytes) = (Vec::new(), 0);
     for (index, change) in group.changes().iter().enumerate() {
@@ -24,8 +24,8 @@ pub(super) fn check(group: &Group, facts: &Facts) -> Result<(), Rejection> {
         if !change.edit.is_increment() {
             edited.insert(&change.key);
         }
-        let record = facts.records.get(&change.key);
-        if let Some(code) = conflict(change, record, effective_base(change, facts)) {
+        let record = facts.found(&change.key);
+        if let Some(code) = conflict(change, record, effective_base(change, standing)) {
             let bytes = record.and_then(|record| record.payload.as_ref()).map_or(0, |payload| payload.as_str().len());
             shown_bytes += bytes;
             // Few bytes of changes may touch many bytes of records: an answer must stay one that a device can read.
@@ -47,8 +47,8 @@ pub(super) fn check(group: &Group, facts: &Facts) -> Result<(), Rejection> {
 }
 
 /// The `seq` of the base group, if the change has one, else its base version.
-fn effective_base(change: &Change, facts: &Facts) -> Seq {
-    match change.base.group.as_ref().and_then(|group| facts.groups.get(group)) {
+fn effective_base(change: &Change, standing: &Standing) -> Seq {
+    match change.base.group.as_ref().and_then(|group| standing.groups.get(group)) {
         Some(Known::Accepted(seq)) => *seq,
         _ => change.base.version,
     }

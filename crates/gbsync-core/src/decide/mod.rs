@@ -5,49 +5,22 @@
 //! Invariant: a group is decided as a whole; a rejected one leaves no trace in the facts.
 
 mod conflict;
+mod facts;
+mod index;
+mod marks;
 
-use crate::change::{Edit, Payload};
+pub use facts::{Facts, IndexKey, IndexMoves, Known, Needs, Record, Standing};
+pub use index::entries;
+pub use marks::{InvalidMarks, Marks};
+
+use crate::change::Edit;
 use crate::group::Group;
-use crate::id::{GroupId, LogId, RecordKey, Seq};
+use crate::id::{GroupId, RecordKey};
 use crate::lay::{LayError, lay};
 use crate::limits::Limits;
-use crate::verdict::{ChangeCode, RefusedChange, Rejection, RejectionCode};
+use crate::schema::Schema;
+use crate::verdict::{ChangeCode, Flag, RefusedChange, Rejection, RejectionCode};
 use std::collections::BTreeMap;
-
-/// A record as the server holds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// The `seq` that last changed it.
-    pub version: Seq,
-    /// The `seq` of its last change other than an increment.
-    pub edit_version: Seq,
-    /// The payload; `None` for a tombstone.
-    pub payload: Option<Payload>,
-}
-
-/// What the server knows of another group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
-    /// It has this place in the log.
-    Accepted(Seq),
-    /// It was rejected, with finality.
-    Rejected,
-}
-
-/// What a decision is made on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
-    /// The records that the group touches, where they exist or left a tombstone.
-    pub records: BTreeMap<RecordKey, Record>,
-    /// What is known of the groups it depends on.
-    pub groups: BTreeMap<GroupId, Known>,
-    /// The group that took effect in the place of the one this replaces: that one itself or another replacement.
-    pub replaced_by: Option<GroupId>,
-    /// The current log.
-    pub log: LogId,
-    /// Its last `seq`.
-    pub head: Seq,
-}
 
 /// A record as an accepted group leaves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,52 +29,94 @@ pub struct Outcome {
     pub key: RecordKey,
     /// Its state: version is the group's `seq`.
     pub record: Record,
+    /// Why the group changed it, where it did not say so itself.
+    pub cause: Option<Cause>,
+}
+
+/// Why a group changed a record that it does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A record that it refers to was deleted.
+    Cascade,
+}
+
+/// What an accepted group leaves.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Accepted {
+    /// The records, in the order it first touched them; derived ones after those.
+    pub outcomes: Vec<Outcome>,
+    /// Soft rules that it broke.
+    pub flags: Vec<Flag>,
 }
 
 /// What is decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// The group takes effect and leaves these records, in the order it first touched them.
-    Accept(Vec<Outcome>),
+    /// The group takes effect and leaves this.
+    Accept(Accepted),
     /// It does not, with finality.
     Reject(Rejection),
     /// It waits for these groups, which the server does not know.
     Block(Vec<GroupId>),
 }
 
-/// Decides a group that would get `facts.head + 1` as its `seq`.
+/// What deciding a group needs to know, as far as the group itself says: to be loaded before [`decide`] is asked.
+pub fn wants(group: &Group, schema: Option<&Schema>) -> Needs {
+    let _ = schema;
+    Needs { records: group.changes().iter().map(|change| change.key.clone()).collect(), ..Needs::default() }
+}
+
+/// Decides a group that would get `standing.head + 1` as its `seq`.
+///
+/// # Errors
+/// [`Needs`] names what else has to be known: load it and ask again.
 ///
 /// ```
 /// # use gbsync_core::{change::*, decide::*, group::*, id::*, limits::Limits, time::Timestamp};
 /// # use std::collections::BTreeMap;
 /// # let limits = Limits::default();
 /// # let header = Header { id: GroupId::new("g1").unwrap(), group_type: None, device_seq: DeviceSeq(1), actor: None,
-/// #     created_at: Timestamp::from_unix_ms(0), schema_version: 0, depends_on: vec![], replaces: None, log: None };
+/// #     created_at: Timestamp::from_unix_ms(0), schema_version: 0, depends_on: vec![], replaces: None, log: None, hlc: None,
+/// #     clears: vec![] };
 /// let payload = Payload::parse(r#"{"total":"1.00"}"#, &limits).unwrap();
-/// let change = Change::new(RecordKey::new("receipts", "r-1").unwrap(), Edit::Upsert(payload), Base::default()).unwrap();
+/// let key = RecordKey::new("receipts", "r-1").unwrap();
+/// let change = Change::new(key.clone(), Edit::Upsert(payload), Base::default()).unwrap();
 /// let group = Group::seal(header, vec![change], &limits).unwrap();
-/// let facts = Facts { records: BTreeMap::new(), groups: BTreeMap::new(), replaced_by: None,
-///     log: LogId::new("log-1").unwrap(), head: Seq(41) };
-/// let Decision::Accept(outcomes) = decide(&group, &facts, &limits) else { panic!() };
-/// assert_eq!(outcomes[0].record.version, Seq(42));
+/// let standing = Standing { groups: BTreeMap::new(), replaced_by: None, log: LogId::new("log-1").unwrap(), head: Seq(41),
+///     roles: None, now_ms: 0 };
+/// let mut facts = Facts::default();
+/// assert!(decide(&group, &standing, &facts, None, &limits).is_err()); // the record has not been loaded
+/// facts.learn_record(key, None);
+/// let Ok(Decision::Accept(accepted)) = decide(&group, &standing, &facts, None, &limits) else { panic!() };
+/// assert_eq!(accepted.outcomes[0].record.version, Seq(42));
 /// ```
-pub fn decide(group: &Group, facts: &Facts, limits: &Limits) -> Decision {
-    match check_standing(group, facts) {
-        Some(decision) => decision,
-        None => match settle(group, facts, limits) {
-            Ok(outcomes) => Decision::Accept(outcomes),
-            Err(rejection) => Decision::Reject(rejection),
-        },
+pub fn decide(
+    group: &Group,
+    standing: &Standing,
+    facts: &Facts,
+    schema: Option<&Schema>,
+    limits: &Limits,
+) -> Result<Decision, Needs> {
+    let needs = facts.missing(wants(group, schema));
+    if !needs.is_empty() {
+        return Err(needs);
     }
+    if let Some(decision) = check_standing(group, standing) {
+        return Ok(decision);
+    }
+    Ok(match settle(group, standing, facts, limits) {
+        Ok(outcomes) => Decision::Accept(Accepted { outcomes, flags: Vec::new() }),
+        Err(rejection) => Decision::Reject(rejection),
+    })
 }
 
 /// What keeps a group from being decided on its changes: what it replaces, what it depends on, the log it was made on.
-fn check_standing(group: &Group, facts: &Facts) -> Option<Decision> {
-    if let Some(other) = &facts.replaced_by {
+fn check_standing(group: &Group, standing: &Standing) -> Option<Decision> {
+    if let Some(other) = &standing.replaced_by {
         let message = format!("{other} already took effect in its place; nothing is left to do for this group");
         return Some(reject(RejectionCode::AlreadyReplaced, message));
     }
-    let known = |id: &GroupId| facts.groups.get(id);
+    let known = |id: &GroupId| standing.groups.get(id);
     let depends_on = &group.header().depends_on;
     if let Some(parent) = depends_on.iter().find(|id| known(id) == Some(&Known::Rejected)) {
         let message = format!("it depends on {parent}, which was rejected; amend that one first");
@@ -111,13 +126,13 @@ fn check_standing(group: &Group, facts: &Facts) -> Option<Decision> {
     if !by.is_empty() {
         return Some(Decision::Block(by));
     }
-    if let Some(log) = group.header().log.as_ref().filter(|log| **log != facts.log) {
+    if let Some(log) = group.header().log.as_ref().filter(|log| **log != standing.log) {
         let message = format!("its base versions belong to log {log}, which this server does not know");
         return Some(reject(RejectionCode::BaseLost, message));
     }
     let (index, version) = group.changes().iter().map(|change| change.base.version).enumerate().max_by_key(|base| base.1)?;
-    (version > facts.head).then(|| {
-        let message = format!("change {index} was made on version {version}, beyond the head {} of this log", facts.head);
+    (version > standing.head).then(|| {
+        let message = format!("change {index} was made on version {version}, beyond the head {} of this log", standing.head);
         reject(RejectionCode::BaseLost, message)
     })
 }
@@ -127,18 +142,18 @@ fn reject(code: RejectionCode, message: String) -> Decision {
 }
 
 /// Judges every change against the records, then lays them.
-fn settle(group: &Group, facts: &Facts, limits: &Limits) -> Result<Vec<Outcome>, Rejection> {
-    conflict::check(group, facts)?;
-    let seq = facts.head.next();
+fn settle(group: &Group, standing: &Standing, facts: &Facts, limits: &Limits) -> Result<Vec<Outcome>, Rejection> {
+    conflict::check(group, standing, facts)?;
+    let seq = standing.head.next();
     let mut outcomes: Vec<Outcome> = Vec::with_capacity(group.changes().len());
     let mut places: BTreeMap<&RecordKey, usize> = BTreeMap::new();
     let mut laid_bytes = 0;
     for (index, change) in group.changes().iter().enumerate() {
         let place = places.get(&change.key).copied();
-        let before = place.map(|place| &outcomes[place].record).or_else(|| facts.records.get(&change.key));
+        let before = place.map(|place| &outcomes[place].record).or_else(|| facts.found(&change.key));
         // What a refusal shows is the server's record, never what the refused group itself made of it.
-        let current = facts.records.get(&change.key);
-        let payload = lay(&change.edit, before.and_then(|record| record.payload.as_ref()))
+        let current = facts.found(&change.key);
+        let payload = lay(&change.edit, before.and_then(|record| record.payload.as_ref()), None)
             .map_err(|error| cannot_lay(index, &change.key, current, &error))?;
         let bytes = payload.as_ref().map_or(0, |payload| payload.as_str().len() as u64);
         if matches!(change.edit, Edit::Patch(_) | Edit::Increment(_)) && bytes > limits.payload_bytes {
@@ -155,12 +170,12 @@ fn settle(group: &Group, facts: &Facts, limits: &Limits) -> Result<Vec<Outcome>,
             return Err(refused(RejectionCode::TooLarge, message, index, &change.key, ChangeCode::Invalid, current));
         }
         let edit_version = before.filter(|_| change.edit.is_increment()).map_or(seq, |record| record.edit_version);
-        let record = Record { version: seq, edit_version, payload };
+        let record = Record { version: seq, edit_version, payload, marks: None };
         if let Some(place) = place {
             outcomes[place].record = record;
         } else {
             places.insert(&change.key, outcomes.len());
-            outcomes.push(Outcome { key: change.key.clone(), record });
+            outcomes.push(Outcome { key: change.key.clone(), record, cause: None });
         }
     }
     Ok(outcomes)

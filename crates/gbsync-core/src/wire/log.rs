@@ -1,12 +1,16 @@
 //! `GET …/log`: pages of whole groups as resulting states.
 
+use super::flags::{flag, push_flags};
+use super::push::{flag_id, hlc, push_texts};
 use super::read::{Fields, Read, WireError, each, parse, push_count, push_text, wrong};
-use crate::decide::Outcome;
+use crate::clock::Hlc;
+use crate::decide::{Cause, Outcome};
 use crate::digest::Digest;
 use crate::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, RecordKey, Seq};
 use crate::json::{Node, push_string};
 use crate::limits::PAYLOAD_DEPTH;
 use crate::time::Timestamp;
+use crate::verdict::Flag;
 
 /// Levels of a page around a payload: page, groups, entry, changes, change.
 const DEPTH: usize = PAYLOAD_DEPTH + 5;
@@ -44,6 +48,12 @@ pub struct LogGroup {
     pub epoch: EpochId,
     /// Its number there.
     pub device_seq: DeviceSeq,
+    /// The clock of its maker.
+    pub hlc: Option<Hlc>,
+    /// Soft rules that it broke; each is named `{seq}.{place}`.
+    pub flags: Vec<Flag>,
+    /// The names of flags that it cleared.
+    pub clears: Vec<Box<str>>,
     /// The records as it leaves them.
     pub changes: Vec<LogChange>,
 }
@@ -59,6 +69,8 @@ pub struct LogChange {
     pub edit_version: Seq,
     /// What it is now.
     pub state: LogState,
+    /// Whether the group did not name it, and it was deleted because a record that it refers to was.
+    pub is_cascade: bool,
 }
 
 /// What a record is after a group.
@@ -112,6 +124,9 @@ fn log_entry(node: &Node<'_>, text: &str) -> Read<LogEntry> {
         device: fields.id("device", |text| DeviceId::new(text))?,
         epoch: fields.id("epoch", |text| EpochId::new(text))?,
         device_seq: DeviceSeq(fields.count("deviceSeq")?),
+        hlc: hlc(&fields)?,
+        flags: each("flags", fields.optional_array("flags")?, flag)?,
+        clears: each("clears", fields.optional_array("clears")?, flag_id)?,
         changes,
     };
     Ok(LogEntry { seq, group: Some(group) })
@@ -135,7 +150,8 @@ fn log_change(node: &Node<'_>, text: &str) -> Read<LogChange> {
     let edit_version = fields.optional_count("editVersion")?.map_or(version, Seq);
     let key =
         RecordKey::new(fields.text("entity")?, fields.text("id")?).map_err(|error| WireError::new(error.to_string()))?;
-    Ok(LogChange { key, version, edit_version, state })
+    let is_cascade = fields.optional_text("cause")? == Some("cascade");
+    Ok(LogChange { key, version, edit_version, state, is_cascade })
 }
 
 /// What an entry says of its group beside the changes.
@@ -161,18 +177,27 @@ pub struct EntryHeader<'a> {
     pub committed_at: &'a Timestamp,
     /// The rejected group that it was sent instead of.
     pub replaces: Option<&'a GroupId>,
+    /// The clock of its maker.
+    pub hlc: Option<&'a Hlc>,
+    /// Soft rules that it broke.
+    pub flags: &'a [Flag],
+    /// The names of flags that it cleared.
+    pub clears: &'a [Box<str>],
 }
 
 /// The resulting states of a group, as the log stores and chains them.
 pub fn changes_json(outcomes: &[Outcome]) -> String {
     let mut out = String::from("[");
-    for (index, Outcome { key, record }) in outcomes.iter().enumerate() {
+    for (index, Outcome { key, record, cause }) in outcomes.iter().enumerate() {
         out.push_str(if index > 0 { ",{\"entity\":" } else { "{\"entity\":" });
         push_string(&mut out, key.entity.as_str());
         push_text(&mut out, "id", key.id.as_str());
         push_text(&mut out, "action", if record.payload.is_some() { "upsert" } else { "delete" });
         push_count(&mut out, "version", record.version.0);
         push_count(&mut out, "editVersion", record.edit_version.0);
+        if let Some(Cause::Cascade) = cause {
+            push_text(&mut out, "cause", "cascade");
+        }
         if let Some(payload) = &record.payload {
             out.push_str(",\"payload\":");
             out.push_str(payload.as_str());
@@ -200,7 +225,12 @@ pub fn entry_json(header: &EntryHeader<'_>, change_count: u64, changes_json: &st
     push_text(&mut out, "createdAt", header.created_at.as_str());
     push_text(&mut out, "committedAt", header.committed_at.as_str());
     nullable(&mut out, "replaces", header.replaces.map(GroupId::as_str));
-    out.push_str(",\"flags\":[]");
+    if let Some(hlc) = header.hlc {
+        push_text(&mut out, "hlc", &hlc.to_string());
+    }
+    out.push_str(",\"flags\":");
+    push_flags(&mut out, header.flags);
+    push_texts(&mut out, "clears", header.clears.iter().map(AsRef::as_ref));
     push_count(&mut out, "changeCount", change_count);
     out.push_str(",\"changes\":");
     out.push_str(changes_json);

@@ -3,6 +3,7 @@
 //! Invariant: everything is read by the strict parser, unknown fields are ignored, unknown words are errors, and an error
 //! points at the value at fault (RFC 6901).
 
+mod flags;
 mod handshake;
 mod log;
 mod operations;
@@ -12,6 +13,7 @@ mod read;
 mod results;
 mod verdicts;
 
+pub use flags::{flags_json, parse_flags};
 pub use handshake::{Ancestor, DeviceReport, Handshake};
 pub use log::{EntryHeader, LogChange, LogEntry, LogGroup, LogPage, LogState, changes_json, entry_json, page_json};
 pub use operations::OperationLine;

@@ -2,6 +2,7 @@
 
 use super::read::{Fields, Read, WireError, each, id_item, parse, push_count, push_text, wrong};
 use crate::change::{Base, Change, Edit, InvalidPayload, Payload};
+use crate::clock::Hlc;
 use crate::digest::Digest;
 use crate::group::{Group, Header, InvalidGroup, check_header};
 use crate::id::{Actor, BatchId, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, LogId, RecordKey, Seq};
@@ -174,7 +175,24 @@ fn header(fields: &Fields<'_, '_>, id: GroupId, device_seq: DeviceSeq) -> Read<H
         depends_on: each("dependsOn", fields.optional_array("dependsOn")?, |id| id_item(id, |text| GroupId::new(text)))?,
         replaces: fields.optional_id("replaces", |text| GroupId::new(text))?,
         log: fields.optional_id("log", |text| LogId::new(text))?,
+        hlc: hlc(fields)?,
+        clears: each("clears", fields.optional_array("clears")?, flag_id)?,
     })
+}
+
+pub(super) fn hlc(fields: &Fields<'_, '_>) -> Read<Option<Hlc>> {
+    let Some(text) = fields.optional_text("hlc")? else { return Ok(None) };
+    Hlc::parse(text).map(Some).map_err(|error| WireError::new(error.to_string()).within("hlc"))
+}
+
+/// The id of a flag: the `seq` of the group that it is on, a point, and its place there.
+pub(super) fn flag_id(node: &Node<'_>) -> Read<Box<str>> {
+    let text = node.as_str().ok_or_else(|| wrong(node, "a string"))?;
+    let is_count = |text: &str| (1..=16).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.split_once('.') {
+        Some((seq, place)) if is_count(seq) && is_count(place) => Ok(text.into()),
+        _ => Err(WireError::new("must be the id of a flag, like 42.0")),
+    }
 }
 
 /// Reads the `changes` array that a device stored when it sealed the group.
@@ -275,28 +293,39 @@ pub fn group_json_bytes(header: &Header, change_count: u64, digest: Digest, chan
     if header.schema_version > 0 {
         push_count(&mut out, "schemaVersion", header.schema_version);
     }
-    if !header.depends_on.is_empty() {
-        out.push_str(",\"dependsOn\":[");
-        for (index, id) in header.depends_on.iter().enumerate() {
-            if index > 0 {
-                out.push(',');
-            }
-            push_string(&mut out, id.as_str());
-        }
-        out.push(']');
-    }
+    push_texts(&mut out, "dependsOn", header.depends_on.iter().map(GroupId::as_str));
     if let Some(replaces) = &header.replaces {
         push_text(&mut out, "replaces", replaces.as_str());
     }
     if let Some(log) = &header.log {
         push_text(&mut out, "log", log.as_str());
     }
+    if let Some(hlc) = &header.hlc {
+        push_text(&mut out, "hlc", &hlc.to_string());
+    }
+    push_texts(&mut out, "clears", header.clears.iter().map(AsRef::as_ref));
     push_count(&mut out, "changeCount", change_count);
     push_text(&mut out, "digest", &digest.to_string());
     out.push_str(",\"changes\":");
     out.push_str(changes_json);
     out.push('}');
     out
+}
+
+/// Appends `,"name":["text",…]`; nothing where there is no text.
+pub(super) fn push_texts<'t>(out: &mut String, name: &str, texts: impl Iterator<Item = &'t str>) {
+    let mut texts = texts.peekable();
+    if texts.peek().is_none() {
+        return;
+    }
+    out.push_str(&format!(",\"{name}\":["));
+    for (index, text) in texts.enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        push_string(out, text);
+    }
+    out.push(']');
 }
 
 /// A request, from groups in wire form.

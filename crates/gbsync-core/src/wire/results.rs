@@ -1,5 +1,6 @@
 //! `POST …/push` and `POST …/verdicts`: the answers.
 
+use super::flags::{flag, push_flags};
 use super::read::{Fields, Read, WireError, each, id_item, parse, push_count, push_text, wrong};
 use crate::id::{GroupId, RecordKey, Seq};
 use crate::json::{Node, Value, push_string};
@@ -43,7 +44,10 @@ fn group_result(node: &Node<'_>, text: &str) -> Read<GroupResult> {
     let id = fields.id("syncGroupId", |text| GroupId::new(text))?;
     let is_duplicate = matches!(fields.optional("duplicate").map(|node| &node.value), Some(Value::Bool(true)));
     let verdict = match fields.text("status")? {
-        "accepted" => Verdict::Accepted { seq: Seq(fields.count("seq")?), is_duplicate },
+        "accepted" => {
+            let flags = each("flags", fields.optional_array("flags")?, flag)?;
+            Verdict::Accepted { seq: Seq(fields.count("seq")?), is_duplicate, flags }
+        }
         "rejected" => Verdict::Rejected { rejection: rejection(&fields, text)?, is_duplicate },
         "blocked" => {
             let by = each("blockedBy", fields.optional_array("blockedBy")?, |id| id_item(id, |text| GroupId::new(text)))?;
@@ -120,10 +124,11 @@ fn push_result(out: &mut String, result: &GroupResult) {
     out.push_str("{\"syncGroupId\":");
     push_string(out, result.id.as_str());
     match &result.verdict {
-        Verdict::Accepted { seq, is_duplicate } => {
+        Verdict::Accepted { seq, is_duplicate, flags } => {
             push_text(out, "status", "accepted");
             push_count(out, "seq", seq.0);
-            out.push_str(&format!(",\"duplicate\":{is_duplicate},\"flags\":[]"));
+            out.push_str(&format!(",\"duplicate\":{is_duplicate},\"flags\":"));
+            push_flags(out, flags);
         }
         Verdict::Rejected { rejection, is_duplicate } => {
             push_text(out, "status", "rejected");

@@ -6,25 +6,27 @@
 use super::PushOutcome;
 use super::family::Families;
 use crate::store::{
-    Decided, DecidedAs, EpochKey, Held, SpaceState, StoredEntry, StoredGroup, StoredRejection, Wanted, Written,
+    Decided, DecidedAs, EpochKey, Held, SpaceState, StoreError, StoredEntry, StoredGroup, StoredRejection, Wanted, Written,
 };
-use gbsync_core::change::Change;
-use gbsync_core::decide::{Decision, Facts, Known, Outcome, Record, decide};
+use gbsync_core::decide::{Accepted, Decision, Facts, Known, Needs, Standing, decide, wants};
 use gbsync_core::group::{Group, Header};
-use gbsync_core::id::{Actor, DeviceSeq, GroupId, RecordKey, Seq};
+use gbsync_core::id::{Actor, DeviceSeq, GroupId, Seq};
 use gbsync_core::limits::Limits;
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::{Rejection, RejectionCode, Verdict};
 use gbsync_core::wire::{Arrival, Content, EntryHeader, GroupResult, PushRequest, changes_json, entry_json, result_json};
 use std::collections::BTreeMap;
 
+/// Where facts come from: inside the transaction, as many at a time as core asks for.
+pub(super) type Source<'s> = dyn FnMut(&Needs, &mut Facts) -> Result<(), StoreError> + 's;
+
 /// One space inside one transaction.
 pub(super) struct Ledger<'t> {
     limits: &'t Limits,
     now: &'t Timestamp,
     state: SpaceState,
-    /// Those whose version is above the head that the transaction began with are to be written.
-    records: BTreeMap<RecordKey, Record>,
+    /// Records whose version is above the head that the transaction began with are to be written.
+    facts: Facts,
     groups: BTreeMap<GroupId, Decided>,
     numbers: BTreeMap<EpochKey, BTreeMap<DeviceSeq, GroupId>>,
     families: Families,
@@ -42,7 +44,6 @@ pub(super) fn want<'r>(wanted: &mut Wanted<'r>, request: &'r PushRequest) {
         numbers.insert(arrival.device_seq);
         wanted.groups.insert(&arrival.id);
         let Content::Whole(group) = &arrival.content else { continue };
-        wanted.records.extend(group.changes().iter().map(|change| &change.key));
         wanted.groups.extend(&group.header().depends_on);
         wanted.groups.extend(&group.header().replaces);
     }
@@ -50,13 +51,13 @@ pub(super) fn want<'r>(wanted: &mut Wanted<'r>, request: &'r PushRequest) {
 
 impl<'t> Ledger<'t> {
     pub(super) fn new(held: Held, limits: &'t Limits, now: &'t Timestamp) -> Self {
-        let Held { state, records, groups, roots, winners, numbers } = held;
+        let Held { state, groups, roots, winners, numbers } = held;
         Self {
             limits,
             now,
             first_head: state.head,
             state,
-            records,
+            facts: Facts::default(),
             groups,
             numbers,
             families: Families::new(roots, winners),
@@ -71,14 +72,40 @@ impl<'t> Ledger<'t> {
         self.state.head
     }
 
+    /// Loads at once what the groups of all requests say they need.
+    pub(super) fn prepare<'r>(
+        &mut self,
+        requests: impl Iterator<Item = &'r PushRequest>,
+        source: &mut Source<'_>,
+    ) -> Result<(), StoreError> {
+        let mut needs = Needs::default();
+        for arrival in requests.flat_map(|request| &request.groups) {
+            let Content::Whole(group) = &arrival.content else { continue };
+            // What was decided before is answered as it was then, without a look at the records.
+            if self.groups.contains_key(&arrival.id) {
+                continue;
+            }
+            let Needs { records, index } = wants(group, None);
+            needs.records.extend(records);
+            needs.index.extend(index);
+        }
+        source(&needs, &mut self.facts)
+    }
+
     /// Decides the groups of a request in order, or none of them when one of their numbers is known under another id.
-    pub(super) fn push(&mut self, request: &PushRequest, actor: Option<&Actor>) -> PushOutcome {
+    pub(super) fn push(
+        &mut self,
+        request: &PushRequest,
+        actor: Option<&Actor>,
+        source: &mut Source<'_>,
+    ) -> Result<PushOutcome, StoreError> {
         let key = EpochKey { device: request.device.clone(), epoch: request.epoch.clone() };
         if let Some(reused) = self.reused_number(&key, request) {
-            return reused;
+            return Ok(reused);
         }
-        let results = request.groups.iter().map(|arrival| self.arrival(&key, arrival, actor)).collect();
-        PushOutcome::Decided { results, head: self.state.head }
+        let results = request.groups.iter().map(|arrival| self.arrival(&key, arrival, actor, source));
+        let results = results.collect::<Result<Vec<_>, _>>()?;
+        Ok(PushOutcome::Decided { results, head: self.state.head })
     }
 
     fn reused_number(&self, key: &EpochKey, request: &PushRequest) -> Option<PushOutcome> {
@@ -89,12 +116,18 @@ impl<'t> Ledger<'t> {
         })
     }
 
-    fn arrival(&mut self, key: &EpochKey, arrival: &Arrival, actor: Option<&Actor>) -> GroupResult {
+    fn arrival(
+        &mut self,
+        key: &EpochKey,
+        arrival: &Arrival,
+        actor: Option<&Actor>,
+        source: &mut Source<'_>,
+    ) -> Result<GroupResult, StoreError> {
         let verdict = match &arrival.content {
             Content::Incomplete(message) => Verdict::Incomplete { message: message.clone() },
             content => match self.again(arrival) {
                 Some(verdict) => verdict,
-                None => self.first_time(key, arrival, content, actor),
+                None => self.first_time(key, arrival, content, actor, source)?,
             },
         };
         let is_final = match &verdict {
@@ -105,7 +138,7 @@ impl<'t> Ledger<'t> {
         if is_final {
             self.number(key, arrival);
         }
-        GroupResult { id: arrival.id.clone(), verdict }
+        Ok(GroupResult { id: arrival.id.clone(), verdict })
     }
 
     /// The answer for a group that was decided before.
@@ -123,56 +156,66 @@ impl<'t> Ledger<'t> {
         Some(verdict_again(decided))
     }
 
-    fn first_time(&mut self, key: &EpochKey, arrival: &Arrival, content: &Content, actor: Option<&Actor>) -> Verdict {
+    fn first_time(
+        &mut self,
+        key: &EpochKey,
+        arrival: &Arrival,
+        content: &Content,
+        actor: Option<&Actor>,
+        source: &mut Source<'_>,
+    ) -> Result<Verdict, StoreError> {
         let refuse = |code, message: String| Rejection { code, message, rule: None, changes: Vec::new() };
         let group = match content {
             Content::Whole(group) => group,
             Content::TooLarge(message) => {
                 let message = format!("{message}; split the operation, or ask for a higher limit");
-                return self.reject(key, arrival, None, refuse(RejectionCode::TooLarge, message));
+                return Ok(self.reject(key, arrival, None, refuse(RejectionCode::TooLarge, message)));
             }
-            Content::Incomplete(message) => return Verdict::Incomplete { message: message.clone() },
+            Content::Incomplete(message) => return Ok(Verdict::Incomplete { message: message.clone() }),
         };
         let named = group.header().actor.as_ref();
-        let facts = self.facts(group);
-        let decision = decide(group, &facts, self.limits);
-        self.give_back(facts);
-        match decision {
-            Decision::Accept(outcomes) => self.accept(key, arrival, group, named.or(actor), outcomes),
+        Ok(match self.decide(group, source)? {
+            Decision::Accept(accepted) => self.accept(key, arrival, group, named.or(actor), accepted),
             Decision::Reject(rejection) => self.reject(key, arrival, Some(group), rejection),
             Decision::Block(by) => Verdict::Blocked { by },
-        }
+        })
     }
 
-    /// Lends what core decides on; [`Self::give_back`] takes it back. Payloads are moved, never copied.
-    fn facts(&mut self, group: &Group) -> Facts {
-        let mut records = BTreeMap::new();
-        for Change { key, .. } in group.changes() {
-            records.extend(self.records.remove_entry(key));
-        }
+    /// What core needs to know of a group beside the records.
+    fn standing(&self, header: &Header) -> Standing {
         let known = |id: &GroupId| {
             let known = match &self.groups.get(id)?.outcome {
-                DecidedAs::Accepted(seq) => Known::Accepted(*seq),
+                DecidedAs::Accepted { seq, .. } => Known::Accepted(*seq),
                 DecidedAs::Rejected(_) => Known::Rejected,
             };
             Some((id.clone(), known))
         };
-        Facts {
-            records,
-            groups: group.header().depends_on.iter().filter_map(known).collect(),
-            replaced_by: self.replaced_by(group.header()),
+        Standing {
+            groups: header.depends_on.iter().filter_map(known).collect(),
+            replaced_by: self.replaced_by(header),
             log: self.state.log.clone(),
             head: self.state.head,
+            roles: None,
+            now_ms: u64::try_from(self.now.unix_ms()).unwrap_or(0),
         }
     }
-    fn give_back(&mut self, facts: Facts) {
-        self.records.extend(facts.records);
+
+    /// Asks core, loading what it asks for.
+    fn decide(&mut self, group: &Group, source: &mut Source<'_>) -> Result<Decision, StoreError> {
+        let standing = self.standing(group.header());
+        loop {
+            match decide(group, &standing, &self.facts, None, self.limits) {
+                Ok(decision) => return Ok(decision),
+                Err(needs) => source(&needs, &mut self.facts)?,
+            }
+        }
     }
 
     /// The accepted group in whose family this one is, or would be.
     fn replaced_by(&self, header: &Header) -> Option<GroupId> {
-        let is_accepted =
-            |id: &&GroupId| self.groups.get(*id).is_some_and(|decided| matches!(decided.outcome, DecidedAs::Accepted(_)));
+        let is_accepted = |id: &&GroupId| {
+            self.groups.get(*id).is_some_and(|decided| matches!(decided.outcome, DecidedAs::Accepted { .. }))
+        };
         let replaced = header.replaces.as_ref();
         replaced
             .filter(is_accepted)
@@ -187,7 +230,7 @@ impl<'t> Ledger<'t> {
         arrival: &Arrival,
         group: &Group,
         actor: Option<&Actor>,
-        outcomes: Vec<Outcome>,
+        Accepted { outcomes, flags }: Accepted,
     ) -> Verdict {
         let (header, seq) = (group.header(), self.state.head.next());
         let changes = changes_json(&outcomes);
@@ -202,17 +245,20 @@ impl<'t> Ledger<'t> {
             created_at: &header.created_at,
             committed_at: self.now,
             replaces: header.replaces.as_ref(),
+            hlc: header.hlc.as_ref(),
+            flags: &flags,
+            clears: &header.clears,
         };
         let change_count = outcomes.len() as u64;
         let entry = entry_json(&entry_header, change_count, &changes);
         let chain = self.state.chain.chained(seq, &header.id, &changes);
         (self.state.head, self.state.chain) = (seq, chain);
         self.entries.push(StoredEntry { seq, change_count, chain, entry });
-        self.records.extend(outcomes.into_iter().map(|outcome| (outcome.key, outcome.record)));
-        self.keep(key, arrival, DecidedAs::Accepted(seq), None);
+        self.facts.apply(outcomes, None);
+        self.keep(key, arrival, DecidedAs::Accepted { seq, flags: flags.clone() }, None);
         self.join_family(header);
         self.families.win(&header.id);
-        Verdict::Accepted { seq, is_duplicate: false }
+        Verdict::Accepted { seq, is_duplicate: false, flags }
     }
 
     fn reject(&mut self, key: &EpochKey, arrival: &Arrival, group: Option<&Group>, rejection: Rejection) -> Verdict {
@@ -234,20 +280,20 @@ impl<'t> Ledger<'t> {
     }
 
     fn keep(&mut self, key: &EpochKey, arrival: &Arrival, outcome: DecidedAs, rejected: Option<StoredRejection>) {
-        let seq = match outcome {
-            DecidedAs::Accepted(seq) => Some(seq),
-            DecidedAs::Rejected(_) => None,
+        let (seq, flags) = match &outcome {
+            DecidedAs::Accepted { seq, flags } => (Some(*seq), flags.clone()),
+            DecidedAs::Rejected(_) => (None, Vec::new()),
         };
         let digest = Some(arrival.digest);
         let source = Some((key.clone(), arrival.device_seq));
-        self.decided.push(StoredGroup { id: arrival.id.clone(), digest, source, seq, rejected });
+        self.decided.push(StoredGroup { id: arrival.id.clone(), digest, source, seq, flags, rejected });
         self.groups.insert(arrival.id.clone(), Decided { digest, outcome });
     }
 
     fn join_family(&mut self, header: &Header) {
         let Some(replaced) = &header.replaces else { return };
         self.families.join(&header.id, replaced);
-        if self.groups.get(replaced).is_some_and(|decided| matches!(decided.outcome, DecidedAs::Accepted(_))) {
+        if self.groups.get(replaced).is_some_and(|decided| matches!(decided.outcome, DecidedAs::Accepted { .. })) {
             self.families.win(replaced);
         }
     }
@@ -280,7 +326,14 @@ impl<'t> Ledger<'t> {
             replaces: None,
             changes: None,
         };
-        self.decided.push(StoredGroup { id: id.clone(), digest: None, source: None, seq: None, rejected: Some(stored) });
+        self.decided.push(StoredGroup {
+            id: id.clone(),
+            digest: None,
+            source: None,
+            seq: None,
+            flags: Vec::new(),
+            rejected: Some(stored),
+        });
         let outcome = DecidedAs::Rejected(Box::new(rejection.clone()));
         self.groups.insert(id.clone(), Decided { digest: None, outcome });
         rejected(rejection)
@@ -291,13 +344,14 @@ impl<'t> Ledger<'t> {
         if self.decided.is_empty() && self.new_numbers.is_empty() {
             return None;
         }
-        let first_head = self.first_head;
+        let (records, index) = self.facts.into_changed(self.first_head);
         let families = self.families.finish();
         Some(Written {
             decided_at: self.now.clone(),
             head: self.state.head,
             chain: self.state.chain,
-            records: self.records.into_iter().filter(|(_, record)| record.version > first_head).collect(),
+            records,
+            index,
             entries: self.entries,
             groups: self.decided,
             numbers: self.new_numbers,
@@ -314,7 +368,7 @@ fn rejected(rejection: Rejection) -> Verdict {
 
 fn verdict_again(decided: &Decided) -> Verdict {
     match &decided.outcome {
-        DecidedAs::Accepted(seq) => Verdict::Accepted { seq: *seq, is_duplicate: true },
+        DecidedAs::Accepted { seq, flags } => Verdict::Accepted { seq: *seq, is_duplicate: true, flags: flags.clone() },
         DecidedAs::Rejected(rejection) => Verdict::Rejected { rejection: (**rejection).clone(), is_duplicate: true },
     }
 }

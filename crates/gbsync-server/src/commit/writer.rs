@@ -6,6 +6,7 @@ use super::{DiscardOutcome, NotCommitted, PushOutcome, Tally, Work};
 use crate::config::Environment;
 use crate::feed::Feed;
 use crate::store::{Store, StoreError, Wanted, Writer};
+use gbsync_core::decide::{Facts, Needs};
 use gbsync_core::id::{Seq, SpaceId};
 use gbsync_core::limits::Limits;
 use gbsync_core::time::Timestamp;
@@ -145,9 +146,17 @@ fn transact_space(
     }
     let mut ledger = writer.load(space, &wanted)?.map(|held| Ledger::new(held, limits, now));
     let head = ledger.as_ref().map(Ledger::head);
+    if let Some(ledger) = &mut ledger {
+        let pushes =
+            works.iter().filter_map(|(_, work)| if let Work::Push(push, _) = work { Some(&push.request) } else { None });
+        ledger.prepare(pushes, &mut |needs, facts| writer.learn(space, needs, facts))?;
+    }
     for (index, work) in works {
         let outcome = match (work, &mut ledger) {
-            (Work::Push(push, _), Some(ledger)) => Outcome::Push(ledger.push(&push.request, push.actor.as_ref())),
+            (Work::Push(push, _), Some(ledger)) => {
+                let mut source = |needs: &Needs, facts: &mut Facts| writer.learn(space, needs, facts);
+                Outcome::Push(ledger.push(&push.request, push.actor.as_ref(), &mut source)?)
+            }
             (Work::Push(..), None) => Outcome::Push(PushOutcome::NoSpace),
             (Work::Discard(discard, _), Some(ledger)) => {
                 Outcome::Discard(DiscardOutcome::Result(Box::new(ledger.discard(&discard.id, &discard.reason))))

@@ -10,11 +10,11 @@ mod sqlite;
 pub use sqlite::{SpaceDigest, space_digest};
 pub(crate) use sqlite::{SqliteStore, TokenTable};
 
-use gbsync_core::decide::Record;
+use gbsync_core::decide::{Facts, IndexMoves, Needs, Record};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, LogId, RecordKey, Role, Seq, SpaceId};
 use gbsync_core::time::Timestamp;
-use gbsync_core::verdict::Rejection;
+use gbsync_core::verdict::{Flag, Rejection};
 use gbsync_core::wire::{DeviceReport, GroupResult};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -79,7 +79,6 @@ pub(crate) struct EpochKey {
 /// What a transaction needs to know of one space.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted<'w> {
-    pub(crate) records: BTreeSet<&'w RecordKey>,
     pub(crate) groups: BTreeSet<&'w GroupId>,
     pub(crate) numbers: BTreeMap<EpochKey, BTreeSet<DeviceSeq>>,
 }
@@ -88,7 +87,6 @@ pub(crate) struct Wanted<'w> {
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) state: SpaceState,
-    pub(crate) records: BTreeMap<RecordKey, Record>,
     pub(crate) groups: BTreeMap<GroupId, Decided>,
     /// Of a group that replaces another or is replaced: what names its family.
     pub(crate) roots: BTreeMap<GroupId, GroupId>,
@@ -108,7 +106,7 @@ pub(crate) struct Decided {
 /// A final verdict.
 #[derive(Debug, Clone)]
 pub(crate) enum DecidedAs {
-    Accepted(Seq),
+    Accepted { seq: Seq, flags: Vec<Flag> },
     Rejected(Box<Rejection>),
 }
 
@@ -120,6 +118,8 @@ pub(crate) struct Written {
     pub(crate) chain: Digest,
     /// In key order.
     pub(crate) records: Vec<(RecordKey, Record)>,
+    /// What joined (`true`) and left lists of indexes.
+    pub(crate) index: IndexMoves,
     pub(crate) entries: Vec<StoredEntry>,
     pub(crate) groups: Vec<StoredGroup>,
     pub(crate) numbers: BTreeMap<EpochKey, BTreeMap<DeviceSeq, GroupId>>,
@@ -147,6 +147,8 @@ pub(crate) struct StoredGroup {
     pub(crate) digest: Option<Digest>,
     pub(crate) source: Option<(EpochKey, DeviceSeq)>,
     pub(crate) seq: Option<Seq>,
+    /// Of an accepted group: soft rules that it broke.
+    pub(crate) flags: Vec<Flag>,
     /// Of a rejected group: why, and what it was.
     pub(crate) rejected: Option<StoredRejection>,
 }
@@ -228,6 +230,8 @@ pub(crate) trait Writer: Send {
     fn begin(&mut self) -> Result<(), StoreError>;
     /// Loads what is wanted; `None` when there is no such space.
     fn load(&mut self, space: &SpaceId, wanted: &Wanted<'_>) -> Result<Option<Held>, StoreError>;
+    /// Loads what a decision needs.
+    fn learn(&mut self, space: &SpaceId, needs: &Needs, facts: &mut Facts) -> Result<(), StoreError>;
     /// Writes what was decided.
     fn write(&mut self, space: &SpaceId, written: &Written) -> Result<(), StoreError>;
     /// Keeps what a device said of its epochs.

@@ -3,6 +3,7 @@
 //! Rejected alternative: a connection a request; opening one costs more than most requests.
 
 mod digest;
+mod index;
 mod open;
 mod read;
 mod row;

@@ -94,7 +94,7 @@ pub(super) fn verdicts(connection: &Connection, space: &SpaceId, ids: Vec<GroupI
     let verdict = |id: GroupId| {
         let decided = space_no.map(|space_no| decided(connection, space_no, &id)).transpose()?.flatten();
         let verdict = match decided.map(|decided| decided.outcome) {
-            Some(DecidedAs::Accepted(seq)) => Verdict::Accepted { seq, is_duplicate: true },
+            Some(DecidedAs::Accepted { seq, flags }) => Verdict::Accepted { seq, is_duplicate: true, flags },
             Some(DecidedAs::Rejected(rejection)) => Verdict::Rejected { rejection: *rejection, is_duplicate: true },
             None => Verdict::Unknown,
         };

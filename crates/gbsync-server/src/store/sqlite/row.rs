@@ -1,10 +1,12 @@
 //! Between stored columns and the types that code uses. Data that cannot have been stored is an error, never a panic.
 
 use crate::store::{Decided, DecidedAs, StoreError};
+use gbsync_core::change::Payload;
+use gbsync_core::decide::{Marks, Record};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{GroupId, InvalidId, LogId, Seq, SpaceId};
-use gbsync_core::verdict::{Rejection, Verdict};
-use gbsync_core::wire::parse_answer;
+use gbsync_core::verdict::{Flag, Rejection, Verdict};
+use gbsync_core::wire::{parse_answer, parse_flags};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -80,15 +82,34 @@ pub(super) fn space(connection: &Connection, space: &SpaceId) -> Result<Option<(
 
 /// What was decided of a group.
 pub(super) fn decided(connection: &Connection, space_no: i64, group: &GroupId) -> Result<Option<Decided>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT digest, seq FROM groups WHERE space_no = ?1 AND group_id = ?2")?;
+    let mut statement =
+        connection.prepare_cached("SELECT digest, seq, flags FROM groups WHERE space_no = ?1 AND group_id = ?2")?;
     let mut rows = statement.query(params![space_no, group.as_str()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let digest = if row.get_ref(0)? == ValueRef::Null { None } else { Some(digest(row, 0)?) };
     let outcome = match row.get_ref(1)? {
         ValueRef::Null => DecidedAs::Rejected(Box::new(rejection(connection, space_no, group)?)),
-        _ => DecidedAs::Accepted(Seq(count(row, 1)?)),
+        _ => DecidedAs::Accepted { seq: Seq(count(row, 1)?), flags: flags(row, 2)? },
     };
     Ok(Some(Decided { digest, outcome }))
+}
+
+fn flags(row: &Row<'_>, column: usize) -> Result<Vec<Flag>, StoreError> {
+    let text: Option<String> = row.get(column)?;
+    let Some(text) = text else { return Ok(Vec::new()) };
+    parse_flags(&text).map_err(|error| StoreError::Damaged(format!("flags: {error}")))
+}
+
+/// A record: version, edit version, payload, marks.
+pub(super) fn record(row: &Row<'_>) -> Result<Record, StoreError> {
+    let (payload, marks): (Option<Box<str>>, Option<String>) = (row.get(2)?, row.get(3)?);
+    let marks = marks.map(|text| Marks::parse(&text).map_err(|error| StoreError::Damaged(format!("marks: {error}"))));
+    Ok(Record {
+        version: Seq(count(row, 0)?),
+        edit_version: Seq(count(row, 1)?),
+        payload: payload.map(Payload::from_stored),
+        marks: marks.transpose()?.map(Box::new),
+    })
 }
 
 fn rejection(connection: &Connection, space_no: i64, group: &GroupId) -> Result<Rejection, StoreError> {

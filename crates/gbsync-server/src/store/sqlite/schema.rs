@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use std::path::Path;
 
 /// The steps from one format to the next; the format of a file is how many of them it went through.
-const STEPS: &[&str] = &[FIRST];
+const STEPS: &[&str] = &[FIRST, RULES];
 
 /// The newest format known here.
 pub(super) const FORMAT: i64 = STEPS.len() as i64;
@@ -74,6 +74,20 @@ CREATE TABLE family_winners (
 CREATE TABLE tokens (
   space_no INTEGER NOT NULL, token_id TEXT NOT NULL, hash BLOB NOT NULL UNIQUE, roles TEXT NOT NULL, actor TEXT,
   device TEXT, created_at TEXT NOT NULL, revoked_at TEXT, PRIMARY KEY (space_no, token_id)
+) STRICT, WITHOUT ROWID;
+";
+
+const RULES: &str = "
+-- What conflict policies remember of a record, as JSON.
+ALTER TABLE records ADD COLUMN marks TEXT;
+
+-- Soft rules that an accepted group broke, as JSON.
+ALTER TABLE groups ADD COLUMN flags TEXT;
+
+-- References (value: the id they hold) and unique values (value: their JSON).
+CREATE TABLE index_entries (
+  space_no INTEGER NOT NULL, entity TEXT NOT NULL, fields TEXT NOT NULL, value TEXT NOT NULL, id TEXT NOT NULL,
+  PRIMARY KEY (space_no, entity, fields, value, id)
 ) STRICT, WITHOUT ROWID;
 ";
 

@@ -1,11 +1,13 @@
 //! The writer's side: what a transaction loads and what it leaves. At most one look-up and one upsert a record.
 
-use super::row::{count, decided, id, place, space as space_row, stored};
+use super::index::{learn_index, write_index};
+use super::row::{decided, id, place, record, space as space_row, stored};
 use crate::store::{EpochKey, Held, StoreError, StoredGroup, ToldEpoch, Wanted, Writer, Written};
 use gbsync_core::change::Payload;
-use gbsync_core::decide::Record;
-use gbsync_core::id::{DeviceSeq, GroupId, RecordKey, Seq, SpaceId};
+use gbsync_core::decide::{Facts, Needs, Record};
+use gbsync_core::id::{DeviceSeq, GroupId, RecordKey, SpaceId};
 use gbsync_core::time::Timestamp;
+use gbsync_core::wire::flags_json;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -57,14 +59,15 @@ impl Writer for SqliteWriter {
             }
         }
         let (roots, winners) = load_families(connection, space_no, &wanted.groups)?;
-        Ok(Some(Held {
-            state,
-            records: load_records(connection, space_no, &wanted.records)?,
-            groups,
-            roots,
-            winners,
-            numbers: load_numbers(connection, space_no, &wanted.numbers)?,
-        }))
+        Ok(Some(Held { state, groups, roots, winners, numbers: load_numbers(connection, space_no, &wanted.numbers)? }))
+    }
+
+    fn learn(&mut self, space: &SpaceId, needs: &Needs, facts: &mut Facts) -> Result<(), StoreError> {
+        let Some((space_no, _)) = space_row(&self.connection, space)? else {
+            return Err(StoreError::Damaged("a space vanished inside a transaction".into()));
+        };
+        learn_records(&self.connection, space_no, &needs.records, facts)?;
+        learn_index(&self.connection, space_no, &needs.index, facts)
     }
 
     fn write(&mut self, space: &SpaceId, written: &Written) -> Result<(), StoreError> {
@@ -73,6 +76,7 @@ impl Writer for SqliteWriter {
             return Err(StoreError::Damaged("a space vanished inside a transaction".into()));
         };
         write_records(connection, space_no, &written.records)?;
+        write_index(connection, space_no, &written.index)?;
         let epochs = write_numbers(connection, space_no, written)?;
         for group in &written.groups {
             write_group(connection, space_no, group, &epochs, &written.decided_at)?;
@@ -124,27 +128,21 @@ impl Writer for SqliteWriter {
     }
 }
 
-fn load_records(
+fn learn_records(
     connection: &Connection,
     space_no: i64,
-    keys: &BTreeSet<&RecordKey>,
-) -> Result<BTreeMap<RecordKey, Record>, StoreError> {
+    keys: &BTreeSet<RecordKey>,
+    facts: &mut Facts,
+) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT version, edit_version, payload FROM records WHERE space_no = ?1 AND entity = ?2 AND id = ?3",
+        "SELECT version, edit_version, payload, marks FROM records WHERE space_no = ?1 AND entity = ?2 AND id = ?3",
     )?;
-    let mut records = BTreeMap::new();
     for key in keys {
         let mut rows = statement.query(params![space_no, key.entity.as_str(), key.id.as_str()])?;
-        let Some(row) = rows.next()? else { continue };
-        let payload: Option<Box<str>> = row.get(2)?;
-        let record = Record {
-            version: Seq(count(row, 0)?),
-            edit_version: Seq(count(row, 1)?),
-            payload: payload.map(Payload::from_stored),
-        };
-        records.insert((*key).clone(), record);
+        let record = rows.next()?.map(record).transpose()?;
+        facts.learn_record(key.clone(), record);
     }
-    Ok(records)
+    Ok(())
 }
 
 type GroupMap = BTreeMap<GroupId, GroupId>;
@@ -206,14 +204,18 @@ fn load_numbers(
 
 fn write_records(connection: &Connection, space_no: i64, records: &[(RecordKey, Record)]) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO records (space_no, entity, id, version, edit_version, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+        "INSERT INTO records (space_no, entity, id, version, edit_version, payload, marks)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (space_no, entity, id) DO UPDATE
-         SET version = excluded.version, edit_version = excluded.edit_version, payload = excluded.payload",
+         SET version = excluded.version, edit_version = excluded.edit_version, payload = excluded.payload,
+             marks = excluded.marks",
     )?;
     for (key, record) in records {
         let payload = record.payload.as_ref().map(Payload::as_str);
         let (version, edit_version) = (stored(record.version.0), stored(record.edit_version.0));
-        statement.execute(params![space_no, key.entity.as_str(), key.id.as_str(), version, edit_version, payload])?;
+        let marks = record.marks.as_ref().map(|marks| marks.to_json());
+        let (entity, id) = (key.entity.as_str(), key.id.as_str());
+        statement.execute(params![space_no, entity, id, version, edit_version, payload, marks])?;
     }
     Ok(())
 }
@@ -271,12 +273,13 @@ fn write_group(
     let device_seq = group.source.as_ref().map(|(_, device_seq)| stored(device_seq.0));
     let digest = group.digest.as_ref().map(|digest| digest.as_bytes().as_slice());
     let seq = group.seq.map(|seq| stored(seq.0));
+    let flags = (!group.flags.is_empty()).then(|| flags_json(&group.flags));
     connection
         .prepare_cached(
-            "INSERT INTO groups (space_no, group_id, digest, seq, epoch_no, device_seq, decided_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO groups (space_no, group_id, digest, seq, epoch_no, device_seq, decided_at, flags)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
-        .execute(params![space_no, group.id.as_str(), digest, seq, epoch_no, device_seq, decided_at.as_str()])?;
+        .execute(params![space_no, group.id.as_str(), digest, seq, epoch_no, device_seq, decided_at.as_str(), flags])?;
     let Some(rejected) = &group.rejected else { return Ok(()) };
     connection
         .prepare_cached(

@@ -161,6 +161,8 @@ fn group(item: &Item) -> Result<Group> {
         depends_on: Vec::new(),
         replaces: None,
         log: None,
+        hlc: None,
+        clears: Vec::new(),
     };
     Ok(Group::seal(header, vec![Change::new(item.key.clone(), edit, base)?], &Limits::default())?)
 }
@@ -170,7 +172,7 @@ fn write(tx: &Transaction<'_>, key: &RecordKey, edit: &Edit) -> Result<()> {
     let (entity, id) = (key.entity.as_str(), key.id.as_str());
     let mut statement = tx.prepare_cached("SELECT payload FROM records WHERE entity = ?1 AND id = ?2")?;
     let before: Option<String> = statement.query_row([entity, id], |row| row.get(0)).optional()?;
-    let after = lay(edit, before.map(Payload::from_stored).as_ref()).with_context(|| format!("writing {key}"))?;
+    let after = lay(edit, before.map(Payload::from_stored).as_ref(), None).with_context(|| format!("writing {key}"))?;
     store(tx, key, after.as_ref().map(Payload::as_str))?;
     let sql = "INSERT INTO queue(item, entity, id, payload, attempt) VALUES (?1, ?2, ?3, ?4, ?5)
                ON CONFLICT (item) DO UPDATE SET payload = excluded.payload, attempt = excluded.attempt";

@@ -35,7 +35,7 @@ pub(super) fn operations(seed: u64, count: usize) -> Vec<OperationLine> {
 pub(super) fn rows_after(operations: &[OperationLine]) -> Rows {
     let mut rows = Rows::new();
     for (key, edit) in operations.iter().flat_map(|operation| &operation.edits) {
-        match lay(edit, rows.get(key)).expect("the shop edits only what is there") {
+        match lay(edit, rows.get(key), None).expect("the shop edits only what is there") {
             Some(payload) => rows.insert(key.clone(), payload),
             None => rows.remove(key),
         };

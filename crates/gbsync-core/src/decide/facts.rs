@@ -1,0 +1,165 @@
+//! What a decision is made on: records and indexes as far as they were asked for, with what earlier groups of the same
+//! transaction left.
+//!
+//! Core asks for what it needs and the store answers, many questions at a time, so that deciding costs a constant number of
+//! round trips. Nothing is asked twice.
+
+use super::{Marks, Outcome};
+use crate::change::Payload;
+use crate::id::{Entity, GroupId, LogId, RecordId, RecordKey, Role, Seq};
+use crate::schema::Schema;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A record as the server holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The `seq` that last changed it.
+    pub version: Seq,
+    /// The `seq` of its last change other than an increment.
+    pub edit_version: Seq,
+    /// The payload; `None` for a tombstone.
+    pub payload: Option<Payload>,
+    /// What the policies `merge` and `last_write_wins` remember of it.
+    pub marks: Option<Box<Marks>>,
+}
+
+/// What the server knows of another group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// It has this place in the log.
+    Accepted(Seq),
+    /// It was rejected, with finality.
+    Rejected,
+}
+
+/// Where a group stands: everything but the records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// What is known of the groups it depends on.
+    pub groups: BTreeMap<GroupId, Known>,
+    /// The group that took effect in the place of the one this replaces: that one itself or another replacement.
+    pub replaced_by: Option<GroupId>,
+    /// The current log.
+    pub log: LogId,
+    /// Its last `seq`.
+    pub head: Seq,
+    /// The roles of the person who made it; `None` where rights are not asked, as on a device.
+    pub roles: Option<BTreeSet<Role>>,
+    /// The server's clock, in milliseconds after 1970.
+    pub now_ms: u64,
+}
+
+/// One list of an index: the records of an entity whose fields have a value.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IndexKey {
+    /// The kind of record.
+    pub entity: Entity,
+    /// The fields, with commas between.
+    pub fields: Box<str>,
+    /// Of a reference the id it holds; of unique fields the canonical JSON array of their values.
+    pub value: Box<str>,
+}
+
+/// What has to be known before a group can be decided.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// Records.
+    pub records: BTreeSet<RecordKey>,
+    /// Lists of indexes.
+    pub index: BTreeSet<IndexKey>,
+}
+
+impl Needs {
+    /// Whether nothing is missing.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.index.is_empty()
+    }
+}
+
+/// What joined (`true`) and left lists of indexes.
+pub type IndexMoves = BTreeMap<IndexKey, BTreeMap<RecordId, bool>>;
+
+/// What is known, and what accepted groups changed of it.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// Records asked for; `None` where there is none.
+    records: BTreeMap<RecordKey, Option<Record>>,
+    /// Lists asked for.
+    index: BTreeMap<IndexKey, BTreeSet<RecordId>>,
+    /// What accepted groups added to lists (`true`) or took off them, asked for or not.
+    moved: IndexMoves,
+}
+
+impl Facts {
+    /// Takes what the store holds of a record, unless a group has changed it already.
+    pub fn learn_record(&mut self, key: RecordKey, record: Option<Record>) {
+        self.records.entry(key).or_insert(record);
+    }
+
+    /// Takes a list of an index as the store holds it; what accepted groups changed of it is added.
+    pub fn learn_index(&mut self, key: IndexKey, ids: impl IntoIterator<Item = RecordId>) {
+        let mut ids: BTreeSet<RecordId> = ids.into_iter().collect();
+        for (id, is_added) in self.moved.get(&key).into_iter().flatten() {
+            if *is_added {
+                ids.insert(id.clone())
+            } else {
+                ids.remove(id)
+            };
+        }
+        self.index.insert(key, ids);
+    }
+
+    /// A record: `None` when it was not asked for, `Some(None)` when there is none.
+    pub fn record(&self, key: &RecordKey) -> Option<Option<&Record>> {
+        self.records.get(key).map(Option::as_ref)
+    }
+
+    /// A record that was asked for, where there is one.
+    pub fn found(&self, key: &RecordKey) -> Option<&Record> {
+        self.records.get(key)?.as_ref()
+    }
+
+    /// A list of an index; `None` when it was not asked for.
+    pub fn list(&self, key: &IndexKey) -> Option<&BTreeSet<RecordId>> {
+        self.index.get(key)
+    }
+
+    /// What of this is not known yet.
+    #[must_use]
+    pub fn missing(&self, mut needs: Needs) -> Needs {
+        needs.records.retain(|key| !self.records.contains_key(key));
+        needs.index.retain(|key| !self.index.contains_key(key));
+        needs
+    }
+
+    /// Takes what an accepted group left.
+    pub fn apply(&mut self, outcomes: Vec<Outcome>, schema: Option<&Schema>) {
+        for Outcome { key, record, .. } in outcomes {
+            if let Some(schema) = schema {
+                let before = self.found(&key).and_then(|record| record.payload.as_ref());
+                for (index, is_added) in super::index::moves(schema, &key, before, record.payload.as_ref()) {
+                    self.shift(index, &key.id, is_added);
+                }
+            }
+            self.records.insert(key, Some(record));
+        }
+    }
+
+    fn shift(&mut self, index: IndexKey, id: &RecordId, is_added: bool) {
+        if let Some(ids) = self.index.get_mut(&index) {
+            if is_added {
+                ids.insert(id.clone())
+            } else {
+                ids.remove(id)
+            };
+        }
+        self.moved.entry(index).or_default().insert(id.clone(), is_added);
+    }
+
+    /// Everything to be written: records that changed after `head`, in key order, and what moved in indexes.
+    pub fn into_changed(self, head: Seq) -> (Vec<(RecordKey, Record)>, IndexMoves) {
+        let changed = |(key, record): (RecordKey, Option<Record>)| Some((key, record?));
+        let records = self.records.into_iter().filter_map(changed).filter(|(_, record)| record.version > head);
+        (records.collect(), self.moved)
+    }
+}
