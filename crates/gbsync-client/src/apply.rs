@@ -4,9 +4,8 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::operation::staging::Staging;
 use crate::operation::{Sealed, seal};
-use crate::store::outbox;
+use crate::store::{Tx, outbox};
 use gbsync_core::wire::OperationLine;
-use rusqlite::Connection;
 
 /// What became of the lines.
 #[derive(Debug)]
@@ -56,7 +55,7 @@ impl Client {
         Ok(applied)
     }
 
-    fn apply_line(&self, tx: &Connection, line: &OperationLine) -> Result<LineResult, Error> {
+    fn apply_line(&self, tx: &Tx<'_>, line: &OperationLine) -> Result<LineResult, Error> {
         if let Some(id) = &line.group_id
             && outbox::is_known(tx, id)?
         {

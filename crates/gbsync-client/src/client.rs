@@ -11,6 +11,7 @@ use crate::view;
 use gbsync_core::change::Payload;
 use gbsync_core::id::{Actor, GroupId, GroupType, RecordKey, SpaceId};
 use gbsync_core::limits::Limits;
+use gbsync_core::schema::Schema;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
@@ -29,6 +30,9 @@ pub struct Config {
     pub retain_accepted_ms: u64,
     /// What a sealed group survives.
     pub durability: Durability,
+    /// The rules that the app brings: its tables and what an operation must look like. Without one, the file keeps those
+    /// it has.
+    pub schema: Option<Schema>,
     /// Clock, randomness and timer.
     pub environment: Environment,
 }
@@ -43,7 +47,8 @@ impl Config {
     /// A configuration with an environment of the caller's.
     pub fn in_environment(path: impl Into<PathBuf>, environment: Environment) -> Self {
         let path = path.into();
-        Self { path, actor: None, retain_accepted_ms: RETAIN_ACCEPTED_MS, durability: Durability::default(), environment }
+        let durability = Durability::default();
+        Self { path, actor: None, retain_accepted_ms: RETAIN_ACCEPTED_MS, durability, schema: None, environment }
     }
 }
 
@@ -94,11 +99,11 @@ impl Client {
     /// # Errors
     /// [`Error::AlreadyInitialized`], [`Error::NotSqlite`], [`Error::ReadOnly`] and [`Error::NewerFormat`] leave the file
     /// untouched.
-    pub fn create(config: Config, remote: &Remote) -> Result<Self, Error> {
+    pub fn create(mut config: Config, remote: &Remote) -> Result<Self, Error> {
         let device = seal::new_device(&config.environment);
         let epoch = config.environment.new_epoch();
         let first = NewDevice { server: &remote.server, space: &remote.space, device: &device, epoch: &epoch };
-        let store = Store::create(&config.path, config.durability, &first)?;
+        let store = Store::create(&config.path, config.durability, config.schema.take(), &first)?;
         Self::with_store(store, config)
     }
 
@@ -107,8 +112,8 @@ impl Client {
     /// # Errors
     /// [`Error::NotInitialized`], [`Error::NotSqlite`], [`Error::ReadOnly`] and [`Error::NewerFormat`] leave the file
     /// untouched.
-    pub fn open(config: Config) -> Result<Self, Error> {
-        let store = Store::open(&config.path, config.durability)?;
+    pub fn open(mut config: Config) -> Result<Self, Error> {
+        let store = Store::open(&config.path, config.durability, config.schema.take())?;
         Self::with_store(store, config)
     }
 
@@ -289,6 +294,11 @@ impl Client {
     pub fn remote(&self) -> Result<Remote, Error> {
         let state = state::read(&self.inner.store.reader())?;
         Ok(Remote { server: state.server, space: state.space })
+    }
+
+    /// The rules that the file is kept under: those that the app brought, or those that it has from before.
+    pub fn schema(&self) -> Option<Arc<Schema>> {
+        self.inner.store.schema()
     }
 
     /// The limits that the server told at the last handshake, or the defaults.

@@ -9,11 +9,10 @@ use crate::relay::relay;
 use crate::settle::{Settling, settle};
 use crate::store::base::{self, Applier, BaseTable};
 use crate::store::outbox::{self, StoredState};
-use crate::store::overlay;
 use crate::store::state::{self, State};
+use crate::store::{Tx, overlay};
 use gbsync_core::id::{LogId, RecordKey};
 use gbsync_core::wire::LogPage;
-use rusqlite::Connection;
 use std::collections::BTreeSet;
 
 /// How many records are laid anew at a time when the whole overlay is.
@@ -27,7 +26,7 @@ pub(crate) struct Applied {
 }
 
 /// Applies a page that follows the cursor.
-pub(crate) fn apply(tx: &Connection, page: &LogPage, now: u64) -> Result<Applied, Error> {
+pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Error> {
     let state = state::read(tx)?;
     let mut applied = Applied::default();
     let mut settling = Settling::default();
@@ -61,13 +60,13 @@ pub(crate) fn apply(tx: &Connection, page: &LogPage, now: u64) -> Result<Applied
 }
 
 /// Begins to read the log anew into a table beside the base. What users see stays until the flip.
-pub(crate) fn begin_rebase(tx: &Connection, log: &LogId) -> Result<(), Error> {
+pub(crate) fn begin_rebase(tx: &Tx<'_>, log: &LogId) -> Result<(), Error> {
     base::create_next(tx)?;
     state::begin_rebase(tx, log)
 }
 
 /// Applies a page of the log that is read anew.
-pub(crate) fn apply_next(tx: &Connection, page: &LogPage, now: u64) -> Result<Applied, Error> {
+pub(crate) fn apply_next(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Error> {
     let state = state::read(tx)?;
     let rebase = state.rebase.as_ref().ok_or_else(|| damaged("gbsync_state", "no reading anew is under way"))?;
     let mut applied = Applied::default();
@@ -91,7 +90,7 @@ pub(crate) fn apply_next(tx: &Connection, page: &LogPage, now: u64) -> Result<Ap
 
 /// Puts what was read anew in the place of the base, in one transaction: own groups that the log holds leave the overlay,
 /// those it lost are offered again with their bytes unchanged, and the rest is laid anew.
-pub(crate) fn flip(tx: &Connection) -> Result<(), Error> {
+pub(crate) fn flip(tx: &Tx<'_>) -> Result<(), Error> {
     let State { generation, .. } = state::read(tx)?;
     base::flip(tx)?;
     state::end_rebase(tx)?;
@@ -109,7 +108,7 @@ pub(crate) fn flip(tx: &Connection) -> Result<(), Error> {
 }
 
 /// Puts a row of a group over a record, hidden until the overlay is laid anew.
-fn cover(tx: &Connection, key: &RecordKey, local_no: i64) -> Result<(), Error> {
+fn cover(tx: &Tx<'_>, key: &RecordKey, local_no: i64) -> Result<(), Error> {
     let row = overlay::OverlayRow {
         local_no,
         touch: gbsync_core::depend::Touch::Edit,
@@ -121,7 +120,7 @@ fn cover(tx: &Connection, key: &RecordKey, local_no: i64) -> Result<(), Error> {
 }
 
 /// Lays the whole overlay anew, some records at a time.
-fn relay_all(tx: &Connection) -> Result<(), Error> {
+fn relay_all(tx: &Tx<'_>) -> Result<(), Error> {
     let mut after: Option<RecordKey> = None;
     loop {
         let keys = overlay::keys_after(tx, after.as_ref(), RELAY_KEYS)?;

@@ -6,7 +6,7 @@
 use crate::error::Error;
 use crate::settle::{Reason, accept, park};
 use crate::store::outbox::{self, StoredGroup, StoredState};
-use crate::store::state;
+use crate::store::{Tx, state};
 use gbsync_core::id::{BatchId, DeviceId, EpochId, GroupId, GroupType, RecordKey};
 use gbsync_core::limits::{INCOMPLETE_ATTEMPTS, Limits};
 use gbsync_core::plan::{Candidate, Placed, Planner};
@@ -163,7 +163,7 @@ pub(crate) struct Verdicts {
 
 /// Applies the verdicts of a batch. That it is no longer on its way is for the caller to note, in the same transaction.
 pub(crate) fn apply(
-    tx: &Connection,
+    tx: &Tx<'_>,
     batch: &Batch,
     results: &[GroupResult],
     backoff: &Backoff,

@@ -5,12 +5,11 @@
 
 use crate::error::Error;
 use crate::store::overlay::{self, OverlayRow};
-use crate::store::{base, outbox};
+use crate::store::{Tx, base, outbox};
 use gbsync_core::change::{Change, Edit, Payload};
 use gbsync_core::depend::{Touch, Trail};
 use gbsync_core::id::RecordKey;
 use gbsync_core::lay::lay;
-use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A group that lies over some of the records that are laid anew.
@@ -28,7 +27,7 @@ struct Standing {
 }
 
 /// Lays the overlay anew over `records`, and over more where a group begins or ceases to show.
-pub(crate) fn relay(tx: &Connection, mut records: BTreeSet<RecordKey>) -> Result<(), Error> {
+pub(crate) fn relay(tx: &Tx<'_>, mut records: BTreeSet<RecordKey>) -> Result<(), Error> {
     loop {
         match lay_over(tx, &records)? {
             Laid::Done(rows) => {
@@ -48,7 +47,7 @@ enum Laid {
     NeedsAll(i64),
 }
 
-fn lay_over(tx: &Connection, records: &BTreeSet<RecordKey>) -> Result<Laid, Error> {
+fn lay_over(tx: &Tx<'_>, records: &BTreeSet<RecordKey>) -> Result<Laid, Error> {
     let mut groups: BTreeMap<i64, Over> = BTreeMap::new();
     let mut standings: BTreeMap<RecordKey, Standing> = BTreeMap::new();
     let mut before: BTreeMap<(i64, RecordKey), OverlayRow> = BTreeMap::new();
@@ -70,7 +69,7 @@ fn lay_over(tx: &Connection, records: &BTreeSet<RecordKey>) -> Result<Laid, Erro
     for (local_no, over) in groups {
         let changes = outbox::changes_of(tx, local_no)?;
         let edits = by_record(&changes);
-        let laid = lay_group(&edits, &over.keys, &standings);
+        let laid = lay_group(tx, &edits, &over.keys, &standings);
         let is_partial = edits.len() > over.keys.len();
         let is_hidden = laid.is_none();
         if is_partial && over.was_hidden != is_hidden {
@@ -110,13 +109,15 @@ fn edits_of<'e, 'c>(edits: &'e EditsByRecord<'c>, key: &RecordKey) -> &'e [&'c E
 
 /// The records `keys` as the group leaves them, or `None` where one of its changes cannot be laid.
 fn lay_group(
+    tx: &Tx<'_>,
     edits: &EditsByRecord<'_>,
     keys: &[RecordKey],
     standings: &BTreeMap<RecordKey, Standing>,
 ) -> Option<BTreeMap<RecordKey, Option<Payload>>> {
     let lay_record = |key: &RecordKey| {
         let before = standings[key].payload.clone();
-        let after = edits_of(edits, key).iter().try_fold(before, |state, edit| lay(edit, state.as_ref(), None).ok())?;
+        let rules = tx.rules(&key.entity);
+        let after = edits_of(edits, key).iter().try_fold(before, |state, edit| lay(edit, state.as_ref(), rules).ok())?;
         Some((key.clone(), after))
     };
     keys.iter().map(lay_record).collect()

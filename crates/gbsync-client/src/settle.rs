@@ -6,10 +6,9 @@
 use crate::error::Error;
 use crate::relay::relay;
 use crate::store::outbox::{self, StoredState};
-use crate::store::overlay;
+use crate::store::{Tx, overlay};
 use gbsync_core::change::Payload;
 use gbsync_core::id::{GroupId, RecordKey, Seq};
-use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Why a group is parked.
@@ -21,7 +20,7 @@ pub(crate) struct Reason<'a> {
 }
 
 /// Parks an undecided group and all that wait for it. Answers what was parked, in seal order.
-pub(crate) fn park(tx: &Connection, local_no: i64, reason: &Reason<'_>, now: u64) -> Result<BTreeSet<i64>, Error> {
+pub(crate) fn park(tx: &Tx<'_>, local_no: i64, reason: &Reason<'_>, now: u64) -> Result<BTreeSet<i64>, Error> {
     let mut parked = BTreeSet::from([local_no]);
     let mut touched = BTreeSet::new();
     outbox::set_parked(tx, local_no, reason.code, reason.message, reason.verdict, now)?;
@@ -42,7 +41,7 @@ pub(crate) fn park(tx: &Connection, local_no: i64, reason: &Reason<'_>, now: u64
 }
 
 /// Takes a group off the local view. Answers the records it lay over.
-fn take_off(tx: &Connection, local_no: i64) -> Result<BTreeSet<RecordKey>, Error> {
+fn take_off(tx: &Tx<'_>, local_no: i64) -> Result<BTreeSet<RecordKey>, Error> {
     let keys = outbox::keys_of(tx, local_no)?;
     for key in &keys {
         overlay::remove(tx, key, local_no)?;
@@ -76,7 +75,7 @@ impl Settling {
 
     /// Lays the overlay anew where that can change anything: not where the log took over the oldest groups of a record
     /// in order and left what they had left here.
-    pub(crate) fn finish(self, tx: &Connection) -> Result<(), Error> {
+    pub(crate) fn finish(self, tx: &Tx<'_>) -> Result<(), Error> {
         if overlay::is_empty(tx)? {
             return Ok(());
         }
@@ -102,7 +101,7 @@ impl Settling {
 /// One that the cursor has passed already, because another device brought the same line under the same given id, leaves
 /// the overlay at once: no page will settle it.
 pub(crate) fn accept(
-    tx: &Connection,
+    tx: &Tx<'_>,
     local_no: i64,
     (seq, generation, cursor): (Seq, u64, Seq),
     now: u64,
@@ -117,7 +116,7 @@ pub(crate) fn accept(
 
 /// Settles a group of this outbox that the log holds. Answers its local number, under which its rows are to be taken off.
 pub(crate) fn settle(
-    tx: &Connection,
+    tx: &Tx<'_>,
     id: &GroupId,
     is_own: bool,
     (seq, generation): (Seq, u64),

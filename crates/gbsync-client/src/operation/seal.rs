@@ -4,10 +4,11 @@ use super::staging::{StagedRecord, Staging};
 use crate::Sealed;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::store::Tx;
 use crate::store::outbox::{self, NewRow, NextGroup, StoredState};
 use crate::store::overlay::{self, OverlayRow};
 use crate::view::{self, View};
-use gbsync_core::change::{Change, Edit, Payload};
+use gbsync_core::change::{Change, Payload};
 use gbsync_core::depend::{Touch, Trail};
 use gbsync_core::group::{Group, Header};
 use gbsync_core::id::{DeviceId, GroupId, RecordKey};
@@ -29,12 +30,7 @@ struct Laid<'a> {
 }
 
 /// Seals a staging inside a transaction. `is_current` says that what the staging saw is still so.
-pub(crate) fn seal(
-    tx: &Connection,
-    environment: &Environment,
-    staging: &Staging,
-    is_current: bool,
-) -> Result<Sealed, Error> {
+pub(crate) fn seal(tx: &Tx<'_>, environment: &Environment, staging: &Staging, is_current: bool) -> Result<Sealed, Error> {
     if staging.is_empty() {
         return Err(Error::EmptyOperation);
     }
@@ -71,19 +67,20 @@ pub(crate) fn seal(
 }
 
 /// Lays the operation's edits on the record as it is now, which may not be what the operation saw.
-fn lay_record<'a>(tx: &Connection, key: &'a RecordKey, record: &StagedRecord, is_current: bool) -> Result<Laid<'a>, Error> {
+fn lay_record<'a>(tx: &Tx<'_>, key: &'a RecordKey, record: &StagedRecord, is_current: bool) -> Result<Laid<'a>, Error> {
     if is_current {
         let touch = record.touch(record.seen.payload.is_some());
         return Ok(Laid { key, touch, trail: record.seen.trail, payload: Ok(record.now.clone()) });
     }
     let View { payload: current, trail, .. } = view::of(tx, key)?;
     let touch = record.touch(current.is_some());
-    let payload = if current == record.seen.payload { Ok(record.now.clone()) } else { replay(&record.edits, current) };
+    let payload = if current == record.seen.payload { Ok(record.now.clone()) } else { replay(tx, key, record, current) };
     Ok(Laid { key, touch, trail, payload })
 }
 
-fn replay(edits: &[Edit], current: Option<Payload>) -> Result<Option<Payload>, ()> {
-    edits.iter().try_fold(current, |state, edit| lay(edit, state.as_ref(), None).map_err(|_| ()))
+fn replay(tx: &Tx<'_>, key: &RecordKey, record: &StagedRecord, current: Option<Payload>) -> Result<Option<Payload>, ()> {
+    let rules = tx.rules(&key.entity);
+    record.edits.iter().try_fold(current, |state, edit| lay(edit, state.as_ref(), rules).map_err(|_| ()))
 }
 
 /// What touches the same records first (docs/decisions/0003), then the bases, then what the app named.
@@ -143,7 +140,7 @@ fn check_request(group: &Group, staging: &Staging) -> Result<(), Error> {
 }
 
 /// Lays the group over the local view: all of its records, or none where one cannot be laid.
-fn store_overlay(tx: &Connection, local_no: i64, laid: &[Laid<'_>]) -> Result<(), Error> {
+fn store_overlay(tx: &Tx<'_>, local_no: i64, laid: &[Laid<'_>]) -> Result<(), Error> {
     let is_hidden = laid.iter().any(|laid| laid.payload.is_err());
     for Laid { key, touch, trail, payload } in laid {
         let payload = if is_hidden { None } else { payload.clone().unwrap_or_default() };

@@ -7,13 +7,17 @@ pub(crate) mod outbox;
 pub(crate) mod overlay;
 pub(crate) mod schema;
 pub(crate) mod state;
+mod tx;
+
+pub(crate) use tx::Tx;
 
 use crate::error::Error;
+use gbsync_core::schema::Schema;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long a write waits for another process.
@@ -34,6 +38,8 @@ pub(crate) struct Store {
     path: PathBuf,
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
+    /// The rules that the file is kept under.
+    schema: Mutex<Option<Arc<Schema>>>,
     /// Transactions committed through the writing connection.
     writes: AtomicU64,
 }
@@ -69,15 +75,20 @@ pub(crate) struct Stamp {
 
 impl Store {
     /// Opens a file that has gbsync tables.
-    pub(crate) fn open(path: &Path, durability: Durability) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path, durability: Durability, schema: Option<Schema>) -> Result<Self, Error> {
         if inspect(path)?.is_none() {
             return Err(Error::NotInitialized { path: path.display().to_string() });
         }
-        Self::connect(path, durability)
+        Self::connect(path, durability, schema)
     }
 
     /// Makes the tables in a new file or in one of the app's, and fills the one row of state.
-    pub(crate) fn create(path: &Path, durability: Durability, first: &state::NewDevice<'_>) -> Result<Self, Error> {
+    pub(crate) fn create(
+        path: &Path,
+        durability: Durability,
+        schema: Option<Schema>,
+        first: &state::NewDevice<'_>,
+    ) -> Result<Self, Error> {
         if let Some((server, space)) = inspect(path)? {
             return Err(Error::AlreadyInitialized { path: path.display().to_string(), server, space });
         }
@@ -92,10 +103,10 @@ impl Store {
         state::insert(&tx, first)?;
         tx.commit()?;
         drop(connection);
-        Self::connect(path, durability)
+        Self::connect(path, durability, schema)
     }
 
-    fn connect(path: &Path, durability: Durability) -> Result<Self, Error> {
+    fn connect(path: &Path, durability: Durability, schema: Option<Schema>) -> Result<Self, Error> {
         let about = |error| Error::about_file(error, path);
         let writer = configure(open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, durability).map_err(about)?;
         // A file that cannot be written is better refused now than when the first sale is saved.
@@ -107,7 +118,13 @@ impl Store {
         writer.execute_batch("COMMIT").map_err(about)?;
         let reader = configure(open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, durability).map_err(about)?;
         reader.pragma_update(None, "query_only", true)?;
-        Ok(Self { path: path.to_owned(), writer: Mutex::new(writer), reader: Mutex::new(reader), writes: AtomicU64::new(0) })
+        Ok(Self {
+            path: path.to_owned(),
+            writer: Mutex::new(writer),
+            reader: Mutex::new(reader),
+            schema: Mutex::new(schema.map(Arc::new)),
+            writes: AtomicU64::new(0),
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -137,11 +154,16 @@ impl Store {
         reader
     }
 
+    /// The rules that the file is kept under, if there are any.
+    pub(crate) fn schema(&self) -> Option<Arc<Schema>> {
+        self.schema.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Runs `write` in one durable transaction: all of it or nothing.
-    pub(crate) fn write<T, E: From<Error>>(&self, write: impl FnOnce(&Transaction<'_>) -> Result<T, E>) -> Result<T, E> {
+    pub(crate) fn write<T, E: From<Error>>(&self, write: impl FnOnce(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
         let mut connection = self.writer();
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Error::from)?;
-        let value = write(&tx)?;
+        let value = write(&Tx::new(&tx, self.schema()))?;
         tx.commit().map_err(Error::from)?;
         self.writes.fetch_add(1, Ordering::Relaxed);
         Ok(value)
