@@ -67,6 +67,87 @@ impl Decimal {
         decimal.is_in_range().then_some(decimal)
     }
 
+    /// The exact difference; `None` as for a sum.
+    pub fn checked_sub(self, other: Self) -> Option<Self> {
+        self.checked_add(other.negated())
+    }
+
+    /// The exact product, with the sum of the two scales; `None` when it needs over 34 digits.
+    pub fn checked_mul(self, other: Self) -> Option<Self> {
+        let coefficient = self.coefficient.checked_mul(other.coefficient)?;
+        let scale = if coefficient == 0 { self.scale.max(other.scale) } else { self.scale.checked_add(other.scale)? };
+        let decimal = Self { coefficient, scale };
+        decimal.is_in_range().then_some(decimal)
+    }
+
+    /// The exact quotient with as few digits as it has; `None` where it never ends, needs over 34 digits, or for zero.
+    pub fn checked_div(self, other: Self) -> Option<Self> {
+        let (mut dividend, divisor) = (self.coefficient, other.coefficient);
+        let mut scale = i64::from(self.scale) - i64::from(other.scale);
+        if divisor == 0 {
+            return None;
+        }
+        while dividend % divisor != 0 || scale < 0 {
+            dividend = dividend.checked_mul(10)?;
+            scale += 1;
+        }
+        let decimal = Self { coefficient: dividend / divisor, scale: u32::try_from(scale).ok()? };
+        decimal.is_in_range().then_some(decimal)
+    }
+
+    /// The same with the other sign.
+    #[must_use]
+    pub fn negated(self) -> Self {
+        Self { coefficient: -self.coefficient, ..self }
+    }
+
+    /// Digits after the point, as written.
+    pub fn scale(self) -> u32 {
+        self.scale
+    }
+
+    /// The same value with `scale` digits after the point; `None` when it is written with more, or grows over 34 digits.
+    ///
+    /// ```
+    /// use gbsync_core::json::Decimal;
+    /// let price = Decimal::parse("12.5").unwrap();
+    /// assert_eq!(price.padded(2).unwrap().to_string(), "12.50");
+    /// assert_eq!(price.padded(0), None);
+    /// ```
+    pub fn padded(self, scale: u32) -> Option<Self> {
+        if self.scale > scale {
+            return None;
+        }
+        let decimal = Self { coefficient: self.at_scale(scale)?, scale };
+        decimal.is_in_range().then_some(decimal)
+    }
+
+    /// The value as an integer, where it is one.
+    pub fn as_integer(self) -> Option<i64> {
+        let unit = 10_i128.checked_pow(self.scale)?;
+        if self.coefficient % unit != 0 {
+            return None;
+        }
+        i64::try_from(self.coefficient / unit).ok()
+    }
+
+    /// The order of the values, however they are written.
+    ///
+    /// ```
+    /// use gbsync_core::json::Decimal;
+    /// let (short, long) = (Decimal::parse("1.5").unwrap(), Decimal::parse("1.50").unwrap());
+    /// assert!(short.compare(long).is_eq());
+    /// ```
+    pub fn compare(self, other: Self) -> std::cmp::Ordering {
+        let scale = self.scale.max(other.scale);
+        match (self.at_scale(scale), other.at_scale(scale)) {
+            (Some(left), Some(right)) => left.cmp(&right),
+            // One that outgrows 128 bits at the common scale is the greater in magnitude.
+            (None, _) => self.coefficient.cmp(&0),
+            (_, None) => 0.cmp(&other.coefficient),
+        }
+    }
+
     fn at_scale(self, scale: u32) -> Option<i128> {
         if self.coefficient == 0 {
             return Some(0);
@@ -76,6 +157,12 @@ impl Decimal {
 
     fn is_in_range(self) -> bool {
         self.coefficient.unsigned_abs() < 10_u128.pow(MAX_DIGITS as u32) && i64::from(self.scale) <= MAX_EXPONENT
+    }
+}
+
+impl From<i64> for Decimal {
+    fn from(integer: i64) -> Self {
+        Self { coefficient: integer.into(), scale: 0 }
     }
 }
 
@@ -145,6 +232,24 @@ mod tests {
         }
         assert_eq!(add_numbers("1e300", "0.1"), None);
         assert_eq!(add_numbers("9e18", "9e18"), None);
+    }
+
+    #[test]
+    fn arithmetic_is_exact_or_nothing() {
+        let decimal = |text| Decimal::parse(text).expect(text);
+        let text = |value: Option<Decimal>| value.map(|value| value.to_string());
+        assert_eq!(text(decimal("0.10").checked_mul(decimal("3"))).as_deref(), Some("0.30"));
+        assert_eq!(text(decimal("1e20").checked_mul(decimal("1e20"))), None);
+        assert_eq!(text(decimal("1").checked_div(decimal("8"))).as_deref(), Some("0.125"));
+        assert_eq!(text(decimal("1.00").checked_div(decimal("0.5"))).as_deref(), Some("2.0"));
+        assert_eq!(text(decimal("10").checked_div(decimal("0.00001"))).as_deref(), Some("1000000"));
+        assert_eq!(text(decimal("1").checked_div(decimal("3"))), None);
+        assert_eq!(text(decimal("1").checked_div(decimal("0"))), None);
+        assert!(decimal("1e-300").compare(decimal("1e30")).is_lt());
+        assert!(decimal("-1e30").compare(decimal("1e-300")).is_lt());
+        assert!(decimal("0e-300").compare(decimal("0")).is_eq());
+        assert_eq!(decimal("12.00").as_integer(), Some(12));
+        assert_eq!(decimal("12.01").as_integer(), None);
     }
 
     #[test]
