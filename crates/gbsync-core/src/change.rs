@@ -82,7 +82,7 @@ impl Payload {
     }
 
     /// The value, parsed again.
-    pub(crate) fn node(&self) -> Node<'_> {
+    pub fn node(&self) -> Node<'_> {
         json::parse(self.0.as_bytes(), PAYLOAD_DEPTH + 1).expect("a payload is canonical JSON")
     }
 }

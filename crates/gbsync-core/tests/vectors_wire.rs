@@ -286,7 +286,11 @@ fn handshakes_are_written_and_read_as_the_golden_ones() {
         head: Seq(157),
         chain: Digest::ZERO.chained(Seq(42), &id("receipt-create:receipt-001:0192-b"), &sale),
         horizon: Seq(100),
-        device: Some(DeviceReport { epoch: EpochId::new("epoch-1").unwrap(), device_seq: DeviceSeq(17) }),
+        device: Some(DeviceReport {
+            epoch: EpochId::new("epoch-1").unwrap(),
+            device_seq: DeviceSeq(17),
+            sequences: [("receiptNo".to_owned(), 41)].into(),
+        }),
         ..new.clone()
     };
     for (file, handshake) in [("handshake-of-a-new-space", new), ("handshake-of-a-device", known)] {

@@ -1,6 +1,7 @@
 //! What a server is started with.
 
 use gbsync_core::limits::Limits;
+use gbsync_core::schema::Schema;
 use gbsync_core::time::Timestamp;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// The bounds that the server sets and reports at the handshake.
     pub limits: Limits,
+    /// What operations must look like, in every space; without one the server keeps the one that it has, if any.
+    pub schema: Option<Schema>,
     /// How long a stopping server waits for the requests in flight, in milliseconds.
     pub drain_ms: u64,
     /// How long a connection to the store waits for another process's lock, in milliseconds.
@@ -42,6 +45,7 @@ impl ServerConfig {
             data: data.into(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
             limits: Limits::default(),
+            schema: None,
             drain_ms: 10_000,
             busy_timeout_ms: 5_000,
             environment: Environment::system(),

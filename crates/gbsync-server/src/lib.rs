@@ -13,6 +13,7 @@ mod config;
 mod error;
 mod feed;
 mod routes;
+mod rules;
 mod server;
 mod store;
 

@@ -3,12 +3,13 @@
 //! Invariant: one server runs on a data folder, held by a lock that ends with the process; what was acknowledged before a
 //! stop, however it comes about, is stored.
 
-use crate::commit::{Committer, Tally};
+use crate::commit::{Committer, Shared, Tally};
 use crate::config::ServerConfig;
 use crate::error::ServerError;
 use crate::feed::Feed;
 use crate::routes::{App, router};
-use crate::store::{SqliteStore, Store};
+use crate::rules;
+use crate::store::SqliteStore;
 use axum::serve::ListenerExt;
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
@@ -56,20 +57,27 @@ impl Server {
     /// server runs on it, or its file is no store or a newer one.
     pub async fn start(config: ServerConfig) -> Result<Self, ServerError> {
         let (data, busy_timeout) = (config.data.clone(), Duration::from_millis(config.busy_timeout_ms));
-        let fault = config.fault.clone();
+        let (fault, schema) = (config.fault.clone(), config.schema.clone());
         let opening = tokio::task::spawn_blocking(move || {
             let lock = Arc::new(lock(&data)?);
             let store = SqliteStore::open(&data, busy_timeout, fault, Arc::clone(&lock))?;
-            Ok::<_, ServerError>((lock, store))
+            let rules = rules::open(&store, schema)?;
+            Ok::<_, ServerError>((lock, store, rules))
         });
-        let (lock, store) = opening.await.map_err(|error| ServerError::Broken(error.to_string()))??;
+        let (lock, store, rules) = opening.await.map_err(|error| ServerError::Broken(error.to_string()))??;
         let listener = bind(config.listen).await?;
         let address = listener.local_addr().map_err(|source| ServerError::Listen { address: config.listen, source })?;
-        let (store, feed) = (Arc::new(store) as Arc<dyn Store>, Arc::new(Feed::default()));
-        let committer = Committer::start(Arc::clone(&store), Arc::clone(&feed), config.limits, config.environment.clone())
+        let shared = Shared {
+            store: Arc::new(store),
+            feed: Arc::new(Feed::default()),
+            rules: Arc::new(rules),
+            limits: config.limits,
+            environment: config.environment,
+        };
+        let committer = Committer::start(shared.clone())
             .map_err(|error| ServerError::Broken(format!("the writer's thread cannot be started: {error}")))?;
         let (drain, is_draining) = watch::channel(false);
-        let app = App::new(store, Arc::new(committer), feed, config.limits, config.environment, is_draining);
+        let app = App::new(shared, Arc::new(committer), is_draining);
         let app = Arc::new(app);
         let serving = serve(listener, Arc::clone(&app), drain.subscribe());
         tracing::info!(%address, data = %config.data.display(), "serving");

@@ -1,12 +1,13 @@
 //! `GET /v1/spaces/{space}`: what a device learns before it pushes or pulls.
 
 use super::PROTOCOL;
-use super::read::{Fields, Read, WireError, each, parse, push_count, push_text};
+use super::read::{Fields, Read, WireError, each, parse, push_count, push_text, wrong};
 use crate::digest::Digest;
 use crate::id::{DeviceSeq, EpochId, LogId, Seq, SpaceId};
-use crate::json::{Node, push_string};
+use crate::json::{Node, Value, push_string};
 use crate::limits::Limits;
 use crate::time::Timestamp;
+use std::collections::BTreeMap;
 
 /// The answer to a handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub struct DeviceReport {
     pub epoch: EpochId,
     /// The highest number decided in that epoch.
     pub device_seq: DeviceSeq,
+    /// Of each sequence of the schema, the highest number in a record that the device made, whatever its epoch.
+    pub sequences: BTreeMap<String, u64>,
 }
 
 impl Handshake {
@@ -101,7 +104,13 @@ impl Handshake {
             out.push_str(",\"device\":{\"epoch\":");
             push_string(&mut out, device.epoch.as_str());
             push_count(&mut out, "deviceSeq", device.device_seq.0);
-            out.push_str(",\"sequences\":{}}");
+            out.push_str(",\"sequences\":{");
+            for (index, (sequence, highest)) in device.sequences.iter().enumerate() {
+                out.push_str(if index > 0 { "," } else { "" });
+                push_string(&mut out, sequence);
+                out.push_str(&format!(":{highest}"));
+            }
+            out.push_str("}}");
         }
         let Limits { batch_records, batch_bytes, request_bytes, group_records, group_bytes, payload_bytes } = self.limits;
         out.push_str(&format!(
@@ -122,7 +131,18 @@ fn device(node: &Node<'_>) -> Read<DeviceReport> {
     Ok(DeviceReport {
         epoch: fields.id("epoch", |text| EpochId::new(text))?,
         device_seq: DeviceSeq(fields.count("deviceSeq")?),
+        sequences: sequences(&fields).map_err(|error| error.within("sequences"))?,
     })
+}
+
+fn sequences(fields: &Fields<'_, '_>) -> Read<BTreeMap<String, u64>> {
+    let Some(node) = fields.optional("sequences") else { return Ok(BTreeMap::new()) };
+    let Value::Object(members) = &node.value else { return Err(wrong(node, "an object")) };
+    let highest = |(name, number): &(std::borrow::Cow<'_, str>, Node<'_>)| match number.as_count() {
+        Some(highest) => Ok((name.to_string(), highest)),
+        None => Err(wrong(number, "a count").within(name)),
+    };
+    members.iter().map(highest).collect()
 }
 
 fn limits(fields: &Fields<'_, '_>) -> Read<Limits> {

@@ -4,8 +4,12 @@ use super::secret;
 use crate::error::Refusal;
 use crate::store::Grant;
 use axum::http::{HeaderMap, header};
-use gbsync_core::id::{Actor, DeviceId, SpaceId};
+use gbsync_core::id::{Actor, DeviceId, Role, SpaceId};
 use gbsync_core::wire::{Arrival, Content, ProblemCode, PushRequest};
+use std::collections::BTreeSet;
+
+/// The role of the back office.
+const ADMIN: &str = "admin";
 
 /// What a request wants to reach.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +28,8 @@ pub(crate) struct Admission {
     pub(crate) actor: Option<Actor>,
     /// The only device it may speak for.
     pub(crate) device: Option<DeviceId>,
+    /// What its bearer may do.
+    pub(crate) roles: BTreeSet<Role>,
 }
 
 /// Decides access: `grant` is what the store knows of the request's token, if it knows any.
@@ -42,7 +48,7 @@ pub(crate) fn admit(grant: Option<Grant>, asked: Asked<'_>) -> Result<Admission,
     }
     let Grant { token_id, space, roles, actor, device, .. } = grant;
     tracing::debug!(token = %token_id, %space, ?roles, "admitted");
-    let admission = Admission { space, actor, device };
+    let admission = Admission { space, actor, device, roles: roles.into_iter().collect() };
     if let Some(device) = asked.device {
         admission.check_device(device)?;
     }
@@ -59,6 +65,15 @@ impl Admission {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// What only the back office may see.
+    pub(crate) fn check_admin(&self) -> Result<(), Refusal> {
+        if self.roles.iter().any(|role| role.as_str() == ADMIN) {
+            return Ok(());
+        }
+        let detail = format!("this token has not the role {ADMIN}; make one with `gbsync token create --role {ADMIN}`");
+        Err(Refusal::new(ProblemCode::Forbidden, detail))
     }
 }
 

@@ -5,31 +5,45 @@
 
 use super::PushOutcome;
 use super::family::Families;
+use super::flags::{self, Flags};
+use super::sequences::{self, Highest};
 use crate::store::{
     Decided, DecidedAs, EpochKey, Held, SpaceState, StoreError, StoredEntry, StoredGroup, StoredRejection, Wanted, Written,
 };
 use gbsync_core::decide::{Accepted, Decision, Facts, Known, Needs, Standing, decide, wants};
 use gbsync_core::group::{Group, Header};
-use gbsync_core::id::{Actor, DeviceSeq, GroupId, Seq};
+use gbsync_core::id::{Actor, DeviceSeq, GroupId, Role, Seq};
 use gbsync_core::limits::Limits;
+use gbsync_core::schema::Schema;
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::{Rejection, RejectionCode, Verdict};
 use gbsync_core::wire::{Arrival, Content, EntryHeader, GroupResult, PushRequest, changes_json, entry_json, result_json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where facts come from: inside the transaction, as many at a time as core asks for.
 pub(super) type Source<'s> = dyn FnMut(&Needs, &mut Facts) -> Result<(), StoreError> + 's;
 
+/// What every group of a transaction is decided under.
+#[derive(Clone, Copy)]
+pub(super) struct Terms<'t> {
+    pub(super) limits: &'t Limits,
+    pub(super) schema: Option<&'t Schema>,
+    pub(super) now: &'t Timestamp,
+}
+
 /// One space inside one transaction.
 pub(super) struct Ledger<'t> {
-    limits: &'t Limits,
-    now: &'t Timestamp,
+    terms: Terms<'t>,
     state: SpaceState,
+    /// What the sender of the push that is being decided may do.
+    roles: BTreeSet<Role>,
     /// Records whose version is above the head that the transaction began with are to be written.
     facts: Facts,
     groups: BTreeMap<GroupId, Decided>,
     numbers: BTreeMap<EpochKey, BTreeMap<DeviceSeq, GroupId>>,
     families: Families,
+    flags: Flags,
+    sequences: Highest,
     first_head: Seq,
     entries: Vec<StoredEntry>,
     decided: Vec<StoredGroup>,
@@ -46,21 +60,24 @@ pub(super) fn want<'r>(wanted: &mut Wanted<'r>, request: &'r PushRequest) {
         let Content::Whole(group) = &arrival.content else { continue };
         wanted.groups.extend(&group.header().depends_on);
         wanted.groups.extend(&group.header().replaces);
+        wanted.flags.extend(flags::wanted(group.header()));
     }
 }
 
 impl<'t> Ledger<'t> {
-    pub(super) fn new(held: Held, limits: &'t Limits, now: &'t Timestamp) -> Self {
-        let Held { state, groups, roots, winners, numbers } = held;
+    pub(super) fn new(held: Held, terms: Terms<'t>) -> Self {
+        let Held { state, groups, roots, winners, numbers, flags } = held;
         Self {
-            limits,
-            now,
+            terms,
+            roles: BTreeSet::new(),
             first_head: state.head,
             state,
             facts: Facts::default(),
             groups,
             numbers,
             families: Families::new(roots, winners),
+            flags: Flags::new(flags),
+            sequences: Highest::new(),
             entries: Vec::new(),
             decided: Vec::new(),
             new_numbers: BTreeMap::new(),
@@ -85,7 +102,7 @@ impl<'t> Ledger<'t> {
             if self.groups.contains_key(&arrival.id) {
                 continue;
             }
-            let Needs { records, index } = wants(group, None);
+            let Needs { records, index } = wants(group, self.terms.schema);
             needs.records.extend(records);
             needs.index.extend(index);
         }
@@ -96,9 +113,10 @@ impl<'t> Ledger<'t> {
     pub(super) fn push(
         &mut self,
         request: &PushRequest,
-        actor: Option<&Actor>,
+        (actor, roles): (Option<&Actor>, &BTreeSet<Role>),
         source: &mut Source<'_>,
     ) -> Result<PushOutcome, StoreError> {
+        self.roles.clone_from(roles);
         let key = EpochKey { device: request.device.clone(), epoch: request.epoch.clone() };
         if let Some(reused) = self.reused_number(&key, request) {
             return Ok(reused);
@@ -195,16 +213,25 @@ impl<'t> Ledger<'t> {
             replaced_by: self.replaced_by(header),
             log: self.state.log.clone(),
             head: self.state.head,
-            roles: None,
-            now_ms: u64::try_from(self.now.unix_ms()).unwrap_or(0),
+            roles: Some(self.roles.clone()),
+            now_ms: u64::try_from(self.terms.now.unix_ms()).unwrap_or(0),
         }
     }
 
     /// Asks core, loading what it asks for.
     fn decide(&mut self, group: &Group, source: &mut Source<'_>) -> Result<Decision, StoreError> {
-        let standing = self.standing(group.header());
+        let (header, Terms { schema, limits, .. }) = (group.header(), self.terms);
+        // Its rules are not here yet: it waits for the server's own upgrade, not for a group.
+        if schema.is_some_and(|schema| header.schema_version > schema.version) {
+            return Ok(Decision::Block(Vec::new()));
+        }
+        let standing = self.standing(header);
         loop {
-            match decide(group, &standing, &self.facts, None, self.limits) {
+            match decide(group, &standing, &self.facts, schema, limits) {
+                Ok(Decision::Accept(accepted)) => {
+                    let refused = self.flags.check(header);
+                    return Ok(refused.map_or(Decision::Accept(accepted), Decision::Reject));
+                }
                 Ok(decision) => return Ok(decision),
                 Err(needs) => source(&needs, &mut self.facts)?,
             }
@@ -243,7 +270,7 @@ impl<'t> Ledger<'t> {
             device_seq: header.device_seq,
             actor,
             created_at: &header.created_at,
-            committed_at: self.now,
+            committed_at: self.terms.now,
             replaces: header.replaces.as_ref(),
             hlc: header.hlc.as_ref(),
             flags: &flags,
@@ -254,7 +281,11 @@ impl<'t> Ledger<'t> {
         let chain = self.state.chain.chained(seq, &header.id, &changes);
         (self.state.head, self.state.chain) = (seq, chain);
         self.entries.push(StoredEntry { seq, change_count, chain, entry });
-        self.facts.apply(outcomes, None);
+        if let Some(schema) = self.terms.schema {
+            sequences::learn(schema, &key.device, &self.facts, &outcomes, &mut self.sequences);
+        }
+        self.facts.apply(outcomes, self.terms.schema);
+        self.flags.accept(header, seq, flags.len());
         self.keep(key, arrival, DecidedAs::Accepted { seq, flags: flags.clone() }, None);
         self.join_family(header);
         self.families.win(&header.id);
@@ -262,6 +293,9 @@ impl<'t> Ledger<'t> {
     }
 
     fn reject(&mut self, key: &EpochKey, arrival: &Arrival, group: Option<&Group>, rejection: Rejection) -> Verdict {
+        if !rejection.code.is_final() {
+            return rejected(rejection);
+        }
         let verdict = Verdict::Rejected { rejection: rejection.clone(), is_duplicate: true };
         let header = group.map(Group::header);
         let stored = StoredRejection {
@@ -347,7 +381,7 @@ impl<'t> Ledger<'t> {
         let (records, index) = self.facts.into_changed(self.first_head);
         let families = self.families.finish();
         Some(Written {
-            decided_at: self.now.clone(),
+            decided_at: self.terms.now.clone(),
             head: self.state.head,
             chain: self.state.chain,
             records,
@@ -355,6 +389,8 @@ impl<'t> Ledger<'t> {
             entries: self.entries,
             groups: self.decided,
             numbers: self.new_numbers,
+            cleared: self.flags.finish(),
+            sequences: self.sequences,
             roots: families.roots,
             merges: families.merges,
             winners: families.winners,

@@ -7,22 +7,36 @@
 //! Rejected alternative: a mutex around the connection. Each push would pay its own fsync.
 
 mod family;
+mod flags;
 mod gather;
 mod ledger;
+mod sequences;
 mod writer;
 
 use crate::config::Environment;
 use crate::feed::Feed;
+use crate::rules::Rules;
 use crate::store::{Store, ToldEpoch};
 use gather::Crowd;
-use gbsync_core::id::{Actor, DeviceSeq, GroupId, Seq, SpaceId};
+use gbsync_core::id::{Actor, DeviceSeq, GroupId, Role, Seq, SpaceId};
 use gbsync_core::limits::Limits;
 use gbsync_core::wire::{GroupResult, PushRequest};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
+
+/// What the writer and the routes work on together.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) limits: Limits,
+    pub(crate) environment: Environment,
+}
 
 /// Works that may wait for the writer.
 const QUEUE: usize = 1_024;
@@ -32,6 +46,8 @@ pub(crate) struct Push {
     pub(crate) space: SpaceId,
     /// The actor that the token is bound to.
     pub(crate) actor: Option<Actor>,
+    /// What the token lets its bearer do.
+    pub(crate) roles: BTreeSet<Role>,
     pub(crate) request: PushRequest,
     /// The size of the request, which bounds a transaction.
     pub(crate) bytes: u64,
@@ -89,16 +105,10 @@ pub(crate) struct Committer {
 
 impl Committer {
     /// Starts the writer's thread.
-    pub(crate) fn start(
-        store: Arc<dyn Store>,
-        feed: Arc<Feed>,
-        limits: Limits,
-        environment: Environment,
-    ) -> std::io::Result<Self> {
+    pub(crate) fn start(shared: Shared) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE);
         let (crowd, tally) = (Arc::new(Crowd::default()), Arc::new(Tally::default()));
-        let writer =
-            writer::WriterLoop::new(store, feed, limits, environment, receiver, Arc::clone(&crowd), Arc::clone(&tally));
+        let writer = writer::WriterLoop::new(shared, receiver, Arc::clone(&crowd), Arc::clone(&tally));
         let thread = std::thread::Builder::new().name("gbsync-writer".into()).spawn(move || writer.run())?;
         Ok(Self { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), crowd, tally })
     }

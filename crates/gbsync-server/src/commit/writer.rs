@@ -1,15 +1,11 @@
 //! The writer's thread: gather, begin, decide, write, commit, answer.
 
 use super::gather::{Crowd, Gatherer};
-use super::ledger::{Ledger, want};
-use super::{DiscardOutcome, NotCommitted, PushOutcome, Tally, Work};
-use crate::config::Environment;
-use crate::feed::Feed;
-use crate::store::{Store, StoreError, Wanted, Writer};
+use super::ledger::{Ledger, Terms, want};
+use super::{DiscardOutcome, NotCommitted, PushOutcome, Shared, Tally, Work};
+use crate::store::{StoreError, Wanted, Writer};
 use gbsync_core::decide::{Facts, Needs};
 use gbsync_core::id::{Seq, SpaceId};
-use gbsync_core::limits::Limits;
-use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::Verdict;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,10 +19,7 @@ const REST: Duration = Duration::from_millis(20);
 
 /// The state of the writer's thread.
 pub(super) struct WriterLoop {
-    store: Arc<dyn Store>,
-    feed: Arc<Feed>,
-    limits: Limits,
-    environment: Environment,
+    shared: Shared,
     gatherer: Gatherer,
     tally: Arc<Tally>,
     writer: Option<Box<dyn Writer>>,
@@ -40,16 +33,8 @@ enum Outcome {
 }
 
 impl WriterLoop {
-    pub(super) fn new(
-        store: Arc<dyn Store>,
-        feed: Arc<Feed>,
-        limits: Limits,
-        environment: Environment,
-        queue: Receiver<Work>,
-        crowd: Arc<Crowd>,
-        tally: Arc<Tally>,
-    ) -> Self {
-        Self { store, feed, limits, environment, gatherer: Gatherer::new(queue, crowd), tally, writer: None }
+    pub(super) fn new(shared: Shared, queue: Receiver<Work>, crowd: Arc<Crowd>, tally: Arc<Tally>) -> Self {
+        Self { shared, gatherer: Gatherer::new(queue, crowd), tally, writer: None }
     }
 
     /// Runs until the queue is closed and empty.
@@ -61,7 +46,7 @@ impl WriterLoop {
                 Ok(Ok((outcomes, heads))) => {
                     self.count(&outcomes);
                     for (space, head) in &heads {
-                        self.feed.advance(space, *head);
+                        self.shared.feed.advance(space, *head);
                     }
                     for (work, outcome) in works.into_iter().zip(outcomes) {
                         answer(work, outcome);
@@ -77,9 +62,11 @@ impl WriterLoop {
     fn transact(&mut self, works: &[Work]) -> Result<(Vec<Outcome>, BTreeMap<SpaceId, Seq>), StoreError> {
         let writer = match &mut self.writer {
             Some(writer) => writer,
-            none => none.insert(self.store.writer()?),
+            none => none.insert(self.shared.store.writer()?),
         };
-        let now = self.environment.now();
+        let (now, rules) = (self.shared.environment.now(), self.shared.rules.current());
+        let schema = rules.as_ref().map(|rules| &rules.schema);
+        let terms = Terms { limits: &self.shared.limits, schema, now: &now };
         writer.begin()?;
         let mut by_space: BTreeMap<&SpaceId, Vec<usize>> = BTreeMap::new();
         for (index, work) in works.iter().enumerate() {
@@ -89,7 +76,7 @@ impl WriterLoop {
         let mut heads = BTreeMap::new();
         for (space, indexes) in by_space {
             let here: Vec<(usize, &Work)> = indexes.into_iter().map(|index| (index, &works[index])).collect();
-            let head = transact_space(writer.as_mut(), space, &here, &mut outcomes, &self.limits, &now)?;
+            let head = transact_space(writer.as_mut(), space, &here, &mut outcomes, terms)?;
             heads.extend(head.map(|head| (space.clone(), head)));
         }
         writer.commit()?;
@@ -131,8 +118,7 @@ fn transact_space(
     space: &SpaceId,
     works: &[(usize, &Work)],
     outcomes: &mut [Option<Outcome>],
-    limits: &Limits,
-    now: &Timestamp,
+    terms: Terms<'_>,
 ) -> Result<Option<Seq>, StoreError> {
     let mut wanted = Wanted::default();
     for (_, work) in works {
@@ -144,7 +130,7 @@ fn transact_space(
             Work::Tell(..) => {}
         }
     }
-    let mut ledger = writer.load(space, &wanted)?.map(|held| Ledger::new(held, limits, now));
+    let mut ledger = writer.load(space, &wanted)?.map(|held| Ledger::new(held, terms));
     let head = ledger.as_ref().map(Ledger::head);
     if let Some(ledger) = &mut ledger {
         let pushes =
@@ -155,7 +141,7 @@ fn transact_space(
         let outcome = match (work, &mut ledger) {
             (Work::Push(push, _), Some(ledger)) => {
                 let mut source = |needs: &Needs, facts: &mut Facts| writer.learn(space, needs, facts);
-                Outcome::Push(ledger.push(&push.request, push.actor.as_ref(), &mut source)?)
+                Outcome::Push(ledger.push(&push.request, (push.actor.as_ref(), &push.roles), &mut source)?)
             }
             (Work::Push(..), None) => Outcome::Push(PushOutcome::NoSpace),
             (Work::Discard(discard, _), Some(ledger)) => {
@@ -163,7 +149,7 @@ fn transact_space(
             }
             (Work::Discard(..), None) => Outcome::Discard(DiscardOutcome::NoSpace),
             (Work::Tell(told, _), _) => {
-                writer.tell(told, now)?;
+                writer.tell(told, terms.now)?;
                 Outcome::Told
             }
         };

@@ -39,7 +39,7 @@ pub(super) async fn handshake(
         space: admission.space,
         log: view.state.log,
         ancestors: Vec::new(),
-        schema_version: 0,
+        schema_version: app.rules.version(),
         head: view.state.head,
         chain: view.state.chain,
         horizon: view.state.horizon,

@@ -1,6 +1,7 @@
 //! One file a route: parse, ask, answer. No SQL and no policy here.
 
 mod discard;
+mod flags;
 mod handshake;
 mod health;
 mod log;
@@ -11,10 +12,11 @@ mod push;
 mod verdicts;
 
 use crate::auth::{self, Admission, Asked};
-use crate::commit::{Committer, NotCommitted};
+use crate::commit::{Committer, NotCommitted, Shared};
 use crate::config::Environment;
 use crate::error::Refusal;
 use crate::feed::Feed;
+use crate::rules::Rules;
 use crate::store::{Store, StoreError};
 use axum::Router;
 use axum::body::Body;
@@ -46,6 +48,7 @@ pub(crate) struct App {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) committer: Arc<Committer>,
     pub(crate) feed: Arc<Feed>,
+    pub(crate) rules: Arc<Rules>,
     pub(crate) limits: Limits,
     pub(crate) environment: Environment,
     pub(crate) reads: Arc<Semaphore>,
@@ -59,14 +62,8 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(
-        store: Arc<dyn Store>,
-        committer: Arc<Committer>,
-        feed: Arc<Feed>,
-        limits: Limits,
-        environment: Environment,
-        is_draining: watch::Receiver<bool>,
-    ) -> Self {
+    pub(crate) fn new(shared: Shared, committer: Arc<Committer>, is_draining: watch::Receiver<bool>) -> Self {
+        let Shared { store, feed, rules, limits, environment } = shared;
         let reads = Arc::new(Semaphore::new(READS));
         let memory_kib = || Arc::new(Semaphore::new(push::memory_kib(&limits)));
         let (received_kib, inflated_kib) = (memory_kib(), memory_kib());
@@ -74,6 +71,7 @@ impl App {
             store,
             committer,
             feed,
+            rules,
             limits,
             environment,
             reads,
@@ -126,6 +124,7 @@ fn routes() -> Vec<(&'static str, &'static str, MethodRouter<Arc<App>>)> {
         ("post", "/v1/spaces/{space}/verdicts", post(verdicts::verdicts)),
         ("post", "/v1/spaces/{space}/groups/{id}/discard", post(discard::discard)),
         ("get", "/v1/spaces/{space}/log", get(log::log)),
+        ("get", "/v1/spaces/{space}/flags", get(flags::flags)),
     ]
 }
 

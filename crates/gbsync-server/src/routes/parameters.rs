@@ -57,6 +57,13 @@ impl Parameters {
         id.map_err(|error| Refusal::parameter(name, &error.problem.to_string()))
     }
 
+    /// One of a few words, the first of which is the default.
+    pub(super) fn choice<'w>(&self, name: &str, words: &[&'w str]) -> Result<&'w str, Refusal> {
+        let Some(text) = self.text(name)? else { return Ok(words[0]) };
+        let known = words.iter().copied().find(|word| *word == text);
+        known.ok_or_else(|| Refusal::parameter(name, &format!("must be one of {}, not {text:?}", words.join(", "))))
+    }
+
     /// A value that `read` understands.
     pub(super) fn read<T>(
         &self,

@@ -44,7 +44,7 @@ pub(super) async fn push(
     let request = parse(text, app.limits).await?;
     admission.check_device(&request.device)?;
     admission.check_actors(&request)?;
-    let push = Push { space: admission.space, actor: admission.actor, request, bytes };
+    let push = Push { space: admission.space, actor: admission.actor, roles: admission.roles, request, bytes };
     match app.committer.push(push, announced).await? {
         PushOutcome::Decided { results, head } => Ok(json(answer_json(&results, Some(head)))),
         PushOutcome::NoSpace => Err(Refusal::no_space()),

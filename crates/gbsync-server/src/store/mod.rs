@@ -13,6 +13,7 @@ pub(crate) use sqlite::{SqliteStore, TokenTable};
 use gbsync_core::decide::{Facts, IndexMoves, Needs, Record};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, LogId, RecordKey, Role, Seq, SpaceId};
+use gbsync_core::schema::Schema;
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::{Flag, Rejection};
 use gbsync_core::wire::{DeviceReport, GroupResult};
@@ -76,11 +77,35 @@ pub(crate) struct EpochKey {
     pub(crate) epoch: EpochId,
 }
 
+/// The name of a flag: the group that it is on, and its place there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FlagId {
+    pub(crate) seq: Seq,
+    pub(crate) place: u64,
+}
+
+impl FlagId {
+    /// Reads `{seq}.{place}`; `None` for anything else, and for numbers that no log has.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let count = |text: &str| text.parse::<u64>().ok().filter(|count| *count < 1 << 53);
+        let (seq, place) = text.split_once('.')?;
+        Some(Self { seq: Seq(count(seq)?), place: count(place)? })
+    }
+}
+
+impl std::fmt::Display for FlagId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.seq, self.place)
+    }
+}
+
 /// What a transaction needs to know of one space.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted<'w> {
     pub(crate) groups: BTreeSet<&'w GroupId>,
     pub(crate) numbers: BTreeMap<EpochKey, BTreeSet<DeviceSeq>>,
+    /// Flags that groups clear.
+    pub(crate) flags: BTreeSet<FlagId>,
 }
 
 /// What the store holds of what was wanted.
@@ -93,6 +118,8 @@ pub(crate) struct Held {
     /// The accepted group of a family, by the family's name.
     pub(crate) winners: BTreeMap<GroupId, GroupId>,
     pub(crate) numbers: BTreeMap<EpochKey, BTreeMap<DeviceSeq, GroupId>>,
+    /// Those of the flags that there are, cleared or not.
+    pub(crate) flags: BTreeSet<FlagId>,
 }
 
 /// A group that has its final verdict.
@@ -129,6 +156,10 @@ pub(crate) struct Written {
     pub(crate) roots: BTreeMap<GroupId, GroupId>,
     /// New winners: `(root, group)`.
     pub(crate) winners: BTreeMap<GroupId, GroupId>,
+    /// Flags that were cleared, by the group at this place of the log.
+    pub(crate) cleared: BTreeMap<FlagId, Seq>,
+    /// Highest numbers learned, by device and sequence.
+    pub(crate) sequences: BTreeMap<(DeviceId, String), u64>,
 }
 
 /// One log entry in wire form.
@@ -203,6 +234,24 @@ pub(crate) struct SpaceView {
     pub(crate) knows_told: bool,
 }
 
+/// A flag in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FlagInfo {
+    pub(crate) id: FlagId,
+    pub(crate) flag: Flag,
+    pub(crate) cleared_by: Option<Seq>,
+}
+
+/// Which flags are asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct FlagsRequest {
+    pub(crate) space: SpaceId,
+    /// Those that nobody has cleared, or all.
+    pub(crate) is_open_only: bool,
+    pub(crate) after: Option<FlagId>,
+    pub(crate) most: u64,
+}
+
 /// The store: reads from committed states, and one writer.
 pub(crate) trait Store: Send + Sync {
     /// Opens the writer, after closing the one before it.
@@ -220,6 +269,8 @@ pub(crate) trait Store: Send + Sync {
     fn page(&self, request: &PageRequest) -> Result<Page, StoreError>;
     /// What was decided of groups, in the order asked.
     fn verdicts(&self, space: &SpaceId, ids: Vec<GroupId>) -> Result<Vec<GroupResult>, StoreError>;
+    /// Flags in the order of the log; `None` when there is no such space.
+    fn flags(&self, request: &FlagsRequest) -> Result<Option<Vec<FlagInfo>>, StoreError>;
     /// Moves everything into the main file, for a clean stop.
     fn checkpoint(&self) -> Result<(), StoreError>;
 }
@@ -234,6 +285,8 @@ pub(crate) trait Writer: Send {
     fn learn(&mut self, space: &SpaceId, needs: &Needs, facts: &mut Facts) -> Result<(), StoreError>;
     /// Writes what was decided.
     fn write(&mut self, space: &SpaceId, written: &Written) -> Result<(), StoreError>;
+    /// Builds the index lists of every space anew, by this schema.
+    fn rebuild_index(&mut self, schema: &Schema) -> Result<(), StoreError>;
     /// Keeps what a device said of its epochs.
     fn tell(&mut self, told: &ToldEpoch, at: &Timestamp) -> Result<(), StoreError>;
     /// Makes all of it durable.

@@ -3,7 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use gbsync_core::digest::Digest;
-use gbsync_core::id::{Actor, DeviceId, SpaceId};
+use gbsync_core::id::{Actor, DeviceId, Role, SpaceId};
 use gbsync_server::{Counters, NewToken, Server, ServerConfig, SpaceDigest, Tokens, space_digest};
 use reqwest::{Client, RequestBuilder};
 use serde_json::Value;
@@ -173,6 +173,13 @@ pub fn token(folder: &Path, space: &str, actor: Option<&str>, device: Option<&st
         actor: actor.map(|actor| Actor::new(actor).unwrap()),
         device: device.map(|device| DeviceId::new(device).unwrap()),
     };
+    Tokens::open(folder).unwrap().create(new).unwrap().token
+}
+
+/// Makes a token with roles, and its space if it is new.
+pub fn token_with_roles(folder: &Path, space: &str, roles: &[&str]) -> String {
+    let roles = roles.iter().map(|role| Role::new(*role).unwrap()).collect();
+    let new = NewToken { space: SpaceId::new(space).unwrap(), roles, actor: None, device: None };
     Tokens::open(folder).unwrap().create(new).unwrap().token
 }
 

@@ -2,19 +2,22 @@
 //!
 //! Rejected alternative: a connection a request; opening one costs more than most requests.
 
+mod adopt;
 mod digest;
+mod flags;
 mod index;
 mod open;
 mod read;
 mod row;
 mod schema;
+mod sequences;
 mod tokens;
 mod write;
 
 pub use digest::{SpaceDigest, space_digest};
 pub(crate) use tokens::TokenTable;
 
-use super::{Grant, Page, PageRequest, SpaceView, Store, StoreError, ToldEpoch, Writer};
+use super::{FlagInfo, FlagsRequest, Grant, Page, PageRequest, SpaceView, Store, StoreError, ToldEpoch, Writer};
 use crate::config::FaultPoint;
 use gbsync_core::id::{DeviceId, GroupId, SpaceId};
 use gbsync_core::wire::GroupResult;
@@ -98,6 +101,10 @@ impl Store for SqliteStore {
 
     fn verdicts(&self, space: &SpaceId, ids: Vec<GroupId>) -> Result<Vec<GroupResult>, StoreError> {
         self.read(|transaction| read::verdicts(transaction, space, ids))
+    }
+
+    fn flags(&self, request: &FlagsRequest) -> Result<Option<Vec<FlagInfo>>, StoreError> {
+        self.read(|transaction| flags::list(transaction, request))
     }
 
     fn checkpoint(&self) -> Result<(), StoreError> {

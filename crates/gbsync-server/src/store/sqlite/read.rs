@@ -1,6 +1,7 @@
 //! What routes ask of committed states.
 
 use super::row::{count, decided, digest, id, place, seq_at, space as space_row};
+use super::sequences;
 use crate::store::{DecidedAs, Page, PageRequest, SpaceView, StoreError, ToldEpoch};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{DeviceId, DeviceSeq, EpochId, GroupId, Seq, SpaceId};
@@ -28,8 +29,8 @@ fn device_report(connection: &Connection, space_no: i64, device: &DeviceId) -> R
     )?;
     let mut rows = statement.query(params![space_no, device.as_str()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let report = DeviceReport { epoch: id(row, 0, EpochId::new)?, device_seq: DeviceSeq(count(row, 1)?) };
-    Ok(Some(report))
+    let (epoch, device_seq) = (id(row, 0, EpochId::new)?, DeviceSeq(count(row, 1)?));
+    Ok(Some(DeviceReport { epoch, device_seq, sequences: sequences::of_device(connection, space_no, device)? }))
 }
 
 fn knows(connection: &Connection, space_no: i64, told: &ToldEpoch) -> Result<bool, StoreError> {

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use std::path::Path;
 
 /// The steps from one format to the next; the format of a file is how many of them it went through.
-const STEPS: &[&str] = &[FIRST, RULES];
+const STEPS: &[&str] = &[FIRST, RULES, SCHEMAS];
 
 /// The newest format known here.
 pub(super) const FORMAT: i64 = STEPS.len() as i64;
@@ -88,6 +88,32 @@ ALTER TABLE groups ADD COLUMN flags TEXT;
 CREATE TABLE index_entries (
   space_no INTEGER NOT NULL, entity TEXT NOT NULL, fields TEXT NOT NULL, value TEXT NOT NULL, id TEXT NOT NULL,
   PRIMARY KEY (space_no, entity, fields, value, id)
+) STRICT, WITHOUT ROWID;
+";
+
+const SCHEMAS: &str = "
+-- The schemas that were in force, for all spaces. in_force 0: records are still being brought to it.
+CREATE TABLE schemas (
+  version INTEGER PRIMARY KEY, text TEXT NOT NULL, since TEXT NOT NULL, in_force INTEGER NOT NULL
+) STRICT;
+
+-- How far a space was brought to the schema with this version: the last record looked at, and whether that was all.
+CREATE TABLE upgrades (
+  space_no INTEGER NOT NULL, version INTEGER NOT NULL, entity TEXT, id TEXT, is_done INTEGER NOT NULL,
+  PRIMARY KEY (space_no, version)
+) STRICT, WITHOUT ROWID;
+
+-- Soft rules that accepted groups broke. cleared_by: the seq of the group that cleared it.
+CREATE TABLE flags (
+  space_no INTEGER NOT NULL, seq INTEGER NOT NULL, place INTEGER NOT NULL, code TEXT NOT NULL, rule TEXT NOT NULL,
+  message TEXT NOT NULL, entity TEXT, id TEXT, cleared_by INTEGER, PRIMARY KEY (space_no, seq, place)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX open_flags ON flags (space_no, seq, place) WHERE cleared_by IS NULL;
+
+-- The highest number of a sequence in a record that the device made.
+CREATE TABLE sequences (
+  space_no INTEGER NOT NULL, device TEXT NOT NULL, sequence TEXT NOT NULL, highest INTEGER NOT NULL,
+  PRIMARY KEY (space_no, device, sequence)
 ) STRICT, WITHOUT ROWID;
 ";
 

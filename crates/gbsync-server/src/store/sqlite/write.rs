@@ -1,11 +1,15 @@
 //! The writer's side: what a transaction loads and what it leaves. At most one look-up and one upsert a record.
 
+use super::adopt::rebuild_index;
+use super::flags::{clear_flags, known_flags, write_flags};
 use super::index::{learn_index, write_index};
 use super::row::{decided, id, place, record, space as space_row, stored};
+use super::sequences::write_sequences;
 use crate::store::{EpochKey, Held, StoreError, StoredGroup, ToldEpoch, Wanted, Writer, Written};
 use gbsync_core::change::Payload;
 use gbsync_core::decide::{Facts, Needs, Record};
 use gbsync_core::id::{DeviceSeq, GroupId, RecordKey, SpaceId};
+use gbsync_core::schema::Schema;
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire::flags_json;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -59,7 +63,9 @@ impl Writer for SqliteWriter {
             }
         }
         let (roots, winners) = load_families(connection, space_no, &wanted.groups)?;
-        Ok(Some(Held { state, groups, roots, winners, numbers: load_numbers(connection, space_no, &wanted.numbers)? }))
+        let numbers = load_numbers(connection, space_no, &wanted.numbers)?;
+        let flags = known_flags(connection, space_no, &wanted.flags)?;
+        Ok(Some(Held { state, groups, roots, winners, numbers, flags }))
     }
 
     fn learn(&mut self, space: &SpaceId, needs: &Needs, facts: &mut Facts) -> Result<(), StoreError> {
@@ -82,6 +88,9 @@ impl Writer for SqliteWriter {
             write_group(connection, space_no, group, &epochs, &written.decided_at)?;
         }
         write_families(connection, space_no, written)?;
+        write_flags(connection, space_no, &written.groups)?;
+        clear_flags(connection, space_no, &written.cleared)?;
+        write_sequences(connection, space_no, &written.sequences)?;
         let mut statement =
             connection.prepare_cached("INSERT INTO log (place, change_count, chain, entry) VALUES (?1, ?2, ?3, ?4)")?;
         for entry in &written.entries {
@@ -94,6 +103,18 @@ impl Writer for SqliteWriter {
                 stored(written.head.0),
                 written.chain.as_bytes()
             ])?;
+        }
+        Ok(())
+    }
+
+    fn rebuild_index(&mut self, schema: &Schema) -> Result<(), StoreError> {
+        self.connection.execute("DELETE FROM index_entries", [])?;
+        let mut statement = self.connection.prepare("SELECT space_no FROM spaces ORDER BY space_no")?;
+        let spaces = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+        for space_no in spaces {
+            for entity in schema.entities.keys() {
+                rebuild_index(&self.connection, space_no, schema, entity)?;
+            }
         }
         Ok(())
     }
