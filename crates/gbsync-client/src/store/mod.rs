@@ -197,8 +197,19 @@ fn inspect(path: &Path) -> Result<Option<(String, String)>, Error> {
         Ok(file) if file.len() == 0 => return Ok(None),
         Ok(_) => {}
     }
-    let connection = open_connection(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    if schema::format(&connection, path)?.is_none() {
+    match remote_of(&open_connection(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?, path) {
+        // A loss of power left a transaction that has to be rolled back before anything can be read, which is a write.
+        Err(Error::ReadOnly { .. }) => {
+            let connection = open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            connection.pragma_update(None, "query_only", true)?;
+            remote_of(&connection, path)
+        }
+        looked => looked,
+    }
+}
+
+fn remote_of(connection: &Connection, path: &Path) -> Result<Option<(String, String)>, Error> {
+    if schema::format(connection, path)?.is_none() {
         return Ok(None);
     }
     let remote = connection.query_row("SELECT server, space FROM gbsync_state", [], |row| Ok((row.get(0)?, row.get(1)?)));

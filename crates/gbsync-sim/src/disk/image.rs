@@ -1,0 +1,196 @@
+//! Files as a crash leaves them.
+
+use super::journal::{Entry, Journal, Mark, Op};
+use crate::random::Random;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Bytes that a disk writes at once or not at all.
+const SECTOR: usize = 512;
+
+/// What becomes of writes that were not synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// All of them are lost.
+    All,
+    /// The first so many of them are there: also what a killed process leaves.
+    Prefix,
+    /// Any of them are there, in order.
+    Subset,
+    /// Any of them are there, and some of those are cut between two sectors.
+    Torn,
+}
+
+impl Loss {
+    /// Every mode.
+    pub const ALL: [Self; 4] = [Self::All, Self::Prefix, Self::Subset, Self::Torn];
+}
+
+/// One file, as far as it is on the disk, and what is not yet.
+#[derive(Debug, Clone, Default)]
+struct OnDisk {
+    durable: Option<Vec<u8>>,
+    pending: Vec<Op>,
+}
+
+/// Walks a journal and makes images of the files at each place.
+pub struct Images<'j> {
+    journal: &'j Journal,
+    place: usize,
+    files: BTreeMap<PathBuf, OnDisk>,
+    told: Vec<&'j Mark>,
+}
+
+impl<'j> Images<'j> {
+    /// Before anything happened.
+    pub fn of(journal: &'j Journal) -> Self {
+        Self { journal, place: 0, files: BTreeMap::new(), told: Vec::new() }
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.journal.entries.len()
+    }
+
+    /// What was told before this place.
+    pub fn told(&self) -> &[&'j Mark] {
+        &self.told
+    }
+
+    /// Goes on by one entry; `false` at the end. Answers whether a file changed.
+    pub fn step(&mut self) -> Option<bool> {
+        let entry = self.journal.entries.get(self.place)?;
+        self.place += 1;
+        match entry {
+            Entry::Told(mark) => {
+                self.told.push(mark);
+                Some(false)
+            }
+            Entry::File { path, op } => {
+                let file = self.files.entry(path.clone()).or_default();
+                match op {
+                    Op::Sync => {
+                        let pending = std::mem::take(&mut file.pending);
+                        let content = file.durable.get_or_insert_default();
+                        pending.iter().for_each(|op| apply(content, op, None));
+                    }
+                    // SQLite deletes only what it no longer needs; the journaled metadata of a file system is taken as kept.
+                    Op::Delete => *file = OnDisk::default(),
+                    op => file.pending.push(op.clone()),
+                }
+                Some(true)
+            }
+        }
+    }
+
+    /// Writes the files as a crash at this place leaves them, into `to` instead of `from`.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn write(&self, loss: Loss, random: &mut Random, from: &Path, to: &Path) -> std::io::Result<()> {
+        for (path, file) in &self.files {
+            let Some(content) = file.after(loss, random) else { continue };
+            let Ok(relative) = path.strip_prefix(from) else { continue };
+            let path = to.join(relative);
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            std::fs::write(path, content)?;
+        }
+        Ok(())
+    }
+}
+
+impl OnDisk {
+    /// The content after a crash; `None` for a file that is not there.
+    fn after(&self, loss: Loss, random: &mut Random) -> Option<Vec<u8>> {
+        let mut content = match (&self.durable, self.pending.is_empty()) {
+            (None, true) => return None,
+            (durable, _) => durable.clone().unwrap_or_default(),
+        };
+        let kept = match loss {
+            Loss::All => 0,
+            Loss::Prefix => random.below(self.pending.len() + 1),
+            Loss::Subset | Loss::Torn => self.pending.len(),
+        };
+        for op in &self.pending[..kept] {
+            match loss {
+                Loss::Subset | Loss::Torn if random.below(2) == 0 => {}
+                Loss::Torn if random.below(3) == 0 => apply(&mut content, op, Some(random)),
+                _ => apply(&mut content, op, None),
+            }
+        }
+        Some(content)
+    }
+}
+
+/// Applies a write or truncation; with `torn` only some of its first sectors.
+fn apply(content: &mut Vec<u8>, op: &Op, torn: Option<&mut Random>) {
+    match op {
+        Op::Write { offset, bytes } => {
+            let start = usize::try_from(*offset).unwrap_or(usize::MAX);
+            let bytes = match torn {
+                Some(random) => &bytes[..(random.below(bytes.len() / SECTOR + 1) * SECTOR).min(bytes.len())],
+                None => bytes,
+            };
+            let end = start.saturating_add(bytes.len());
+            if content.len() < end {
+                content.resize(end, 0);
+            }
+            content[start..end].copy_from_slice(bytes);
+        }
+        Op::Truncate { size } => content.resize(usize::try_from(*size).unwrap_or(usize::MAX), 0),
+        Op::Sync | Op::Delete => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn journal(ops: Vec<Op>) -> Journal {
+        let entry = |op| Entry::File { path: "/d/a".into(), op };
+        Journal { entries: ops.into_iter().map(entry).collect() }
+    }
+
+    fn write(offset: u64, bytes: &[u8]) -> Op {
+        Op::Write { offset, bytes: bytes.into() }
+    }
+
+    fn content(journal: &Journal, loss: Loss) -> Option<Vec<u8>> {
+        let mut images = Images::of(journal);
+        while images.step().is_some() {}
+        images.files[Path::new("/d/a")].after(loss, &mut Random::of(1))
+    }
+
+    #[test]
+    fn what_was_synced_is_there_and_the_rest_may_be_lost() {
+        let journal = journal(vec![write(0, b"abcd"), Op::Sync, write(2, b"XY"), write(4, b"ef")]);
+        assert_eq!(content(&journal, Loss::All).as_deref(), Some(b"abcd".as_slice()));
+        let seen: std::collections::BTreeSet<Vec<u8>> = (0..50)
+            .filter_map(|seed| {
+                let mut images = Images::of(&journal);
+                while images.step().is_some() {}
+                images.files[Path::new("/d/a")].after(Loss::Subset, &mut Random::of(seed))
+            })
+            .collect();
+        assert_eq!(seen.len(), 4, "{seen:?}");
+    }
+
+    #[test]
+    fn a_torn_write_ends_between_two_sectors() {
+        let journal = journal(vec![write(0, &[7; 1_024])]);
+        let mut images = Images::of(&journal);
+        while images.step().is_some() {}
+        for seed in 0..100 {
+            let content = images.files[Path::new("/d/a")].after(Loss::Torn, &mut Random::of(seed)).unwrap_or_default();
+            assert!([0, 512, 1_024].contains(&content.len()), "{}", content.len());
+        }
+    }
+
+    #[test]
+    fn a_deleted_file_is_gone() {
+        let journal = journal(vec![write(0, b"abcd"), Op::Sync, Op::Delete]);
+        assert_eq!(content(&journal, Loss::All), None);
+    }
+}

@@ -1,0 +1,15 @@
+//! The disk: everything SQLite writes, in order, and what a loss of power leaves of it.
+//!
+//! SQLite runs on real files through a virtual file system that notes each write, truncation, sync and deletion before it
+//! passes it on. From that journal the files can be made as they are after a crash at any moment, with any part of what was
+//! not synced lost, torn or out of order.
+//!
+//! Rejected alternative: a file system in memory. Client and server look at their files with the system's own calls too.
+
+mod image;
+mod journal;
+mod vfs;
+
+pub use image::{Images, Loss};
+pub use journal::{Journal, Mark};
+pub use vfs::{install, take, tell};
