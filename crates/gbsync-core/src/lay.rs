@@ -141,7 +141,7 @@ fn padded(value: &Value<'_>, scale: u32) -> Option<String> {
     {
         return None;
     }
-    decimal_of(value)?.padded(scale).map(|decimal| decimal.to_string())
+    decimal_of(value)?.with_scale(scale).map(|decimal| decimal.to_string())
 }
 
 /// Whether a text is a decimal just as it is written for a scale. Most are, and nothing has to be made of them.

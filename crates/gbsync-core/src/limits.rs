@@ -15,6 +15,9 @@ pub const VERDICT_IDS: usize = 10_000;
 /// How often a group that arrived incomplete is sent again before it is parked.
 pub const INCOMPLETE_ATTEMPTS: u32 = 5;
 
+/// How far a group's clock may be ahead of the server's, in milliseconds.
+pub const CLOCK_SKEW_MS: u64 = 5 * 60 * 1000;
+
 /// The bounds that a server sets and a device keeps.
 ///
 /// ```

@@ -1,71 +1,205 @@
-//! Was each change made on the state that the record still has (docs/protocol.md, "How a group is decided")? Without a schema every entity has
-//! the policy `reject`.
+//! Was each change made on the state that the record still has, and if not, what does the entity's policy say
+//! (docs/schema.md, "Conflicts")? Without a schema every entity has the policy `reject`.
+//!
+//! An upsert under `merge` says what every field shall be, and not which of them its author changed. A field that differs
+//! from the record's and that somebody changed since is therefore a conflict; nothing newer is ever overwritten.
 
+use super::marks::{Marks, is_same};
+use super::refusal::current_record;
 use super::{Facts, Known, Record, Standing};
 use crate::change::{Change, Edit};
-use crate::group::Group;
+use crate::clock::Hlc;
 use crate::id::{RecordKey, Seq};
-use crate::verdict::{ChangeCode, CurrentRecord, RefusedChange, Rejection, RejectionCode};
+use crate::json::{Node, Value, merge_patch};
+use crate::lay::{decimal_of, is_counter};
+use crate::schema::{EntityRules, FieldKind, OnConflict, OnDeleteConflict, Schema};
+use crate::verdict::{ChangeCode, RefusedChange, Rejection, RejectionCode};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// Bytes of records that a refusal shows at most; changes beyond are named without their record.
 const SHOWN_BYTES: usize = 1024 * 1024;
 
-/// Refuses the group when any of its changes was made on another state than the record has.
-pub(super) fn check(group: &Group, standing: &Standing, facts: &Facts) -> Result<(), Rejection> {
-    let mut edited: BTreeSet<&RecordKey> = BTreeSet::new();
-    let (mut refused, mut shown_bytes) = (Vec::new(), 0);
-    for (index, change) in group.changes().iter().enumerate() {
-        // A change after an edit of the same record was made on what the group itself left. One after an increment was
-        // not: an increment has no base that could vouch for it.
-        if edited.contains(&change.key) {
-            continue;
-        }
-        if !change.edit.is_increment() {
-            edited.insert(&change.key);
-        }
-        let record = facts.found(&change.key);
-        if let Some(code) = conflict(change, record, effective_base(change, standing)) {
+/// What becomes of one change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Judged {
+    /// It holds.
+    Holds,
+    /// It conflicts.
+    Conflicts(ChangeCode),
+    /// A later writer has written.
+    Late(ChangeCode),
+}
+
+/// A group's changes, with all that matters to conflicts.
+pub(super) struct Bases<'a> {
+    pub(super) changes: &'a [Change],
+    /// The payloads, in the same order; empty without a schema.
+    pub(super) given: &'a [Option<Node<'a>>],
+    pub(super) hlc: Option<&'a Hlc>,
+    pub(super) standing: &'a Standing,
+    pub(super) facts: &'a Facts,
+    pub(super) schema: Option<&'a Schema>,
+}
+
+impl Bases<'_> {
+    /// Refuses the group when any of its changes conflicts.
+    pub(super) fn check(&self) -> Result<(), Rejection> {
+        let mut edited: BTreeSet<&RecordKey> = BTreeSet::new();
+        let (mut refused, mut shown_bytes, mut is_all_late) = (Vec::new(), 0, true);
+        for (index, change) in self.changes.iter().enumerate() {
+            // A change after an edit of the same record was made on what the group itself left. One after an increment was
+            // not: an increment has no base that could vouch for it.
+            if edited.contains(&change.key) {
+                continue;
+            }
+            if !change.edit.is_increment() {
+                edited.insert(&change.key);
+            }
+            let record = self.facts.found(&change.key);
+            let code = match self.judge(index, change, record) {
+                Judged::Holds => {
+                    is_all_late = false;
+                    continue;
+                }
+                Judged::Conflicts(code) => {
+                    is_all_late = false;
+                    code
+                }
+                Judged::Late(code) => code,
+            };
             let bytes = record.and_then(|record| record.payload.as_ref()).map_or(0, |payload| payload.as_str().len());
             shown_bytes += bytes;
             // Few bytes of changes may touch many bytes of records: an answer must stay one that a device can read.
             let current = record.filter(|_| bytes == 0 || shown_bytes <= SHOWN_BYTES).map(current_record);
             refused.push(RefusedChange { index, key: change.key.clone(), code, current });
         }
+        match refused.first() {
+            None => Ok(()),
+            Some(first) => Err(refusal(is_all_late, first.clone(), refused)),
+        }
     }
-    match refused.first() {
-        None => Ok(()),
-        Some(first) => {
-            let others = match refused.len() {
-                1 => String::new(),
-                many => format!(", and {} more like it", many - 1),
+
+    fn judge(&self, index: usize, change: &Change, record: Option<&Record>) -> Judged {
+        let Some(record) = record else {
+            return match change.edit {
+                Edit::Upsert(_) => Judged::Holds,
+                _ => Judged::Conflicts(ChangeCode::Missing),
             };
-            let message = format!("change {} on {}: {}{others}", first.index, first.key, sentence(first.code));
-            Err(Rejection { code: RejectionCode::Conflict, message, rule: None, changes: refused })
+        };
+        let rules = self.schema.and_then(|schema| schema.entity(&change.key.entity));
+        let on_delete = rules.map_or(OnDeleteConflict::Reject, |rules| rules.on_delete_conflict);
+        let policy = rules.map_or(OnConflict::Reject, |rules| rules.on_conflict);
+        let base = self.effective_base(change);
+        if record.payload.is_none() {
+            let is_anew = matches!(change.edit, Edit::Upsert(_))
+                && (base >= record.version || on_delete == OnDeleteConflict::EditWins);
+            return if is_anew { Judged::Holds } else { Judged::Conflicts(ChangeCode::Deleted) };
         }
+        let code = match &change.edit {
+            Edit::Increment(_) => return Judged::Holds,
+            Edit::Upsert(_) if base == Seq(0) => ChangeCode::Exists,
+            _ => ChangeCode::VersionConflict,
+        };
+        let is_seen = match policy {
+            // A chain vouches for the fields that it changed, and for no other.
+            OnConflict::Merge => record.edit_version <= change.base.version,
+            _ => record.edit_version <= base,
+        };
+        if is_seen {
+            return Judged::Holds;
+        }
+        let holds = match (&change.edit, policy) {
+            (Edit::Delete, OnConflict::Merge) => on_delete == OnDeleteConflict::DeleteWins || self.sees_all(change, record),
+            (Edit::Delete, _) => on_delete == OnDeleteConflict::DeleteWins,
+            (_, OnConflict::Reject) => false,
+            (_, OnConflict::Accept) => true,
+            (_, OnConflict::LastWriteWins) => {
+                let last = record.marks.as_ref().and_then(|marks| marks.hlc.as_ref());
+                return if self.hlc > last { Judged::Holds } else { Judged::Late(code) };
+            }
+            (_, OnConflict::Merge) => self.merges(index, change, record, rules),
+        };
+        if holds { Judged::Holds } else { Judged::Conflicts(code) }
+    }
+
+    /// The `seq` of the base group, if the change has one, else its base version.
+    fn effective_base(&self, change: &Change) -> Seq {
+        base_group(change, self.standing).unwrap_or(change.base.version)
+    }
+
+    /// Whether the author saw the latest change of a field, or made it.
+    fn sees(&self, change: &Change, marks: &Marks, field: &str) -> bool {
+        let mark = marks.of(field);
+        let is_own = |base: Seq| mark <= base && marks.is_one_chain(mark, base);
+        mark <= change.base.version || base_group(change, self.standing).is_some_and(is_own)
+    }
+
+    fn sees_all(&self, change: &Change, record: &Record) -> bool {
+        let marks = marks(record);
+        self.sees(change, &marks, "") && marks.fields.keys().all(|field| self.sees(change, &marks, field))
+    }
+
+    /// Whether every field that the change would set is one that its author saw, or has that value already.
+    fn merges(&self, index: usize, change: &Change, record: &Record, rules: Option<&EntityRules>) -> bool {
+        let (Some(Some(given)), Some(payload), Some(rules)) = (self.given.get(index), &record.payload, rules) else {
+            return false;
+        };
+        let (current, marks) = (payload.node(), marks(record));
+        let (Value::Object(given), Value::Object(members)) = (&given.value, &current.value) else { return false };
+        let is_upsert = matches!(change.edit, Edit::Upsert(_));
+        let fits = |field: &str, new: Option<&Node<'_>>| {
+            let kind = rules.fields.get(field).map(|field| field.kind);
+            let is_set = is_set(current.member(field), new, is_upsert, kind);
+            is_set || is_counter(rules, field) || self.sees(change, &marks, field)
+        };
+        let taken_out = |field: &str| is_upsert && given.iter().all(|(name, _)| name != field);
+        given.iter().all(|(field, new)| fits(field, Some(new)))
+            && members.iter().all(|(field, _)| !taken_out(field) || fits(field, None))
     }
 }
 
-/// The `seq` of the base group, if the change has one, else its base version.
-fn effective_base(change: &Change, standing: &Standing) -> Seq {
-    match change.base.group.as_ref().and_then(|group| standing.groups.get(group)) {
-        Some(Known::Accepted(seq)) => *seq,
-        _ => change.base.version,
+/// The place in the log of the group that a change was made on.
+pub(super) fn base_group(change: &Change, standing: &Standing) -> Option<Seq> {
+    match standing.groups.get(change.base.group.as_ref()?) {
+        Some(Known::Accepted(seq)) => Some(*seq),
+        _ => None,
     }
 }
 
-fn conflict(change: &Change, record: Option<&Record>, base: Seq) -> Option<ChangeCode> {
-    match (&change.edit, record) {
-        (Edit::Upsert(_), None) => None,
-        (Edit::Patch(_) | Edit::Increment(_) | Edit::Delete, None) => Some(ChangeCode::Missing),
-        (Edit::Upsert(_), Some(record)) if record.payload.is_none() => {
-            (base < record.version).then_some(ChangeCode::Deleted)
-        }
-        (_, Some(record)) if record.payload.is_none() => Some(ChangeCode::Deleted),
-        (Edit::Increment(_), Some(_)) => None,
-        (Edit::Upsert(_), Some(_)) if base == Seq(0) => Some(ChangeCode::Exists),
-        (_, Some(record)) => (base < record.edit_version).then_some(ChangeCode::VersionConflict),
+/// What is remembered of a record's fields: without marks, all were changed by its last edit.
+fn marks(record: &Record) -> Cow<'_, Marks> {
+    match record.marks.as_deref() {
+        Some(marks) => Cow::Borrowed(marks),
+        None => Cow::Owned(Marks { since: record.edit_version, ..Marks::default() }),
     }
+}
+
+/// Whether a field already is what a change would make of it. Null is the same as absent.
+fn is_set(old: Option<&Node<'_>>, new: Option<&Node<'_>>, is_upsert: bool, kind: Option<FieldKind>) -> bool {
+    let (old, new) = (old.filter(|old| !old.is_null()), new.filter(|new| !new.is_null()));
+    let (Some(old), Some(new)) = (old, new) else { return old.is_none() && new.is_none() };
+    if !is_upsert && new.is_object() {
+        return is_same(&merge_patch(Some(old.clone()), new.clone()), old);
+    }
+    // A decimal may be given with fewer digits than the record has.
+    match (kind, decimal_of(&old.value), decimal_of(&new.value)) {
+        (Some(FieldKind::Decimal { .. }), Some(old), Some(new)) => old.compare(new).is_eq(),
+        _ => is_same(old, new),
+    }
+}
+
+fn refusal(is_all_late: bool, first: RefusedChange, refused: Vec<RefusedChange>) -> Rejection {
+    let others = match refused.len() {
+        1 => String::new(),
+        many => format!(", and {} more like it", many - 1),
+    };
+    let (code, problem) = match is_all_late {
+        true => (RejectionCode::Superseded, "a later writer has written the record"),
+        false => (RejectionCode::Conflict, sentence(first.code)),
+    };
+    let message = format!("change {} on {}: {problem}{others}", first.index, first.key);
+    Rejection { code, message, rule: None, changes: refused }
 }
 
 fn sentence(code: ChangeCode) -> &'static str {
@@ -76,8 +210,4 @@ fn sentence(code: ChangeCode) -> &'static str {
         ChangeCode::Missing => "the record does not exist",
         ChangeCode::Invalid => "the change does not fit the record",
     }
-}
-
-pub(super) fn current_record(record: &Record) -> CurrentRecord {
-    CurrentRecord { version: record.version, payload: record.payload.as_ref().map(|payload| payload.as_str().into()) }
 }

@@ -119,6 +119,11 @@ impl Facts {
         self.records.get(key)?.as_ref()
     }
 
+    /// A record that was asked for, with the key that the facts hold.
+    pub(super) fn entry(&self, key: &RecordKey) -> Option<(&RecordKey, Option<&Record>)> {
+        self.records.get_key_value(key).map(|(key, record)| (key, record.as_ref()))
+    }
+
     /// A list of an index; `None` when it was not asked for.
     pub fn list(&self, key: &IndexKey) -> Option<&BTreeSet<RecordId>> {
         self.index.get(key)

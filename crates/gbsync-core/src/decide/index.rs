@@ -1,30 +1,32 @@
 //! Which lists of indexes a record stands on: one for each reference it holds and one for each set of unique fields.
 
 use super::facts::IndexKey;
+use super::wants::id_in;
 use crate::change::Payload;
 use crate::id::RecordKey;
 use crate::json::{Node, Value, canonical};
-use crate::schema::Schema;
+use crate::schema::{EntityRules, Schema};
 use std::collections::BTreeSet;
 
 /// The lists that a record with this payload stands on.
 pub fn entries(schema: &Schema, key: &RecordKey, payload: &Payload) -> BTreeSet<IndexKey> {
     let Some(rules) = schema.entity(&key.entity) else { return BTreeSet::new() };
     let is_indexed = !rules.unique.is_empty() || rules.references().next().is_some();
-    if !is_indexed {
-        return BTreeSet::new();
-    }
-    let node = payload.node();
+    if is_indexed { entries_of(rules, key, &payload.node()) } else { BTreeSet::new() }
+}
+
+/// The lists that a record with this value stands on.
+pub(super) fn entries_of(rules: &EntityRules, key: &RecordKey, node: &Node<'_>) -> BTreeSet<IndexKey> {
     let references = rules.references().filter_map(|(field, _)| {
-        let id = node.member(field)?.as_str()?;
+        let id = id_in(node.member(field)?)?;
         Some(IndexKey { entity: key.entity.clone(), fields: field.into(), value: id.into() })
     });
-    let unique = rules.unique.iter().filter_map(|fields| unique_key(key, fields, &node));
+    let unique = rules.unique.iter().filter_map(|fields| unique_key(key, fields, node));
     references.chain(unique).collect()
 }
 
 /// The list of a set of unique fields; none where one of them is absent or null, as in SQL.
-fn unique_key(key: &RecordKey, fields: &[String], node: &Node<'_>) -> Option<IndexKey> {
+pub(super) fn unique_key(key: &RecordKey, fields: &[String], node: &Node<'_>) -> Option<IndexKey> {
     let values = fields.iter().map(|field| node.member(field).filter(|value| !value.is_null()).cloned());
     let values = values.collect::<Option<Vec<_>>>()?;
     let value = canonical(&Node::computed(Value::Array(values)));

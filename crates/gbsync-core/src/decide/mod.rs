@@ -4,23 +4,36 @@
 //!
 //! Invariant: a group is decided as a whole; a rejected one leaves no trace in the facts.
 
+mod bounds;
+mod cascade;
 mod conflict;
 mod facts;
 mod index;
 mod marks;
+mod references;
+mod refusal;
+mod shape;
+mod standing;
+mod types;
+mod unique;
+mod wants;
+mod working;
 
 pub use facts::{Facts, IndexKey, IndexMoves, Known, Needs, Record, Standing};
 pub use index::entries;
 pub use marks::{InvalidMarks, Marks};
+pub use wants::wants;
 
-use crate::change::Edit;
+use crate::change::Change;
 use crate::group::Group;
-use crate::id::{GroupId, RecordKey};
-use crate::lay::{LayError, lay};
+use crate::id::{GroupId, GroupType, RecordKey};
 use crate::limits::Limits;
-use crate::schema::Schema;
-use crate::verdict::{ChangeCode, Flag, RefusedChange, Rejection, RejectionCode};
-use std::collections::BTreeMap;
+use crate::schema::{OperationRules, Schema};
+use crate::verdict::{Flag, Rejection};
+use conflict::Bases;
+use refusal::Stop;
+use wants::translated;
+use working::Working;
 
 /// A record as an accepted group leaves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,12 +73,6 @@ pub enum Decision {
     Block(Vec<GroupId>),
 }
 
-/// What deciding a group needs to know, as far as the group itself says: to be loaded before [`decide`] is asked.
-pub fn wants(group: &Group, schema: Option<&Schema>) -> Needs {
-    let _ = schema;
-    Needs { records: group.changes().iter().map(|change| change.key.clone()).collect(), ..Needs::default() }
-}
-
 /// Decides a group that would get `standing.head + 1` as its `seq`.
 ///
 /// # Errors
@@ -97,113 +104,87 @@ pub fn decide(
     schema: Option<&Schema>,
     limits: &Limits,
 ) -> Result<Decision, Needs> {
-    let needs = facts.missing(wants(group, schema));
+    let is_missing = group.changes().iter().any(|change| facts.record(&change.key).is_none());
+    if is_missing {
+        return Err(facts.missing(wants(group, schema)));
+    }
+    if let Some(decision) = standing::check(group, standing, schema) {
+        return Ok(decision);
+    }
+    let changes = translated(group, schema);
+    match settle(group, &changes, standing, facts, schema, limits) {
+        Ok(accepted) => Ok(Decision::Accept(accepted)),
+        Err(Stop::Reject(rejection)) => Ok(Decision::Reject(rejection)),
+        Err(Stop::Needs(needs)) => Err(needs),
+    }
+}
+
+/// Judges every change against the records, lays them, and judges what they leave.
+fn settle(
+    group: &Group,
+    changes: &[Change],
+    standing: &Standing,
+    facts: &Facts,
+    schema: Option<&Schema>,
+    limits: &Limits,
+) -> Result<Accepted, Stop> {
+    let (group_type, hlc) = (group.header().group_type.as_ref(), group.header().hlc.as_ref());
+    let (mut given, mut operation) = (Vec::new(), None);
+    if let Some(schema) = schema {
+        standing::check_roles(group_type, standing, schema)?;
+        operation = standing::operation(group_type, schema)?;
+        given = types::check(changes, schema, facts)?;
+    }
+    Bases { changes, given: &given, hlc, standing, facts, schema }.check()?;
+    let mut working = Working::new(schema, facts, limits);
+    working.lay(changes, given, Some(standing))?;
+    let flags = match schema {
+        Some(schema) => judge(&mut working, schema, group_type, operation)?,
+        None => Vec::new(),
+    };
+    Ok(Accepted { outcomes: working.into_outcomes(standing.head.next(), hlc), flags })
+}
+
+/// The stages that judge the state that changes leave.
+fn judge<'a>(
+    working: &mut Working<'a>,
+    schema: &'a Schema,
+    group_type: Option<&GroupType>,
+    operation: Option<&'a OperationRules>,
+) -> Result<Vec<Flag>, Stop> {
+    let mut flags = Vec::new();
+    cascade::spread(working, schema)?;
+    references::check(working, schema, &mut flags)?;
+    shape::check(working, schema, group_type, operation)?;
+    bounds::check(working, &mut flags)?;
+    Ok(flags)
+}
+
+/// Holds changes that are about to be sealed against the rules: all that [`decide`] will ask but rights and conflicts.
+///
+/// # Errors
+/// [`Needs`] names what else has to be known: load it and ask again.
+pub fn check(
+    changes: &[Change],
+    facts: &Facts,
+    schema: &Schema,
+    group_type: Option<&GroupType>,
+    limits: &Limits,
+) -> Result<Result<Vec<Flag>, Rejection>, Needs> {
+    let needs = facts.missing(wants::wanted(changes, Some(schema)));
     if !needs.is_empty() {
         return Err(needs);
     }
-    if let Some(decision) = check_standing(group, standing) {
-        return Ok(decision);
-    }
-    Ok(match settle(group, standing, facts, limits) {
-        Ok(outcomes) => Decision::Accept(Accepted { outcomes, flags: Vec::new() }),
-        Err(rejection) => Decision::Reject(rejection),
-    })
-}
-
-/// What keeps a group from being decided on its changes: what it replaces, what it depends on, the log it was made on.
-fn check_standing(group: &Group, standing: &Standing) -> Option<Decision> {
-    if let Some(other) = &standing.replaced_by {
-        let message = format!("{other} already took effect in its place; nothing is left to do for this group");
-        return Some(reject(RejectionCode::AlreadyReplaced, message));
-    }
-    let known = |id: &GroupId| standing.groups.get(id);
-    let depends_on = &group.header().depends_on;
-    if let Some(parent) = depends_on.iter().find(|id| known(id) == Some(&Known::Rejected)) {
-        let message = format!("it depends on {parent}, which was rejected; amend that one first");
-        return Some(reject(RejectionCode::DependencyRejected, message));
-    }
-    let by: Vec<GroupId> = depends_on.iter().filter(|id| known(id).is_none()).cloned().collect();
-    if !by.is_empty() {
-        return Some(Decision::Block(by));
-    }
-    if let Some(log) = group.header().log.as_ref().filter(|log| **log != standing.log) {
-        let message = format!("its base versions belong to log {log}, which this server does not know");
-        return Some(reject(RejectionCode::BaseLost, message));
-    }
-    let (index, version) = group.changes().iter().map(|change| change.base.version).enumerate().max_by_key(|base| base.1)?;
-    (version > standing.head).then(|| {
-        let message = format!("change {index} was made on version {version}, beyond the head {} of this log", standing.head);
-        reject(RejectionCode::BaseLost, message)
-    })
-}
-
-fn reject(code: RejectionCode, message: String) -> Decision {
-    Decision::Reject(Rejection { code, message, rule: None, changes: Vec::new() })
-}
-
-/// Judges every change against the records, then lays them.
-fn settle(group: &Group, standing: &Standing, facts: &Facts, limits: &Limits) -> Result<Vec<Outcome>, Rejection> {
-    conflict::check(group, standing, facts)?;
-    let seq = standing.head.next();
-    let mut outcomes: Vec<Outcome> = Vec::with_capacity(group.changes().len());
-    let mut places: BTreeMap<&RecordKey, usize> = BTreeMap::new();
-    let mut laid_bytes = 0;
-    for (index, change) in group.changes().iter().enumerate() {
-        let place = places.get(&change.key).copied();
-        let before = place.map(|place| &outcomes[place].record).or_else(|| facts.found(&change.key));
-        // What a refusal shows is the server's record, never what the refused group itself made of it.
-        let current = facts.found(&change.key);
-        let payload = lay(&change.edit, before.and_then(|record| record.payload.as_ref()), None)
-            .map_err(|error| cannot_lay(index, &change.key, current, &error))?;
-        let bytes = payload.as_ref().map_or(0, |payload| payload.as_str().len() as u64);
-        if matches!(change.edit, Edit::Patch(_) | Edit::Increment(_)) && bytes > limits.payload_bytes {
-            let message = format!(
-                "change {index} would leave {} with {bytes} bytes, over the limit of {}",
-                change.key, limits.payload_bytes
-            );
-            return Err(refused(RejectionCode::TooLarge, message, index, &change.key, ChangeCode::Invalid, current));
-        }
-        // Many small increments of large records are few bytes on the wire and much work here, under everybody's lock.
-        laid_bytes += bytes;
-        if laid_bytes > limits.group_bytes {
-            let message = format!("the group would leave over {} bytes of records; write it as several", limits.group_bytes);
-            return Err(refused(RejectionCode::TooLarge, message, index, &change.key, ChangeCode::Invalid, current));
-        }
-        let edit_version = before.filter(|_| change.edit.is_increment()).map_or(seq, |record| record.edit_version);
-        let record = Record { version: seq, edit_version, payload, marks: None };
-        if let Some(place) = place {
-            outcomes[place].record = record;
-        } else {
-            places.insert(&change.key, outcomes.len());
-            outcomes.push(Outcome { key: change.key.clone(), record, cause: None });
-        }
-    }
-    Ok(outcomes)
-}
-
-fn cannot_lay(index: usize, key: &RecordKey, current: Option<&Record>, error: &LayError) -> Rejection {
-    let message = format!("change {index} on {key}: {error}");
-    let (code, change_code) = match error {
-        LayError::Missing => (RejectionCode::Conflict, ChangeCode::Missing),
-        LayError::NotANumber { .. } => (RejectionCode::SchemaViolation, ChangeCode::Invalid),
-        LayError::OutOfRange { .. } => (RejectionCode::BoundViolation, ChangeCode::Invalid),
+    let checked = || {
+        let operation = standing::operation(group_type, schema)?;
+        let given = types::check(changes, schema, facts)?;
+        let mut working = Working::new(Some(schema), facts, limits);
+        working.lay(changes, given, None)?;
+        judge(&mut working, schema, group_type, operation)
     };
-    refused(code, message, index, key, change_code, current)
-}
-
-fn refused(
-    code: RejectionCode,
-    message: String,
-    index: usize,
-    key: &RecordKey,
-    change_code: ChangeCode,
-    current: Option<&Record>,
-) -> Rejection {
-    let current = current.map(conflict::current_record);
-    Rejection {
-        code,
-        message,
-        rule: None,
-        changes: vec![RefusedChange { index, key: key.clone(), code: change_code, current }],
+    match checked() {
+        Ok(flags) => Ok(Ok(flags)),
+        Err(Stop::Reject(rejection)) => Ok(Err(rejection)),
+        Err(Stop::Needs(needs)) => Err(needs),
     }
 }

@@ -111,10 +111,10 @@ impl Decimal {
     /// ```
     /// use gbsync_core::json::Decimal;
     /// let price = Decimal::parse("12.5").unwrap();
-    /// assert_eq!(price.padded(2).unwrap().to_string(), "12.50");
-    /// assert_eq!(price.padded(0), None);
+    /// assert_eq!(price.with_scale(2).unwrap().to_string(), "12.50");
+    /// assert_eq!(price.with_scale(0), None);
     /// ```
-    pub fn padded(self, scale: u32) -> Option<Self> {
+    pub fn with_scale(self, scale: u32) -> Option<Self> {
         if self.scale > scale {
             return None;
         }
