@@ -64,7 +64,7 @@ impl Client {
         let environment = self.environment();
         let stage = |edits: &[(gbsync_core::id::RecordKey, gbsync_core::change::Edit)]| {
             let root = line.group_type.is_some().then(|| line.root.clone());
-            let mut staging = Staging::new(line.group_type.clone(), root, self.actor(), self.limits());
+            let mut staging = Staging::new(line.group_type.clone(), root, self.actor(), self.terms());
             staging.given_id = line.group_id.clone();
             for (key, edit) in edits {
                 staging.stage(tx, key.clone(), edit.clone())?;

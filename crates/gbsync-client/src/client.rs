@@ -2,8 +2,10 @@
 
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::life;
 use crate::operation::staging::Staging;
 use crate::operation::{IntoPayload, Operation, Sealed, Written, in_scope, seal};
+use crate::schemas::Schemas;
 use crate::status::GroupState;
 use crate::store::state::{self, NewDevice};
 use crate::store::{Durability, Store};
@@ -119,6 +121,7 @@ impl Client {
 
     fn with_store(store: Store, config: Config) -> Result<Self, Error> {
         let limits = state::read(&store.writer())?.limits;
+        store.write(|tx| life::recognize(tx, store.path(), store.companion(), &config.environment))?;
         let inner = Inner {
             store,
             environment: config.environment,
@@ -155,13 +158,13 @@ impl Client {
         let group_type = GroupType::new(group_type)?;
         // The id that sealing will mint: refused now, where the caller can see why.
         GroupId::mint(&group_type, root, "")?;
-        let staging = Staging::new(Some(group_type), Some(root.to_owned()), self.inner.actor.clone(), self.limits());
+        let staging = Staging::new(Some(group_type), Some(root.to_owned()), self.inner.actor.clone(), self.terms());
         Ok(Operation::new(self.clone(), staging))
     }
 
     /// An operation without a type, for a change that stands alone.
     fn single(&self) -> Operation {
-        Operation::new(self.clone(), Staging::new(None, None, self.inner.actor.clone(), self.limits()))
+        Operation::new(self.clone(), Staging::new(None, None, self.inner.actor.clone(), self.terms()))
     }
 
     fn write(&self, stage: impl Fn(&mut Operation) -> Result<(), Error>) -> Result<Written, Error> {
@@ -304,6 +307,11 @@ impl Client {
     /// The limits that the server told at the last handshake, or the defaults.
     pub fn limits(&self) -> Limits {
         *self.inner.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What an operation is written under.
+    pub(crate) fn terms(&self) -> (Limits, Schemas) {
+        (self.limits(), self.inner.store.schemas())
     }
 
     pub(crate) fn set_limits(&self, limits: Limits) {

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 /// Begins the epoch that was wanted: numbers the undecided groups anew from 1 in seal order. Ids and bytes stay.
 pub(crate) fn begin(tx: &Connection, environment: &Environment) -> Result<(), Error> {
     let last = DeviceSeq(outbox::next_group(tx)?.device_seq.0 - 1);
-    let epoch = environment.new_epoch();
+    let epoch = state::read(tx)?.wanted_epoch.unwrap_or_else(|| environment.new_epoch());
     let numbered = outbox::renumber(tx, &epoch)?;
     state::set_epoch(tx, &epoch, last, numbered)
 }

@@ -52,6 +52,9 @@ pub enum Error {
     /// An operation ended without a change: there is nothing to seal.
     #[error("the operation changed nothing, so there is nothing to save")]
     EmptyOperation,
+    /// A text is no name of a flag. Take one of `gbsync_flag.flag_id`.
+    #[error("{0:?} is no flag; gbsync_flag.flag_id names them, like 42.0")]
+    InvalidFlag(String),
     /// A scope's writes went to another database than its first one.
     #[error("an operation scope writes to one database; this one began with another")]
     AnotherClient,
@@ -127,6 +130,7 @@ impl Error {
             Self::InvalidGroup(_) => "invalid_group",
             Self::GroupTooLarge { .. } => "too_large",
             Self::EmptyOperation => "empty_operation",
+            Self::InvalidFlag(_) => "invalid_flag",
             Self::AnotherClient => "another_client",
             Self::AlreadyApplied(_) => "already_applied",
             Self::NotSqlite { .. } => "not_sqlite",

@@ -10,7 +10,7 @@ use crate::settle::{Settling, settle};
 use crate::store::base::{self, Applier, BaseTable};
 use crate::store::outbox::{self, StoredState};
 use crate::store::state::{self, State};
-use crate::store::{Tx, overlay};
+use crate::store::{Tx, clock, flag, overlay};
 use gbsync_core::id::{LogId, RecordKey};
 use gbsync_core::wire::LogPage;
 use std::collections::BTreeSet;
@@ -32,8 +32,12 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
     let mut settling = Settling::default();
     let has_overlay = !overlay::is_empty(tx)?;
     let mut base = Applier::new(tx, BaseTable::Current)?;
+    let mut heard = None;
     for entry in page.entries.iter().filter(|entry| entry.seq > state.cursor) {
         let Some(group) = &entry.group else { continue };
+        flag::raise(tx, false, entry.seq, &group.id, &group.flags)?;
+        flag::clear(tx, false, &group.clears)?;
+        heard = heard.max(group.hlc.as_ref());
         let is_own = group.device == state.device;
         let own = match is_own || has_overlay {
             true => settle(tx, &group.id, is_own, (entry.seq, state.generation), now)?,
@@ -55,6 +59,7 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
     if has_overlay {
         settling.finish(tx)?;
     }
+    heard.map_or(Ok(()), |heard| clock::hear(tx, heard))?;
     state::set_cursor(tx, page.next, page.chain, page.head)?;
     Ok(applied)
 }
@@ -62,6 +67,7 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
 /// Begins to read the log anew into a table beside the base. What users see stays until the flip.
 pub(crate) fn begin_rebase(tx: &Tx<'_>, log: &LogId) -> Result<(), Error> {
     base::create_next(tx)?;
+    flag::begin_next(tx)?;
     state::begin_rebase(tx, log)
 }
 
@@ -73,6 +79,9 @@ pub(crate) fn apply_next(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applie
     let mut base = Applier::new(tx, BaseTable::Next)?;
     for entry in page.entries.iter().filter(|entry| entry.seq > rebase.cursor) {
         let Some(group) = &entry.group else { continue };
+        flag::raise(tx, true, entry.seq, &group.id, &group.flags)?;
+        flag::clear(tx, true, &group.clears)?;
+        group.hlc.as_ref().map_or(Ok(()), |heard| clock::hear(tx, heard))?;
         if let Some(standing) = outbox::standing(tx, &group.id)?
             && (group.device == state.device || standing.state == StoredState::Accepted)
         {
@@ -93,6 +102,7 @@ pub(crate) fn apply_next(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applie
 pub(crate) fn flip(tx: &Tx<'_>) -> Result<(), Error> {
     let State { generation, .. } = state::read(tx)?;
     base::flip(tx)?;
+    flag::flip(tx)?;
     state::end_rebase(tx)?;
     outbox::uncover_passed(tx, generation + 1)?;
     for local_no in outbox::reoffer_lost(tx, generation + 1)? {
@@ -120,7 +130,7 @@ fn cover(tx: &Tx<'_>, key: &RecordKey, local_no: i64) -> Result<(), Error> {
 }
 
 /// Lays the whole overlay anew, some records at a time.
-fn relay_all(tx: &Tx<'_>) -> Result<(), Error> {
+pub(crate) fn relay_all(tx: &Tx<'_>) -> Result<(), Error> {
     let mut after: Option<RecordKey> = None;
     loop {
         let keys = overlay::keys_after(tx, after.as_ref(), RELAY_KEYS)?;

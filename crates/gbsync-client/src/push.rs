@@ -6,7 +6,7 @@
 use crate::error::Error;
 use crate::settle::{Reason, accept, park};
 use crate::store::outbox::{self, StoredGroup, StoredState};
-use crate::store::{Tx, state};
+use crate::store::{Tx, clock, flag, state};
 use gbsync_core::id::{BatchId, DeviceId, EpochId, GroupId, GroupType, RecordKey};
 use gbsync_core::limits::{INCOMPLETE_ATTEMPTS, Limits};
 use gbsync_core::plan::{Candidate, Placed, Planner};
@@ -161,6 +161,13 @@ pub(crate) struct Verdicts {
     pub(crate) all_accepted: bool,
 }
 
+/// What time it is, in milliseconds after 1970: on this device, and by the server's clock as far as the handshake told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clocks {
+    pub(crate) now: u64,
+    pub(crate) server_now: u64,
+}
+
 /// Applies the verdicts of a batch. That it is no longer on its way is for the caller to note, in the same transaction.
 pub(crate) fn apply(
     tx: &Tx<'_>,
@@ -168,14 +175,18 @@ pub(crate) fn apply(
     results: &[GroupResult],
     backoff: &Backoff,
     random: u64,
-    now: u64,
+    Clocks { now, server_now }: Clocks,
 ) -> Result<Verdicts, Error> {
     state::clear_failure(tx)?;
     let (generation, cursor) = state::generation_and_cursor(tx)?;
     let mut verdicts = Verdicts { all_accepted: true, ..Verdicts::default() };
     for (group, result) in batch.groups.iter().zip(results) {
-        if let Verdict::Accepted { seq, .. } = &result.verdict {
+        if let Verdict::Accepted { seq, flags, .. } = &result.verdict {
             verdicts.accepted += u64::from(accept(tx, group.local_no, (*seq, generation, cursor), now)?);
+            // Up to the cursor the log has told of flags, and perhaps of what cleared them since.
+            if *seq > cursor {
+                flag::raise(tx, false, *seq, &group.id, flags)?;
+            }
             continue;
         }
         verdicts.all_accepted = false;
@@ -186,8 +197,14 @@ pub(crate) fn apply(
         }
         match &result.verdict {
             Verdict::Rejected { rejection, .. } if rejection.code == RejectionCode::ClockSkew => {
-                let until = now + backoff.wait_ms(1, random, None);
-                outbox::set_waiting(tx, group.local_no, rejection.code.as_str(), &rejection.message, until)?;
+                clock::stamp_anew(tx, server_now, &batch.device)?;
+                // Stamped anew it may go at once, unless that did not help before.
+                let code = rejection.code.as_str();
+                let until = match outbox::waits_for(tx, group.local_no)?.as_deref() == Some(code) {
+                    true => now + backoff.wait_ms(1, random, None),
+                    false => now,
+                };
+                outbox::set_waiting(tx, group.local_no, code, &rejection.message, until)?;
             }
             Verdict::Rejected { rejection, .. } => {
                 let verdict = wire::result_json(result);

@@ -4,12 +4,12 @@
 //! entirely and still sent.
 
 use crate::error::Error;
+use crate::schemas::Schemas;
 use crate::store::overlay::{self, OverlayRow};
 use crate::store::{Tx, base, outbox};
 use gbsync_core::change::{Change, Edit, Payload};
 use gbsync_core::depend::{Touch, Trail};
 use gbsync_core::id::RecordKey;
-use gbsync_core::lay::lay;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A group that lies over some of the records that are laid anew.
@@ -67,9 +67,9 @@ fn lay_over(tx: &Tx<'_>, records: &BTreeSet<RecordKey>) -> Result<Laid, Error> {
     }
     let mut changed = Vec::new();
     for (local_no, over) in groups {
-        let changes = outbox::changes_of(tx, local_no)?;
+        let (changes, version) = outbox::sealed_changes(tx, local_no)?;
         let edits = by_record(&changes);
-        let laid = lay_group(tx, &edits, &over.keys, &standings);
+        let laid = lay_group((tx.schemas(), version), &edits, &over.keys, &standings);
         let is_partial = edits.len() > over.keys.len();
         let is_hidden = laid.is_none();
         if is_partial && over.was_hidden != is_hidden {
@@ -109,15 +109,16 @@ fn edits_of<'e, 'c>(edits: &'e EditsByRecord<'c>, key: &RecordKey) -> &'e [&'c E
 
 /// The records `keys` as the group leaves them, or `None` where one of its changes cannot be laid.
 fn lay_group(
-    tx: &Tx<'_>,
+    (rules, version): (&Schemas, u64),
     edits: &EditsByRecord<'_>,
     keys: &[RecordKey],
     standings: &BTreeMap<RecordKey, Standing>,
 ) -> Option<BTreeMap<RecordKey, Option<Payload>>> {
     let lay_record = |key: &RecordKey| {
         let before = standings[key].payload.clone();
-        let rules = tx.rules(&key.entity);
-        let after = edits_of(edits, key).iter().try_fold(before, |state, edit| lay(edit, state.as_ref(), rules).ok())?;
+        let after = edits_of(edits, key)
+            .iter()
+            .try_fold(before, |state, edit| rules.lay(key, edit, version, state.as_ref()).ok())?;
         Some((key.clone(), after))
     };
     keys.iter().map(lay_record).collect()

@@ -184,7 +184,8 @@ fn a_record_is_read_from_one_state_of_a_file_that_another_process_writes_to() {
         let file = rusqlite::Connection::open(path).unwrap();
         file.busy_timeout(Duration::from_secs(10)).unwrap();
         let over = "BEGIN IMMEDIATE; INSERT OR REPLACE INTO gbsync_base VALUES ('notes', 'n', 1, 1, '{\"is\":\"old\"}');
-                    INSERT INTO gbsync_overlay VALUES ('notes', 'n', 1, 'edit', 1, NULL, 0, '{\"is\":\"new\"}'); COMMIT;";
+                    INSERT INTO gbsync_overlay(entity, id, local_no, touch, edited, is_hidden, payload)
+                    VALUES ('notes', 'n', 1, 'edit', 1, 0, '{\"is\":\"new\"}'); COMMIT;";
         let settled = "BEGIN IMMEDIATE; INSERT OR REPLACE INTO gbsync_base VALUES ('notes', 'n', 2, 2, '{\"is\":\"new\"}');
                        DELETE FROM gbsync_overlay; COMMIT;";
         file.execute_batch("PRAGMA synchronous = OFF").unwrap();

@@ -117,6 +117,19 @@ impl Operation {
         self.staging.depends_on.push(group);
     }
 
+    /// Clears a flag of an accepted group (`gbsync_flag`): somebody saw to it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidFlag`] when this is the name of none, such as `42.0`.
+    pub fn clears(&mut self, flag_id: &str) -> Result<(), Error> {
+        let is_count = |text: &str| (1..=16).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+        match flag_id.split_once('.') {
+            Some((seq, place)) if is_count(seq) && is_count(place) => self.staging.clears.push(flag_id.into()),
+            _ => return Err(Error::InvalidFlag(flag_id.to_owned())),
+        }
+        Ok(())
+    }
+
     /// Says who makes the group, instead of the client's actor.
     pub fn actor(&mut self, actor: Actor) {
         self.staging.actor = Some(actor);

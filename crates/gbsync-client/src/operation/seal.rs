@@ -4,15 +4,16 @@ use super::staging::{StagedRecord, Staging};
 use crate::Sealed;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::store::Tx;
+use crate::schemas::Schemas;
+use crate::sequences;
 use crate::store::outbox::{self, NewRow, NextGroup, StoredState};
 use crate::store::overlay::{self, OverlayRow};
+use crate::store::{Tx, clock};
 use crate::view::{self, View};
-use gbsync_core::change::{Change, Payload};
+use gbsync_core::change::{Change, Edit, Payload};
 use gbsync_core::depend::{Touch, Trail};
 use gbsync_core::group::{Group, Header};
 use gbsync_core::id::{DeviceId, GroupId, RecordKey};
-use gbsync_core::lay::lay;
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire;
 use rusqlite::Connection;
@@ -36,9 +37,10 @@ pub(crate) fn seal(tx: &Tx<'_>, environment: &Environment, staging: &Staging, is
     }
     let now = environment.clock.now_ms();
     let NextGroup { local_no, device_seq, epoch } = outbox::next_group(tx)?;
-    let laid = staging.changed().map(|(key, record)| lay_record(tx, key, record, is_current));
+    let numbered = sequences::fill(tx, staging)?;
+    let laid = staging.changed().map(|(key, record)| lay_record(tx, key, record, numbered.get(key), is_current));
     let laid = laid.collect::<Result<Vec<_>, _>>()?;
-    let changes = staging.changes()?;
+    let changes = staging.changes(&numbered)?;
     let depends_on = dependencies(tx, staging, &laid, &changes)?;
     let parked_behind = parked_among(tx, &depends_on)?;
     let header = Header {
@@ -47,13 +49,13 @@ pub(crate) fn seal(tx: &Tx<'_>, environment: &Environment, staging: &Staging, is
         device_seq,
         actor: staging.actor.clone(),
         created_at: Timestamp::from_unix_ms(now),
-        schema_version: 0,
+        schema_version: tx.schemas().app_version(),
         depends_on,
         replaces: None,
         // Only a base version belongs to a log; a group that made everything it touches fits any.
         log: staging.log.clone().filter(|_| changes.iter().any(|change| change.base.version.0 > 0)),
-        hlc: None,
-        clears: Vec::new(),
+        hlc: if tx.schemas().has_clock() { Some(clock::next(tx, now)?) } else { None },
+        clears: staging.clears.clone(),
     };
     let group = Group::seal(header, changes, staging.limits())?;
     check_request(&group, staging)?;
@@ -63,24 +65,34 @@ pub(crate) fn seal(tx: &Tx<'_>, environment: &Environment, staging: &Staging, is
     let root = staging.root.as_deref();
     let row = NewRow { local_no, group: &group, root, epoch: &epoch, sealed_at: now, parked_behind: parked_behind.as_ref() };
     outbox::insert(tx, &row)?;
+    tx.note_sealed(local_no);
     Ok(Sealed { group_id: group.id().clone(), device_seq })
 }
 
 /// Lays the operation's edits on the record as it is now, which may not be what the operation saw.
-fn lay_record<'a>(tx: &Tx<'_>, key: &'a RecordKey, record: &StagedRecord, is_current: bool) -> Result<Laid<'a>, Error> {
-    if is_current {
+fn lay_record<'a>(
+    tx: &Tx<'_>,
+    key: &'a RecordKey,
+    record: &StagedRecord,
+    numbered: Option<&Vec<Edit>>,
+    is_current: bool,
+) -> Result<Laid<'a>, Error> {
+    if is_current && numbered.is_none() {
         let touch = record.touch(record.seen.payload.is_some());
         return Ok(Laid { key, touch, trail: record.seen.trail, payload: Ok(record.now.clone()) });
     }
     let View { payload: current, trail, .. } = view::of(tx, key)?;
     let touch = record.touch(current.is_some());
-    let payload = if current == record.seen.payload { Ok(record.now.clone()) } else { replay(tx, key, record, current) };
+    let payload = match numbered {
+        None if current == record.seen.payload => Ok(record.now.clone()),
+        _ => replay(tx.schemas(), key, numbered.unwrap_or(&record.edits), current),
+    };
     Ok(Laid { key, touch, trail, payload })
 }
 
-fn replay(tx: &Tx<'_>, key: &RecordKey, record: &StagedRecord, current: Option<Payload>) -> Result<Option<Payload>, ()> {
-    let rules = tx.rules(&key.entity);
-    record.edits.iter().try_fold(current, |state, edit| lay(edit, state.as_ref(), rules).map_err(|_| ()))
+fn replay(rules: &Schemas, key: &RecordKey, edits: &[Edit], current: Option<Payload>) -> Result<Option<Payload>, ()> {
+    let version = rules.app_version();
+    edits.iter().try_fold(current, |state, edit| rules.lay(key, edit, version, state.as_ref()).map_err(|_| ()))
 }
 
 /// What touches the same records first (docs/decisions/0003), then the bases, then what the app named.

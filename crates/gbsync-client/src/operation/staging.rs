@@ -4,12 +4,12 @@
 //! edit made on old data is recognized.
 
 use crate::error::Error;
+use crate::schemas::Schemas;
 use crate::store::{Stamp, Store, outbox};
 use crate::view::{self, View};
 use gbsync_core::change::{Change, Edit, InvalidPayload, Payload};
 use gbsync_core::depend::Touch;
 use gbsync_core::id::{Actor, GroupId, GroupType, LogId, RecordKey};
-use gbsync_core::lay::lay;
 use gbsync_core::limits::Limits;
 use gbsync_core::squash::{Squashed, squash};
 use rusqlite::Connection;
@@ -23,6 +23,8 @@ pub(crate) struct Staging {
     pub(crate) actor: Option<Actor>,
     pub(crate) given_id: Option<GroupId>,
     pub(crate) depends_on: Vec<GroupId>,
+    pub(crate) clears: Vec<Box<str>>,
+    rules: Schemas,
     limits: Limits,
     records: BTreeMap<RecordKey, StagedRecord>,
     /// Records with changes, in the order first changed.
@@ -56,13 +58,20 @@ impl StagedRecord {
 }
 
 impl Staging {
-    pub(crate) fn new(group_type: Option<GroupType>, root: Option<String>, actor: Option<Actor>, limits: Limits) -> Self {
+    pub(crate) fn new(
+        group_type: Option<GroupType>,
+        root: Option<String>,
+        actor: Option<Actor>,
+        (limits, rules): (Limits, Schemas),
+    ) -> Self {
         Self {
             group_type,
             root,
             actor,
             given_id: None,
             depends_on: Vec::new(),
+            clears: Vec::new(),
+            rules,
             limits,
             records: BTreeMap::new(),
             order: Vec::new(),
@@ -117,13 +126,13 @@ impl Staging {
 
     /// Stages an edit: lays it on what the operation sees and squashes it with the operation's edits of the record.
     pub(crate) fn stage(&mut self, connection: &Connection, key: RecordKey, edit: Edit) -> Result<(), Error> {
-        let limit = self.limits.payload_bytes;
+        let (limit, rules) = (self.limits.payload_bytes, self.rules.clone());
         let record = self.touch(connection, &key)?;
         // The constructor of a change refuses an increment of something else than numbers.
         let checked = Change::new(key.clone(), edit, record.seen.base.clone());
         let edit = checked.map_err(|source| Error::InvalidPayload { key: key.clone(), source })?.edit;
         let action = edit.action();
-        let now = match lay(&edit, record.now.as_ref(), None) {
+        let now = match rules.lay(&key, &edit, rules.app_version(), record.now.as_ref()) {
             Ok(now) => now,
             Err(source) => return Err(Error::CannotLay { key, action, source }),
         };
@@ -135,7 +144,7 @@ impl Staging {
         record.now = now;
         match record.edits.pop() {
             None => record.edits.push(edit),
-            Some(last) => match squash(&last, &edit, record.seen.payload.is_some(), None) {
+            Some(last) => match squash(&last, &edit, record.seen.payload.is_some(), rules.writing(&key.entity)) {
                 Squashed::One(one) => record.edits.push(one),
                 Squashed::Both => record.edits.extend([last, edit]),
                 Squashed::Nothing => {}
@@ -155,9 +164,12 @@ impl Staging {
         self.order.iter().map(|key| (key, &self.records[key]))
     }
 
-    /// The changes as they will be sealed.
-    pub(crate) fn changes(&self) -> Result<Vec<Change>, Error> {
-        let edits = self.changed().flat_map(|(key, record)| record.edits.iter().map(move |edit| (key, record, edit)));
+    /// The changes as they will be sealed, with the edits that numbers were taken for.
+    pub(crate) fn changes(&self, numbered: &BTreeMap<RecordKey, Vec<Edit>>) -> Result<Vec<Change>, Error> {
+        let edits = self.changed().flat_map(|(key, record)| {
+            let edits = numbered.get(key).unwrap_or(&record.edits);
+            edits.iter().map(move |edit| (key, record, edit))
+        });
         edits
             .map(|(key, record, edit)| {
                 Change::new(key.clone(), edit.clone(), record.seen.base.clone())

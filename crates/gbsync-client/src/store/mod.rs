@@ -3,15 +3,20 @@
 //! Invariant: one writing connection behind a mutex, every write in an `IMMEDIATE` transaction; reading never waits for it.
 
 pub(crate) mod base;
+pub(crate) mod clock;
+pub(crate) mod flag;
 pub(crate) mod outbox;
 pub(crate) mod overlay;
 pub(crate) mod schema;
+pub(crate) mod sequence;
 pub(crate) mod state;
 mod tx;
 
 pub(crate) use tx::Tx;
 
 use crate::error::Error;
+use crate::life::Companion;
+use crate::schemas::Schemas;
 use gbsync_core::schema::Schema;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -42,6 +47,9 @@ pub(crate) struct Store {
     schema: Mutex<Option<Arc<Schema>>>,
     /// Transactions committed through the writing connection.
     writes: AtomicU64,
+    /// The rules that the server has, where it told others than the app's.
+    server_schema: Mutex<Option<Arc<Schema>>>,
+    companion: Companion,
 }
 
 /// A look at one state of the file: see [`Store::look`].
@@ -123,8 +131,21 @@ impl Store {
             writer: Mutex::new(writer),
             reader: Mutex::new(reader),
             schema: Mutex::new(schema.map(Arc::new)),
+            server_schema: Mutex::default(),
+            companion: Companion::default(),
             writes: AtomicU64::new(0),
         })
+    }
+
+    /// What lies beside the file.
+    pub(crate) fn companion(&self) -> &Companion {
+        &self.companion
+    }
+
+    /// The schemas that the device knows: the app's and the server's.
+    pub(crate) fn schemas(&self) -> Schemas {
+        let server = self.server_schema.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Schemas { app: self.schema(), server }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -163,8 +184,13 @@ impl Store {
     pub(crate) fn write<T, E: From<Error>>(&self, write: impl FnOnce(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
         let mut connection = self.writer();
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Error::from)?;
-        let value = write(&Tx::new(&tx, self.schema()))?;
+        let write_tx = Tx::new(&tx, self.schemas());
+        let value = write(&write_tx)?;
+        let sealed = write_tx.sealed();
         tx.commit().map_err(Error::from)?;
+        if let Some(local_no) = sealed {
+            self.companion.note(local_no);
+        }
         self.writes.fetch_add(1, Ordering::Relaxed);
         Ok(value)
     }

@@ -1,7 +1,9 @@
 //! `gbsync_outbox`: sealed groups, their bytes, and what became of them.
 
+use super::clock;
 use crate::error::{Error, damaged};
 use gbsync_core::change::Change;
+use gbsync_core::clock::Hlc;
 use gbsync_core::digest::Digest;
 use gbsync_core::group::{Group, Header};
 use gbsync_core::id::{Actor, DeviceSeq, EpochId, GroupId, GroupType, LogId, RecordKey, Seq};
@@ -64,10 +66,11 @@ pub(crate) fn insert(connection: &Connection, new: &NewRow<'_>) -> Result<(), Er
         None => ("sealed", None),
     };
     let message = new.parked_behind.map(depends_on_parked);
+    let clears = (!header.clears.is_empty()).then(|| serde_json::to_string(&header.clears).expect("texts are JSON"));
     let mut statement = connection.prepare_cached(
         "INSERT INTO gbsync_outbox(local_no, group_id, type, root, actor, epoch, device_seq, state, log, sealed_at, depends_on,
-                                   replaces, records, digest, changes, code, message)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+                                   replaces, records, digest, changes, code, message, schema_version, hlc, clears)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
     )?;
     statement.execute(params![
         new.local_no,
@@ -87,6 +90,9 @@ pub(crate) fn insert(connection: &Connection, new: &NewRow<'_>) -> Result<(), Er
         new.group.changes_json(),
         code,
         message,
+        header.schema_version,
+        header.hlc.as_ref().map(ToString::to_string),
+        clears,
     ])?;
     let mut statement =
         connection.prepare_cached("INSERT OR IGNORE INTO gbsync_dependency(parent, child) VALUES (?1, ?2)")?;
@@ -131,7 +137,7 @@ pub(crate) fn each_pending(
 ) -> Result<(), Error> {
     let mut statement = connection.prepare_cached(
         "SELECT local_no, group_id, type, actor, device_seq, log, sealed_at, depends_on, replaces, records, digest, changes,
-                next_attempt_at
+                next_attempt_at, schema_version, hlc, clears
            FROM gbsync_outbox WHERE state IN ('sealed', 'waiting_for_sign_in') AND local_no > ?1 ORDER BY local_no",
     )?;
     let mut rows = statement.query([after])?;
@@ -168,12 +174,15 @@ fn stored_group(row: &Row<'_>) -> Result<StoredGroup, Error> {
         device_seq: DeviceSeq(row.get(4)?),
         actor: text(3)?.map(Actor::new).transpose().map_err(about)?,
         created_at: Timestamp::from_unix_ms(row.get(6)?),
-        schema_version: 0,
+        schema_version: row.get(13)?,
         depends_on: ids_from_json(text(7)?.as_deref())?,
         replaces: text(8)?.map(GroupId::new).transpose().map_err(about)?,
         log: text(5)?.map(LogId::new).transpose().map_err(about)?,
-        hlc: None,
-        clears: Vec::new(),
+        hlc: text(14)?.map(|hlc| Hlc::parse(&hlc)).transpose().map_err(|error| damaged("gbsync_outbox.hlc", error))?,
+        clears: match text(15)? {
+            Some(clears) => serde_json::from_str(&clears).map_err(|error| damaged("gbsync_outbox.clears", error))?,
+            None => Vec::new(),
+        },
     };
     let (records, changes_json): (u64, Box<str>) = (row.get(9)?, row.get(11)?);
     let wire = wire::group_json_bytes(&header, records, digest, &changes_json);
@@ -217,11 +226,18 @@ pub(crate) fn id_of(connection: &Connection, local_no: i64) -> Result<Option<Gro
 
 /// The changes of a group, read from its bytes.
 pub(crate) fn changes_of(connection: &Connection, local_no: i64) -> Result<Vec<Change>, Error> {
-    let mut statement = connection.prepare_cached("SELECT changes FROM gbsync_outbox WHERE local_no = ?1")?;
-    let text: String = statement.query_row([local_no], |row| row.get(0))?;
+    Ok(sealed_changes(connection, local_no)?.0)
+}
+
+/// The changes of a group, read from its bytes, and the version of the schema it was made under.
+pub(crate) fn sealed_changes(connection: &Connection, local_no: i64) -> Result<(Vec<Change>, u64), Error> {
+    let mut statement =
+        connection.prepare_cached("SELECT changes, schema_version FROM gbsync_outbox WHERE local_no = ?1")?;
+    let (text, version): (String, u64) = statement.query_row([local_no], |row| Ok((row.get(0)?, row.get(1)?)))?;
     // What was sealed under other limits stays what it is.
     let unlimited = Limits { payload_bytes: u64::MAX, ..Limits::default() };
-    wire::parse_changes(&text, &unlimited).map_err(|error| damaged("gbsync_outbox.changes", error))
+    let changes = wire::parse_changes(&text, &unlimited).map_err(|error| damaged("gbsync_outbox.changes", error))?;
+    Ok((changes, version))
 }
 
 /// The records that a group touches.
@@ -275,6 +291,12 @@ pub(crate) fn set_waiting(
                 WHERE local_no = ?1 AND state IN ('sealed', 'waiting_for_sign_in')";
     connection.prepare_cached(sql)?.execute(params![local_no, code, message, until])?;
     Ok(())
+}
+
+/// The code of what a group waits for.
+pub(crate) fn waits_for(connection: &Connection, local_no: i64) -> Result<Option<String>, Error> {
+    let sql = "SELECT code FROM gbsync_outbox WHERE local_no = ?1";
+    Ok(connection.prepare_cached(sql)?.query_row([local_no], |row| row.get(0)).optional()?.flatten())
 }
 
 /// Counts one more attempt of each group of a batch.
@@ -353,6 +375,7 @@ pub(crate) fn prune(connection: &Connection, before: u64, limit: u32) -> Result<
         return Ok(0);
     }
     let next = next_group(connection)?;
+    clock::keep(connection)?;
     connection
         .prepare_cached("UPDATE gbsync_state SET ordered_through = ?1, numbered_through = ?2")?
         .execute(params![next.local_no - 1, next.device_seq.0 - 1])?;

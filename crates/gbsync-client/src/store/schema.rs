@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use std::path::Path;
 
 /// The steps from one format to the next; the format of a file is how many of them it went through.
-const STEPS: &[&str] = &[TABLES];
+const STEPS: &[&str] = &[TABLES, RULES];
 
 /// The newest format this version writes and reads.
 pub(crate) const FORMAT: i64 = STEPS.len() as i64;
@@ -109,6 +109,39 @@ CREATE TABLE gbsync_overlay(
 CREATE TABLE gbsync_given_id(group_id TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID;
 ";
 
+/// What groups say of schema, clock and flags; sequences; and what tells that a file is an old copy of itself.
+const RULES: &str = "
+ALTER TABLE gbsync_outbox ADD COLUMN schema_version INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE gbsync_outbox ADD COLUMN hlc TEXT;      -- may be stamped anew: it is not among the bytes of the changes
+ALTER TABLE gbsync_outbox ADD COLUMN clears TEXT;   -- JSON array of flags
+
+-- The group does not name the record: it deletes one that this refers to.
+ALTER TABLE gbsync_overlay ADD COLUMN is_derived INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX gbsync_overlay_derived ON gbsync_overlay(local_no) WHERE is_derived;
+CREATE INDEX gbsync_overlay_deletes ON gbsync_overlay(entity, id) WHERE touch = 'delete';
+
+ALTER TABLE gbsync_state ADD COLUMN hlc TEXT;          -- the last reading of the clock, where no kept group shows it
+ALTER TABLE gbsync_state ADD COLUMN wanted_epoch TEXT; -- the epoch that will begin; it names sequence numbers already
+ALTER TABLE gbsync_state ADD COLUMN life TEXT;         -- what the file beside the database must say
+
+-- The last number given of each sequence. Never goes back.
+CREATE TABLE gbsync_sequence(name TEXT NOT NULL PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+
+-- Soft rules that accepted groups broke.
+CREATE TABLE gbsync_open_flag(
+  flag_id  TEXT NOT NULL,
+  is_next  INTEGER NOT NULL,   -- found while the log is read anew
+  seq      INTEGER NOT NULL,
+  code     TEXT NOT NULL,
+  rule     TEXT NOT NULL,
+  entity   TEXT,
+  id       TEXT,
+  message  TEXT NOT NULL,
+  group_id TEXT NOT NULL,
+  PRIMARY KEY (is_next, flag_id)
+) WITHOUT ROWID;
+";
+
 /// The stable relations (ARCHITECTURE.md, "Stored on a device").
 pub(crate) const VIEWS: &str = "
 CREATE VIEW gbsync_records(entity, id, payload, version) AS
@@ -150,10 +183,14 @@ CREATE VIEW gbsync_record_state(entity, id, state, group_id, code, message) AS
    WHERE x.state = 'parked'
      AND NOT EXISTS (SELECT 1 FROM gbsync_overlay AS o
                       WHERE o.entity = json_extract(c.value, '$.entity') AND o.id = json_extract(c.value, '$.id'));
+
+CREATE VIEW gbsync_flag(flag_id, seq, code, rule, entity, id, message, group_id) AS
+  SELECT flag_id, seq, code, rule, entity, id, message, group_id FROM gbsync_open_flag WHERE NOT is_next;
 ";
 
 /// Drops the views, so that tables under them can be exchanged.
 pub(crate) const DROP_VIEWS: &str = "
+DROP VIEW IF EXISTS gbsync_flag;
 DROP VIEW IF EXISTS gbsync_record_state;
 DROP VIEW IF EXISTS gbsync_group;
 DROP VIEW IF EXISTS gbsync_records;

@@ -24,6 +24,7 @@ pub(crate) struct State {
     pub(crate) epoch: EpochId,
     pub(crate) previous_epoch: Option<(EpochId, DeviceSeq)>,
     pub(crate) wants_new_epoch: bool,
+    pub(crate) wanted_epoch: Option<EpochId>,
     pub(crate) log: Option<LogId>,
     pub(crate) chain: Option<Digest>,
     pub(crate) cursor: Seq,
@@ -81,6 +82,7 @@ pub(crate) fn read(connection: &Connection) -> Result<State, Error> {
         epoch: required(row.get("epoch")?, |text| EpochId::new(text))?,
         previous_epoch: previous_epoch.zip(row.get::<_, Option<u64>>("previous_device_seq")?.map(DeviceSeq)),
         wants_new_epoch: row.get("wants_new_epoch")?,
+        wanted_epoch: optional(row.get("wanted_epoch")?, |text| EpochId::new(text))?,
         log: log("log")?,
         chain: chain("chain")?,
         cursor: Seq(row.get("cursor")?),
@@ -175,6 +177,23 @@ pub(crate) fn want_new_epoch(connection: &Connection) -> Result<(), Error> {
     Ok(())
 }
 
+/// The same, with the epoch that will begin, because numbers of sequences are given under its name from now on.
+pub(crate) fn want_epoch(connection: &Connection, epoch: &EpochId) -> Result<(), Error> {
+    connection.execute("UPDATE gbsync_state SET wants_new_epoch = 1, wanted_epoch = ?1", [epoch.as_str()])?;
+    Ok(())
+}
+
+/// What the file beside the database must say.
+pub(crate) fn life(connection: &Connection) -> Result<Option<String>, Error> {
+    Ok(connection.query_row("SELECT life FROM gbsync_state", [], |row| row.get(0))?)
+}
+
+/// Keeps what the file beside the database says.
+pub(crate) fn set_life(connection: &Connection, life: Option<&str>) -> Result<(), Error> {
+    connection.execute("UPDATE gbsync_state SET life = ?1", [life])?;
+    Ok(())
+}
+
 /// Begins an epoch whose first `numbered_through` numbers are given to the undecided groups.
 pub(crate) fn set_epoch(
     connection: &Connection,
@@ -182,7 +201,8 @@ pub(crate) fn set_epoch(
     last: DeviceSeq,
     numbered: DeviceSeq,
 ) -> Result<(), Error> {
-    let sql = "UPDATE gbsync_state SET previous_epoch = epoch, previous_device_seq = ?2, epoch = ?1, numbered_through = ?3, wants_new_epoch = 0";
+    let sql = "UPDATE gbsync_state SET previous_epoch = epoch, previous_device_seq = ?2, epoch = ?1, numbered_through = ?3, wants_new_epoch = 0,
+                      wanted_epoch = NULL";
     connection.execute(sql, params![epoch.as_str(), last.0, numbered.0])?;
     Ok(())
 }

@@ -6,16 +6,16 @@ use super::send::Care;
 use crate::client::Client;
 use crate::environment::BoxFuture;
 use crate::error::Error;
-use crate::push::is_due;
-use crate::store::outbox;
+use crate::push::{Clocks, is_due};
 use crate::store::state::{self, LastError, State};
+use crate::store::{outbox, sequence};
 use crate::transport::{Method, Transport};
 use crate::{epoch, pull};
 use gbsync_core::id::{LogId, Seq};
 use gbsync_core::limits::Limits;
 use gbsync_core::retry::{Backoff, Step};
 use gbsync_core::time::Timestamp;
-use gbsync_core::wire::{Handshake, LogPage, WireError};
+use gbsync_core::wire::{DeviceReport, Handshake, LogPage, WireError};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::task::Poll;
 
@@ -39,6 +39,8 @@ pub(super) struct Round<'c> {
     pub(super) limits: Limits,
     pub(super) care: Care,
     log: Option<LogId>,
+    /// How far the server's clock is ahead of this device's, in milliseconds.
+    ahead_ms: i64,
     rebases: u32,
     attempts: u32,
 }
@@ -53,6 +55,7 @@ impl<'c> Round<'c> {
             limits: Limits::default(),
             care: Care::default(),
             log: None,
+            ahead_ms: 0,
             rebases: 0,
             attempts: options.attempts.max(1),
         }
@@ -77,6 +80,20 @@ impl<'c> Round<'c> {
 
     pub(super) fn now(&self) -> u64 {
         self.client.environment().clock.now_ms()
+    }
+
+    pub(super) fn clocks(&self) -> Clocks {
+        let now = self.now();
+        Clocks { now, server_now: now.saturating_add_signed(self.ahead_ms) }
+    }
+
+    /// The file is an old copy of itself: from now on its sequences give no number that it may have given before.
+    pub(super) fn want_new_epoch(&self) -> Result<(), Error> {
+        let epoch = self.client.environment().new_epoch();
+        self.client.store().write(|tx| match state::read(tx)?.wanted_epoch {
+            Some(_) => state::want_new_epoch(tx),
+            None => state::want_epoch(tx, &epoch),
+        })
     }
 
     pub(super) fn state(&self) -> Result<State, Error> {
@@ -111,15 +128,17 @@ impl<'c> Round<'c> {
         }
         let shake = self.ask(Method::Get, path, None, Handshake::parse).await?;
         let Some(shake) = shake.answer else { return Err(self.stopped("the handshake was refused", &shake)?) };
+        let server_now = shake.server_time.unix_ms();
+        self.ahead_ms = server_now.saturating_sub(i64::try_from(self.now()).unwrap_or(i64::MAX));
+        let sealed_through = outbox::next_group(&self.client.store().writer())?.device_seq.0 - 1;
+        let is_known = |device: &DeviceReport| device.epoch == state.epoch && device.device_seq.0 > sealed_through;
+        // The server knows numbers that this database never gave: it is an old copy of itself.
+        if shake.device.as_ref().is_some_and(is_known) {
+            self.want_new_epoch()?;
+        }
         self.client.store().write(|tx| {
-            let sealed_through = outbox::next_group(tx)?.device_seq.0 - 1;
-            // The server knows numbers that this database never gave: it is an old copy of itself.
-            let is_old_copy = shake
-                .device
-                .as_ref()
-                .is_some_and(|device| device.epoch == state.epoch && device.device_seq.0 > sealed_through);
-            if is_old_copy {
-                state::want_new_epoch(tx)?;
+            for (name, n) in shake.device.iter().flat_map(|device| &device.sequences) {
+                sequence::go_on_above(tx, name, *n)?;
             }
             state::set_handshake(tx, &shake.log, shake.head, &shake.limits)
         })?;

@@ -119,18 +119,18 @@ impl<'c> Round<'c> {
         flight: &Flight<'_>,
         may_plan: bool,
     ) -> Result<Option<Batch>, SyncError> {
-        let (now, random) = (self.now(), self.client.environment().random_u64());
+        let (clocks, random) = (self.clocks(), self.client.environment().random_u64());
         let (limits, most_groups) = (self.limits, self.care.most_groups.unwrap_or(usize::MAX));
         let (verdicts, batch) = self.client.store().write(|tx| {
             let mut verdicts = None;
             if let Some((batch, answer)) = &answered {
-                let applied = push::apply(tx, batch, &answer.results, &Backoff::default(), random, now)?;
+                let applied = push::apply(tx, batch, &answer.results, &Backoff::default(), random, clocks)?;
                 if !applied.all_accepted {
                     *walk = Walk::new(&limits);
                 }
                 verdicts = Some(applied);
             }
-            let batch = if may_plan { walk.next(tx, most_groups, &flight.local_nos, now)? } else { None };
+            let batch = if may_plan { walk.next(tx, most_groups, &flight.local_nos, clocks.now)? } else { None };
             let mut in_flight: Vec<i64> = flight.local_nos.iter().copied().collect();
             in_flight.extend(batch.iter().flat_map(Batch::local_nos));
             state::set_in_flight(tx, &in_flight)?;
@@ -214,7 +214,7 @@ impl<'c> Round<'c> {
             }
             Step::ParkGroup(_) | Step::SendLess => self.send_less(&batch, &exchanged)?,
             Step::NewEpoch => {
-                self.client.store().write(|tx| state::want_new_epoch(tx))?;
+                self.want_new_epoch()?;
                 self.rebase().await?;
             }
             Step::Resync => self.rebase().await?,
