@@ -14,6 +14,22 @@ pub const DEPENDENCIES: usize = 10_000;
 pub const VERDICT_IDS: usize = 10_000;
 /// How often a group that arrived incomplete is sent again before it is parked.
 pub const INCOMPLETE_ATTEMPTS: u32 = 5;
+/// Most bytes of a schema's text.
+pub const SCHEMA_BYTES: usize = 1024 * 1024;
+/// Most entities, operation types and sequences of a schema, each.
+pub const SCHEMA_ENTITIES: usize = 1_000;
+/// Most fields that an entity declares.
+pub const SCHEMA_FIELDS: usize = 500;
+/// Most rules in CEL of one entity or operation, and most lists of unique or indexed fields.
+pub const SCHEMA_RULES: usize = 100;
+/// Most bytes of one rule in CEL.
+pub const EXPRESSION_BYTES: usize = 4 * 1024;
+/// Most brackets open at one place of a rule: the compiler of CEL takes up to 160 KiB of the stack for each.
+pub const EXPRESSION_BRACKETS: usize = 8;
+/// Most members, calls and signs of operators in a row at one place of a rule, without `&&`, `||`, `?` or a comma.
+pub const EXPRESSION_LINKS: usize = 128;
+/// Most levels of a compiled rule, which is evaluated by recursion.
+pub const EXPRESSION_DEPTH: usize = 64;
 
 /// How far a group's clock may be ahead of the server's, in milliseconds.
 pub const CLOCK_SKEW_MS: u64 = 5 * 60 * 1000;

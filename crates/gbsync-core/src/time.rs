@@ -61,6 +61,21 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// Whether a text is a date of the calendar in the form `YYYY-MM-DD`.
+///
+/// ```
+/// use gbsync_core::time::is_date;
+/// assert!(is_date("2028-02-29") && !is_date("2026-02-29") && !is_date("2026-6-3"));
+/// ```
+pub fn is_date(text: &str) -> bool {
+    let has_form = text.len() == 10
+        && text.bytes().enumerate().all(|(place, byte)| match place {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+    has_form && text.parse::<jiff::civil::Date>().is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

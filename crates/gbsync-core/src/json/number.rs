@@ -67,6 +67,20 @@ impl Decimal {
         decimal.is_in_range().then_some(decimal)
     }
 
+    /// The value in whole units of the last of `scale` digits after the point; `None` when it has more digits or too many.
+    ///
+    /// ```
+    /// use gbsync_core::json::Decimal;
+    /// assert_eq!(Decimal::parse("12.5").unwrap().minor(2), Some(1250));
+    /// assert_eq!(Decimal::parse("12.505").unwrap().minor(2), None);
+    /// ```
+    pub fn minor(self, scale: u32) -> Option<i64> {
+        if self.scale > scale {
+            return None;
+        }
+        i64::try_from(self.at_scale(scale)?).ok()
+    }
+
     /// The exact difference; `None` as for a sum.
     pub fn checked_sub(self, other: Self) -> Option<Self> {
         self.checked_add(other.negated())

@@ -7,8 +7,14 @@
 //! Rejected alternative: JSON Schema, which knows neither references nor the sum of an invoice's lines.
 
 mod expression;
+mod names;
+mod problem;
+mod read;
+mod scope;
+mod source;
 
 pub use expression::{Expression, ExpressionError};
+pub use problem::{Code, SchemaProblem, SchemaProblems};
 
 use crate::id::{Entity, GroupType, Role};
 use crate::json::Decimal;
@@ -69,7 +75,7 @@ pub struct Field {
     pub required: bool,
     /// Whether it changes by increments only, and its bounds.
     pub counter: Option<Counter>,
-    /// The record that its value is the id of.
+    /// The record that its value is the id of; an integer stands for the id with its digits.
     pub reference: Option<Reference>,
     /// The sequence that fills it when an operation that makes a record without it is sealed.
     pub sequence: Option<String>,
@@ -243,6 +249,29 @@ impl Field {
     /// ```
     pub fn of(kind: FieldKind) -> Self {
         Self { kind, required: false, counter: None, reference: None, sequence: None, default: None, was: None, since: None }
+    }
+}
+
+impl Field {
+    /// Whether its table has a second column, `{field}_minor`, with its value in whole units of its last digit.
+    pub fn has_minor(&self) -> bool {
+        matches!(self.kind, FieldKind::Decimal { .. })
+    }
+}
+
+impl FieldKind {
+    /// The word for it in a schema's text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Integer => "integer",
+            Self::Real => "real",
+            Self::Decimal { .. } => "decimal",
+            Self::Boolean => "boolean",
+            Self::Date => "date",
+            Self::Timestamp => "timestamp",
+            Self::Json => "json",
+        }
     }
 }
 
