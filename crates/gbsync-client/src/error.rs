@@ -41,9 +41,13 @@ pub enum Error {
     /// The operation's changes are no group. Nothing of it was stored.
     #[error(transparent)]
     InvalidGroup(#[from] InvalidGroup),
-    /// The group does not fit one request to the server. Nothing of it was stored.
-    #[error("the group has {bytes} bytes and the server takes {limit} in one request; write it as several operations")]
-    GroupTooLarge {
+    /// One change does not fit one request to the server. Nothing of its operation was stored.
+    #[error(
+        "{key}: the change has {bytes} bytes and the server takes {limit} in one request; keep large content out of records"
+    )]
+    ChangeTooLarge {
+        /// The record.
+        key: RecordKey,
         /// Bytes it has in wire form.
         bytes: u64,
         /// Bytes a request may have.
@@ -128,7 +132,7 @@ impl Error {
             Self::CannotLay { source: LayError::OutOfRange { .. }, .. } => "bound_violation",
             Self::InvalidGroup(InvalidGroup::TooLarge { .. } | InvalidGroup::TooManyRecords { .. }) => "too_large",
             Self::InvalidGroup(_) => "invalid_group",
-            Self::GroupTooLarge { .. } => "too_large",
+            Self::ChangeTooLarge { .. } => "too_large",
             Self::EmptyOperation => "empty_operation",
             Self::InvalidFlag(_) => "invalid_flag",
             Self::AnotherClient => "another_client",

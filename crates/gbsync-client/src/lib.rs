@@ -33,7 +33,7 @@ pub use operation::{IntoPayload, Json, Operation, Sealed, Written, operation_sco
 pub use status::{ClientDigest, GroupFilter, GroupInfo, GroupState, Status};
 pub use store::Durability;
 pub use store::state::LastError;
-pub use sync::{SentBatch, SentGroup, SyncError, SyncObserver, SyncOptions, SyncReport};
+pub use sync::{SentBatch, SentGroup, SyncError, SyncObserver, SyncOptions, SyncReport, Transfer};
 #[cfg(feature = "native")]
 pub use transport::{FixedToken, HttpTransport, TokenProvider};
 pub use transport::{Method, Request, Response, Transport, TransportError};

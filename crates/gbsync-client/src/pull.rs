@@ -10,9 +10,10 @@ use crate::settle::{Settling, settle};
 use crate::store::base::{self, Applier, BaseTable};
 use crate::store::outbox::{self, StoredState};
 use crate::store::state::{self, State};
-use crate::store::{Tx, clock, flag, overlay};
-use gbsync_core::id::{LogId, RecordKey};
-use gbsync_core::wire::LogPage;
+use crate::store::{Tx, clock, download, flag, overlay};
+use gbsync_core::id::{LogId, RecordKey, Seq};
+use gbsync_core::wire::{LogChange, LogGroup, LogPage};
+use rusqlite::Connection;
 use std::collections::BTreeSet;
 
 /// How many records are laid anew at a time when the whole overlay is.
@@ -43,7 +44,7 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
             true => settle(tx, &group.id, is_own, (entry.seq, state.generation), now)?,
             false => None,
         };
-        for change in &group.changes {
+        applied.records += each_change(tx, entry.seq, group, |change| {
             let row = match own {
                 Some(local_no) => overlay::remove(tx, &change.key, local_no)?,
                 None => None,
@@ -52,10 +53,11 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
             if has_overlay {
                 settling.touch(&change.key, row);
             }
-        }
+            Ok(())
+        })?;
         applied.groups += 1;
-        applied.records += group.changes.len() as u64;
     }
+    download::clear(tx)?;
     if has_overlay {
         settling.finish(tx)?;
     }
@@ -64,10 +66,30 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
     Ok(applied)
 }
 
+/// Gives each change of a group to `take`: from the page, or from its parts, which were fetched before. Answers how many.
+fn each_change(
+    tx: &Connection,
+    seq: Seq,
+    group: &LogGroup,
+    mut take: impl FnMut(&LogChange) -> Result<(), Error>,
+) -> Result<u64, Error> {
+    match group.in_parts {
+        Some(parts) => {
+            download::each_part(tx, seq, parts, |changes| changes.iter().try_for_each(&mut take))?;
+            Ok(parts.change_count)
+        }
+        None => {
+            group.changes.iter().try_for_each(take)?;
+            Ok(group.changes.len() as u64)
+        }
+    }
+}
+
 /// Begins to read the log anew into a table beside the base. What users see stays until the flip.
 pub(crate) fn begin_rebase(tx: &Tx<'_>, log: &LogId) -> Result<(), Error> {
     base::create_next(tx)?;
     flag::begin_next(tx)?;
+    download::clear(tx)?;
     state::begin_rebase(tx, log)
 }
 
@@ -87,12 +109,10 @@ pub(crate) fn apply_next(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applie
         {
             outbox::set_accepted(tx, standing.local_no, (entry.seq, state.generation + 1), 0, now)?;
         }
-        for change in &group.changes {
-            base.apply(change)?;
-        }
+        applied.records += each_change(tx, entry.seq, group, |change| base.apply(change))?;
         applied.groups += 1;
-        applied.records += group.changes.len() as u64;
     }
+    download::clear(tx)?;
     state::set_next_cursor(tx, page.next, page.chain)?;
     Ok(applied)
 }

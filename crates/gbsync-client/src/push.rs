@@ -6,7 +6,8 @@
 use crate::error::Error;
 use crate::settle::{Reason, accept, park};
 use crate::store::outbox::{self, StoredGroup, StoredState};
-use crate::store::{Tx, clock, flag, state};
+use crate::store::{Tx, clock, flag, state, upload};
+use gbsync_core::group::Header;
 use gbsync_core::id::{BatchId, DeviceId, EpochId, GroupId, GroupType, RecordKey};
 use gbsync_core::limits::{INCOMPLETE_ATTEMPTS, Limits};
 use gbsync_core::plan::{Candidate, Placed, Planner};
@@ -23,9 +24,15 @@ pub(crate) struct BatchGroup {
     pub(crate) id: GroupId,
     pub(crate) group_type: Option<GroupType>,
     pub(crate) records: u64,
-    /// The changes, for a trace.
-    pub(crate) changes_json: Box<str>,
+    /// The changes, for a trace; none of a group whose changes were sent in parts.
+    pub(crate) changes_json: Option<Box<str>>,
     wire: String,
+}
+
+impl BatchGroup {
+    fn is_in_parts(&self) -> bool {
+        self.changes_json.is_none()
+    }
 }
 
 /// The groups of one request.
@@ -37,6 +44,21 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// The batch that ends an upload: the group alone, which names its parts. `None` when it is decided meanwhile.
+    pub(crate) fn in_parts(tx: &Connection, local_no: i64, parts: u64) -> Result<Option<Self>, Error> {
+        let Some(stored) = outbox::pending_head(tx, local_no)? else { return Ok(None) };
+        let wire = wire::group_in_parts_json(&stored.header, stored.records, stored.digest, stored.bytes, parts);
+        let outbox::StoredGroup { header: Header { id, group_type, .. }, records, .. } = stored;
+        let group = BatchGroup { local_no, id, group_type, records, changes_json: None, wire };
+        let state::State { device, epoch, .. } = state::read(tx)?;
+        Ok(Some(Self { groups: vec![group], device, epoch }))
+    }
+
+    /// Whether this ends an upload.
+    pub(crate) fn is_in_parts(&self) -> bool {
+        self.groups.iter().any(BatchGroup::is_in_parts)
+    }
+
     pub(crate) fn local_nos(&self) -> Vec<i64> {
         self.groups.iter().map(|group| group.local_no).collect()
     }
@@ -58,16 +80,25 @@ impl Batch {
     }
 }
 
+/// Bytes of a request around its only group: device, epoch and batch.
+const ENVELOPE_BYTES: u64 = 1024 + 3 * gbsync_core::limits::ID_BYTES as u64;
+
 /// Walks the outbox in seal order and fills batches; goes on where the last batch ended, so that draining a long outbox
-/// takes one walk.
+/// takes one walk. A group that no request holds is in no batch, and what depends on it waits.
 pub(crate) struct Walk {
     planner: Planner<i64, Option<String>>,
     after: i64,
+    request_bytes: u64,
+    /// The first group that is to be sent in parts, and may be now.
+    pub(crate) large: Option<i64>,
+    /// Whether there is one that waits for others.
+    pub(crate) has_waiting_large: bool,
 }
 
 impl Walk {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self { planner: Planner::new(limits), after: 0 }
+        let request_bytes = limits.request_bytes;
+        Self { planner: Planner::new(limits), after: 0, request_bytes, large: None, has_waiting_large: false }
     }
 
     /// The next batch; at most `most_groups` groups. `None` when nothing is left that may be sent now: what is on its way
@@ -80,18 +111,29 @@ impl Walk {
         now: u64,
     ) -> Result<Option<Batch>, Error> {
         let mut groups: Vec<BatchGroup> = Vec::new();
-        let Self { planner, after } = self;
-        if *after == 0 {
+        if self.after == 0 {
             let Some(first) = outbox::first_pending(tx)? else { return Ok(None) };
-            *after = first - 1;
+            self.after = first - 1;
         }
-        outbox::each_pending(tx, *after, |stored| {
+        let Self { planner, after, request_bytes, large, has_waiting_large } = self;
+        outbox::each_pending(tx, *after, *request_bytes, |stored| {
             let local_no = stored.local_no;
             if on_the_way.contains(&local_no) {
                 *after = local_no;
                 return Ok(true);
             }
-            let candidate = candidate(tx, &stored, now)?;
+            let mut candidate = candidate(tx, &stored, now)?;
+            let wire = wire_of(&stored).filter(|wire| wire.len() as u64 + ENVELOPE_BYTES <= *request_bytes);
+            let Some(wire) = wire else {
+                let is_free = candidate.is_ready && candidate.undecided.is_empty();
+                *large = large.or(is_free.then_some(local_no));
+                *has_waiting_large |= candidate.is_ready && !is_free;
+                candidate.is_ready = false;
+                planner.offer(&candidate);
+                *after = local_no;
+                return Ok(true);
+            };
+            candidate.bytes = wire.len() as u64;
             if candidate.undecided.iter().any(|parent| on_the_way.contains(parent)) {
                 return Ok(false);
             }
@@ -109,7 +151,7 @@ impl Walk {
                     group_type: stored.header.group_type,
                     records: stored.records,
                     changes_json: stored.changes_json,
-                    wire: stored.wire,
+                    wire,
                 }),
             }
             *after = local_no;
@@ -136,11 +178,17 @@ fn candidate(tx: &Connection, stored: &StoredGroup, now: u64) -> Result<Candidat
     Ok(Candidate {
         group: stored.local_no,
         records: stored.records,
-        bytes: stored.wire.len() as u64,
+        bytes: stored.bytes,
         actor: stored.header.actor.as_ref().map(|actor| actor.as_str().to_owned()),
         is_ready: stored.next_attempt_at.is_none_or(|at| is_due(at, now)),
         undecided,
     })
+}
+
+/// A group in wire form, where its changes were read.
+fn wire_of(stored: &StoredGroup) -> Option<String> {
+    let changes = stored.changes_json.as_deref()?;
+    Some(wire::group_json_bytes(&stored.header, stored.records, stored.digest, changes))
 }
 
 /// A wait of this length was set under a clock that was wrong then or is wrong now.
@@ -195,6 +243,11 @@ pub(crate) fn apply(
         if outbox::standing(tx, &group.id)?.is_none_or(|standing| standing.state == StoredState::Accepted) {
             continue;
         }
+        if let Verdict::Incomplete { missing, .. } = &result.verdict
+            && group.is_in_parts()
+        {
+            upload::lose(tx, group.local_no, missing)?;
+        }
         match &result.verdict {
             Verdict::Rejected { rejection, .. } if rejection.code == RejectionCode::ClockSkew => {
                 clock::stamp_anew(tx, server_now, &batch.device)?;
@@ -217,7 +270,7 @@ pub(crate) fn apply(
                 let until = now + backoff.wait_ms(3, random, None).max(backoff.first_ms);
                 outbox::set_waiting(tx, group.local_no, "blocked", &message, until)?;
             }
-            Verdict::Incomplete { message } if outbox::count_incomplete(tx, group.local_no)? >= INCOMPLETE_ATTEMPTS => {
+            Verdict::Incomplete { message, .. } if outbox::count_incomplete(tx, group.local_no)? >= INCOMPLETE_ATTEMPTS => {
                 let reason = Reason { code: "incomplete", message, verdict: None };
                 verdicts.parked.extend(park(tx, group.local_no, &reason, now)?);
             }
@@ -228,9 +281,10 @@ pub(crate) fn apply(
 }
 
 /// The records of a batch's group, for a trace.
-pub(crate) fn traced(group: &BatchGroup) -> Result<Vec<(RecordKey, &'static str)>, Error> {
-    let unlimited = Limits { payload_bytes: u64::MAX, ..Limits::default() };
-    let changes = wire::parse_changes(&group.changes_json, &unlimited);
-    let changes = changes.map_err(|error| crate::error::damaged("gbsync_outbox.changes", error))?;
+pub(crate) fn traced(connection: &Connection, group: &BatchGroup) -> Result<Vec<(RecordKey, &'static str)>, Error> {
+    let changes = match &group.changes_json {
+        Some(changes_json) => outbox::read_changes(changes_json)?,
+        None => outbox::changes_of(connection, group.local_no)?,
+    };
     Ok(changes.into_iter().map(|change| (change.key, change.edit.action())).collect())
 }

@@ -214,17 +214,41 @@ fn files_that_cannot_be_used_are_refused_with_one_sentence_and_left_untouched() 
 }
 
 #[test]
-fn a_group_that_no_request_can_hold_is_refused_when_it_is_written() {
-    let world = World::new();
+fn a_change_that_no_request_can_hold_is_refused_when_it_is_written() {
+    let world = World::with(|config| config.limits.request_bytes = 100_000);
     let device = world.device("a");
-    let big = format!(r#"{{"text":"{}"}}"#, "x".repeat(200_000));
-    let sealed = device.client.operation::<Error>("import", "i1", |op| {
-        (0..6).try_for_each(|index| op.upsert("notes", &format!("n{index}"), big.as_str()))
-    });
-    assert_eq!(sealed.unwrap_err().code(), "too_large");
+    device.sync();
+    let big = format!(r#"{{"text":"{}"}}"#, "x".repeat(90_000));
+    let import = |text: &str| {
+        device.client.operation::<Error>("import", "i1", |op| {
+            (0..3).try_for_each(|index| op.upsert("notes", &format!("n{index}"), text))
+        })
+    };
+    assert_eq!(import(&big.replace("xx", "xxxxx")).unwrap_err().code(), "too_large");
     nothing_is_there(&device);
     let too_big = format!(r#"{{"text":"{}"}}"#, "x".repeat(300_000));
     assert_eq!(device.client.upsert("notes", "n", too_big).unwrap_err().code(), "invalid_payload");
+    import(&big).expect("a group may be larger than a request");
+    assert_eq!(device.sync().accepted, 1);
+}
+
+#[test]
+fn a_group_over_the_maximum_is_refused_when_it_is_written() {
+    let world = World::with(|config| {
+        config.limits.group_records = 20;
+        config.limits.group_bytes = 5_000;
+    });
+    let device = world.device("a");
+    device.sync();
+    let import = |records: usize, payload: &str| {
+        device.client.operation::<Error>("import", "i1", |op| {
+            (0..records).try_for_each(|index| op.upsert("notes", &format!("n{index}"), payload))
+        })
+    };
+    assert_eq!(import(21, "{}").unwrap_err().code(), "too_large");
+    assert_eq!(import(20, &format!(r#"{{"text":"{}"}}"#, "x".repeat(300))).unwrap_err().code(), "too_large");
+    nothing_is_there(&device);
+    import(20, "{}").unwrap();
 }
 
 #[test]

@@ -173,6 +173,18 @@ pub(crate) fn check_header(header: &Header, changes: &[Change]) -> Result<(), In
     if changes.is_empty() {
         return Err(InvalidGroup::Empty);
     }
+    check_names(header)?;
+    for (index, Change { base, edit, .. }) in changes.iter().enumerate() {
+        let Some(group) = base.group.as_ref().filter(|_| !matches!(edit, Edit::Increment(_))) else { continue };
+        if !header.depends_on.contains(group) {
+            return Err(InvalidGroup::BaseNotListed { index, group: group.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Those of them that need no changes.
+pub(crate) fn check_names(header: &Header) -> Result<(), InvalidGroup> {
     if header.depends_on.len() > DEPENDENCIES {
         return Err(InvalidGroup::TooManyDependencies(header.depends_on.len()));
     }
@@ -181,12 +193,6 @@ pub(crate) fn check_header(header: &Header, changes: &[Change]) -> Result<(), In
     }
     if header.replaces.as_ref() == Some(&header.id) {
         return Err(InvalidGroup::ReplacesItself);
-    }
-    for (index, Change { base, edit, .. }) in changes.iter().enumerate() {
-        let Some(group) = base.group.as_ref().filter(|_| !matches!(edit, Edit::Increment(_))) else { continue };
-        if !header.depends_on.contains(group) {
-            return Err(InvalidGroup::BaseNotListed { index, group: group.clone() });
-        }
     }
     Ok(())
 }

@@ -12,6 +12,10 @@ pub const GROUP_ID_BYTES: usize = 600;
 pub const DEPENDENCIES: usize = 10_000;
 /// Most ids in one question about verdicts.
 pub const VERDICT_IDS: usize = 10_000;
+/// Most parts that a group may be sent in.
+pub const GROUP_PARTS: u64 = 65_536;
+/// Most numbers of missing parts that one answer names.
+pub const MISSING_PARTS: usize = 1_000;
 /// How often a group that arrived incomplete is sent again before it is parked.
 pub const INCOMPLETE_ATTEMPTS: u32 = 5;
 /// Most bytes of a schema's text.

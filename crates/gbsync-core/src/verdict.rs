@@ -174,6 +174,8 @@ pub enum Verdict {
     Incomplete {
         /// What does not fit.
         message: String,
+        /// Of a group in parts: the parts that are not there, or the first of them.
+        missing: Vec<u64>,
     },
     /// The server was asked about a group it has not decided.
     Unknown,

@@ -28,7 +28,8 @@ fn requests_arrive_as_the_vectors_say() {
         let request = request.unwrap_or_else(|error| panic!("{}: {error}", name(&case)));
         let content = |group: &gbsync_core::wire::Arrival| match &group.content {
             Content::Whole(_) => "whole",
-            Content::Incomplete(_) => "incomplete",
+            Content::InParts(_) => "in_parts",
+            Content::Incomplete(_) | Content::Missing(_) => "incomplete",
             Content::TooLarge(_) => "too_large",
         };
         assert_eq!(request.groups.iter().map(content).collect::<Vec<_>>(), *expected, "{}", name(&case));

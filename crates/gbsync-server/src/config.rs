@@ -29,6 +29,8 @@ pub struct ServerConfig {
     pub schema: Option<Schema>,
     /// How long a stopping server waits for the requests in flight, in milliseconds.
     pub drain_ms: u64,
+    /// How long an unfinished upload of a group in parts is kept untouched, in milliseconds.
+    pub upload_expiry_ms: u64,
     /// How long a connection to the store waits for another process's lock, in milliseconds.
     pub busy_timeout_ms: u64,
     /// Where time and randomness come from.
@@ -47,6 +49,7 @@ impl ServerConfig {
             limits: Limits::default(),
             schema: None,
             drain_ms: 10_000,
+            upload_expiry_ms: 24 * 60 * 60 * 1000,
             busy_timeout_ms: 5_000,
             environment: Environment::system(),
             fault: None,

@@ -98,6 +98,13 @@ impl Refusal {
         Self::new(ProblemCode::SpaceNotFound, "there is no such space for this token; check the name of the space")
     }
 
+    pub(crate) fn upload_too_large(limit: u64) -> Self {
+        let detail = format!("the parts of this group have more than {limit} bytes, the limit of a group");
+        let mut refusal = Self::new(ProblemCode::TooLarge, detail);
+        refusal.problem.limit = Some(limit);
+        refusal
+    }
+
     pub(crate) fn too_large(limit: u64) -> Self {
         let mut refusal = Self::new(
             ProblemCode::TooLarge,

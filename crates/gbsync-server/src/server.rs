@@ -73,6 +73,7 @@ impl Server {
             rules: Arc::new(rules),
             limits: config.limits,
             environment: config.environment,
+            upload_expiry_ms: config.upload_expiry_ms,
         };
         let committer = Committer::start(shared.clone())
             .map_err(|error| ServerError::Broken(format!("the writer's thread cannot be started: {error}")))?;

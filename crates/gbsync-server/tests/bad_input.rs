@@ -144,7 +144,7 @@ async fn a_group_whose_envelope_is_wrong_is_malformed_with_a_pointer() {
         (good.replace("\"deviceSeq\":2", "\"deviceSeq\":1"), "/groups/1/deviceSeq"),
         (good.replace("2026-06-03T20:52:59.123Z", "yesterday"), "/groups/1/createdAt"),
         (good.replace("\"changeCount\":1", "\"changeCount\":\"1\""), "/groups/1/changeCount"),
-        (good.replace("\"changes\":[", "\"parts\":["), "/groups/1/changes"),
+        (good.replace("\"changes\":[", "\"parts\":["), "/groups/1/parts"),
         (receipt("bad", 2, "r-2").depends_on("bad").json(), "/groups/1/dependsOn"),
         (receipt("bad", 2, "r-2").replaces("bad").json(), "/groups/1/replaces"),
     ];

@@ -143,7 +143,7 @@ impl Operation {
     /// Makes the changes a durable group, with the local view they make, in one transaction.
     ///
     /// # Errors
-    /// [`Error::EmptyOperation`] without a change; [`Error::InvalidGroup`] and [`Error::GroupTooLarge`] over a limit;
+    /// [`Error::EmptyOperation`] without a change; [`Error::InvalidGroup`] and [`Error::ChangeTooLarge`] over a limit;
     /// [`Error::Locked`] when another process writes for too long. Nothing is stored then.
     pub fn seal(self) -> Result<Sealed, Error> {
         self.client.seal(&self.staging)

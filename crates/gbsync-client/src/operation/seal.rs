@@ -15,11 +15,7 @@ use gbsync_core::depend::{Touch, Trail};
 use gbsync_core::group::{Group, Header};
 use gbsync_core::id::{DeviceId, GroupId, RecordKey};
 use gbsync_core::time::Timestamp;
-use gbsync_core::wire;
 use rusqlite::Connection;
-
-/// Bytes of a request around its only group: device, epoch and batch.
-const ENVELOPE_BYTES: u64 = 1024 + 3 * gbsync_core::limits::ID_BYTES as u64;
 
 /// What one record will be under the group.
 struct Laid<'a> {
@@ -58,7 +54,7 @@ pub(crate) fn seal(tx: &Tx<'_>, environment: &Environment, staging: &Staging, is
         clears: staging.clears.clone(),
     };
     let group = Group::seal(header, changes, staging.limits())?;
-    check_request(&group, staging)?;
+    check_changes(&group, staging.limits().request_bytes)?;
     if parked_behind.is_none() {
         store_overlay(tx, local_no, &laid)?;
     }
@@ -140,15 +136,22 @@ fn group_id(tx: &Connection, environment: &Environment, staging: &Staging, chang
     }
 }
 
-/// Until groups travel in parts, one that no request can hold is refused when it is written.
-fn check_request(group: &Group, staging: &Staging) -> Result<(), Error> {
-    let limit = staging.limits().request_bytes;
-    let bytes = group.changes_json().len() as u64 + ENVELOPE_BYTES;
-    if bytes <= limit / 2 {
+/// A group that no request holds is sent in parts, cut between changes; so each change must fit into one.
+fn check_changes(group: &Group, limit: u64) -> Result<(), Error> {
+    if group.changes_json().len() as u64 <= limit {
         return Ok(());
     }
-    let bytes = wire::group_json(group).len() as u64 + ENVELOPE_BYTES;
-    if bytes > limit { Err(Error::GroupTooLarge { bytes, limit }) } else { Ok(()) }
+    let mut json = String::new();
+    for change in group.changes() {
+        json.clear();
+        change.push_json(&mut json);
+        // With the brackets of a part.
+        let bytes = json.len() as u64 + 2;
+        if bytes > limit {
+            return Err(Error::ChangeTooLarge { key: change.key.clone(), bytes, limit });
+        }
+    }
+    Ok(())
 }
 
 /// Lays the group over the local view: all of its records, or none where one cannot be laid.

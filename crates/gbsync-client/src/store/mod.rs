@@ -4,6 +4,7 @@
 
 pub(crate) mod base;
 pub(crate) mod clock;
+pub(crate) mod download;
 pub(crate) mod flag;
 pub(crate) mod outbox;
 pub(crate) mod overlay;
@@ -11,6 +12,7 @@ pub(crate) mod schema;
 pub(crate) mod sequence;
 pub(crate) mod state;
 mod tx;
+pub(crate) mod upload;
 
 pub(crate) use tx::Tx;
 

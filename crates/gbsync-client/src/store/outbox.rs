@@ -124,23 +124,29 @@ pub(crate) struct StoredGroup {
     pub(crate) local_no: i64,
     pub(crate) header: Header,
     pub(crate) records: u64,
-    pub(crate) changes_json: Box<str>,
-    pub(crate) wire: String,
+    pub(crate) digest: Digest,
+    /// Bytes of its changes.
+    pub(crate) bytes: u64,
+    /// Its changes, but for a group that is larger than was asked for.
+    pub(crate) changes_json: Option<Box<str>>,
     pub(crate) next_attempt_at: Option<u64>,
 }
 
-/// The first undecided groups after `after` in seal order, each given to `take` until it answers `false`.
+/// The first undecided groups after `after` in seal order, each given to `take` until it answers `false`. Changes of more
+/// than `most_bytes` stay in the file.
 pub(crate) fn each_pending(
     connection: &Connection,
     after: i64,
+    most_bytes: u64,
     mut take: impl FnMut(StoredGroup) -> Result<bool, Error>,
 ) -> Result<(), Error> {
     let mut statement = connection.prepare_cached(
-        "SELECT local_no, group_id, type, actor, device_seq, log, sealed_at, depends_on, replaces, records, digest, changes,
-                next_attempt_at, schema_version, hlc, clears
+        "SELECT local_no, group_id, type, actor, device_seq, log, sealed_at, depends_on, replaces, records, digest,
+                octet_length(changes), CASE WHEN octet_length(changes) <= ?2 THEN changes END, next_attempt_at,
+                schema_version, hlc, clears
            FROM gbsync_outbox WHERE state IN ('sealed', 'waiting_for_sign_in') AND local_no > ?1 ORDER BY local_no",
     )?;
-    let mut rows = statement.query([after])?;
+    let mut rows = statement.query(params![after, most_bytes])?;
     while let Some(row) = rows.next()? {
         if !take(stored_group(row)?)? {
             break;
@@ -174,19 +180,41 @@ fn stored_group(row: &Row<'_>) -> Result<StoredGroup, Error> {
         device_seq: DeviceSeq(row.get(4)?),
         actor: text(3)?.map(Actor::new).transpose().map_err(about)?,
         created_at: Timestamp::from_unix_ms(row.get(6)?),
-        schema_version: row.get(13)?,
+        schema_version: row.get(14)?,
         depends_on: ids_from_json(text(7)?.as_deref())?,
         replaces: text(8)?.map(GroupId::new).transpose().map_err(about)?,
         log: text(5)?.map(LogId::new).transpose().map_err(about)?,
-        hlc: text(14)?.map(|hlc| Hlc::parse(&hlc)).transpose().map_err(|error| damaged("gbsync_outbox.hlc", error))?,
-        clears: match text(15)? {
+        hlc: text(15)?.map(|hlc| Hlc::parse(&hlc)).transpose().map_err(|error| damaged("gbsync_outbox.hlc", error))?,
+        clears: match text(16)? {
             Some(clears) => serde_json::from_str(&clears).map_err(|error| damaged("gbsync_outbox.clears", error))?,
             None => Vec::new(),
         },
     };
-    let (records, changes_json): (u64, Box<str>) = (row.get(9)?, row.get(11)?);
-    let wire = wire::group_json_bytes(&header, records, digest, &changes_json);
-    Ok(StoredGroup { local_no: row.get(0)?, header, records, changes_json, wire, next_attempt_at: row.get(12)? })
+    Ok(StoredGroup {
+        local_no: row.get(0)?,
+        header,
+        records: row.get(9)?,
+        digest,
+        bytes: row.get(11)?,
+        changes_json: row.get(12)?,
+        next_attempt_at: row.get(13)?,
+    })
+}
+
+/// An undecided group without its changes.
+pub(crate) fn pending_head(connection: &Connection, local_no: i64) -> Result<Option<StoredGroup>, Error> {
+    let mut found = None;
+    each_pending(connection, local_no - 1, 0, |stored| {
+        found = Some(stored).filter(|stored| stored.local_no == local_no);
+        Ok(false)
+    })?;
+    Ok(found)
+}
+
+/// The bytes of a group's changes.
+pub(crate) fn changes_text(connection: &Connection, local_no: i64) -> Result<Box<str>, Error> {
+    let mut statement = connection.prepare_cached("SELECT changes FROM gbsync_outbox WHERE local_no = ?1")?;
+    Ok(statement.query_row([local_no], |row| row.get(0))?)
 }
 
 /// What is known of a group on this device.
@@ -233,11 +261,15 @@ pub(crate) fn changes_of(connection: &Connection, local_no: i64) -> Result<Vec<C
 pub(crate) fn sealed_changes(connection: &Connection, local_no: i64) -> Result<(Vec<Change>, u64), Error> {
     let mut statement =
         connection.prepare_cached("SELECT changes, schema_version FROM gbsync_outbox WHERE local_no = ?1")?;
-    let (text, version): (String, u64) = statement.query_row([local_no], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (text, version): (Box<str>, u64) = statement.query_row([local_no], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok((read_changes(&text)?, version))
+}
+
+/// Reads the changes of a group from its bytes.
+pub(crate) fn read_changes(text: &str) -> Result<Vec<Change>, Error> {
     // What was sealed under other limits stays what it is.
     let unlimited = Limits { payload_bytes: u64::MAX, ..Limits::default() };
-    let changes = wire::parse_changes(&text, &unlimited).map_err(|error| damaged("gbsync_outbox.changes", error))?;
-    Ok((changes, version))
+    wire::parse_changes(text, &unlimited).map_err(|error| damaged("gbsync_outbox.changes", error))
 }
 
 /// The records that a group touches.

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use std::path::Path;
 
 /// The steps from one format to the next; the format of a file is how many of them it went through.
-const STEPS: &[&str] = &[TABLES, RULES];
+const STEPS: &[&str] = &[TABLES, RULES, PARTS];
 
 /// The newest format this version writes and reads.
 pub(crate) const FORMAT: i64 = STEPS.len() as i64;
@@ -140,6 +140,35 @@ CREATE TABLE gbsync_open_flag(
   group_id TEXT NOT NULL,
   PRIMARY KEY (is_next, flag_id)
 ) WITHOUT ROWID;
+";
+
+const PARTS: &str = "
+-- A group that no request holds, while it is sent in parts: how it is cut, and which parts the server has.
+CREATE TABLE gbsync_upload(
+  local_no   INTEGER NOT NULL PRIMARY KEY REFERENCES gbsync_outbox(local_no) ON DELETE CASCADE,
+  part_bytes INTEGER NOT NULL
+);
+CREATE TABLE gbsync_upload_part(
+  local_no INTEGER NOT NULL REFERENCES gbsync_upload(local_no) ON DELETE CASCADE,
+  part     INTEGER NOT NULL,
+  PRIMARY KEY (local_no, part)
+) WITHOUT ROWID;
+
+-- Entries of the log that no page holds, while their parts are fetched. Nothing of them shows before all are here.
+CREATE TABLE gbsync_download(
+  seq      INTEGER NOT NULL PRIMARY KEY,
+  log      TEXT NOT NULL,
+  group_id TEXT NOT NULL,
+  chain    TEXT NOT NULL,   -- of the page that named it; empty where that goes further
+  parts    INTEGER NOT NULL
+);
+CREATE TABLE gbsync_download_part(
+  seq     INTEGER NOT NULL REFERENCES gbsync_download(seq) ON DELETE CASCADE,
+  part    INTEGER NOT NULL,
+  changes INTEGER NOT NULL, -- how many are in it
+  body    TEXT NOT NULL,
+  PRIMARY KEY (seq, part)
+);
 ";
 
 /// The stable relations (ARCHITECTURE.md, "Stored on a device").

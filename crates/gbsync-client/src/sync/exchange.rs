@@ -18,6 +18,18 @@ pub(super) struct Exchanged<T> {
     pub(super) retry_after_ms: Option<u64>,
 }
 
+impl<T> Exchanged<T> {
+    /// Whether somebody on the way said that the request is too large.
+    pub(super) fn is_too_large(&self) -> bool {
+        is_too_large(&self.code)
+    }
+}
+
+/// Whether a refusal with this code says that the request is too large.
+pub(super) fn is_too_large(code: &str) -> bool {
+    matches!(code, "too_large" | "status_413")
+}
+
 /// Sends a request and reads the answer with `read`. A status 200 is an answer only if its type is JSON and `read` takes it.
 pub(super) async fn exchange<T>(
     transport: &dyn Transport,

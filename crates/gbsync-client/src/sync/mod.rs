@@ -2,13 +2,15 @@
 //!
 //! Invariant (P10): nothing but the database says what is left to do. A round that ends anywhere is taken up by the next.
 
+mod download;
 mod exchange;
 mod options;
 mod round;
 mod send;
+mod upload;
 mod watch;
 
-pub use options::{SentBatch, SentGroup, SyncError, SyncOptions, SyncReport};
+pub use options::{SentBatch, SentGroup, SyncError, SyncOptions, SyncReport, Transfer};
 pub use watch::SyncObserver;
 
 use crate::client::Client;

@@ -12,6 +12,26 @@ pub type OnBatch = Arc<dyn Fn(&SentBatch) + Send + Sync>;
 #[cfg(target_arch = "wasm32")]
 pub type OnBatch = Arc<dyn Fn(&SentBatch)>;
 
+/// What is called with each part of a large group that arrived, there or here.
+#[cfg(not(target_arch = "wasm32"))]
+pub type OnTransfer = Arc<dyn Fn(&Transfer) + Send + Sync>;
+/// What is called with each part of a large group that arrived, there or here.
+#[cfg(target_arch = "wasm32")]
+pub type OnTransfer = Arc<dyn Fn(&Transfer)>;
+
+/// How far a group is that travels in parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transfer {
+    /// The group.
+    pub group_id: GroupId,
+    /// Whether it goes to the server, or comes from it.
+    pub is_upload: bool,
+    /// Parts that arrived.
+    pub done: u64,
+    /// All parts.
+    pub parts: u64,
+}
+
 /// How to sync.
 #[derive(Clone)]
 pub struct SyncOptions {
@@ -31,6 +51,8 @@ pub struct SyncOptions {
     pub page_records: u64,
     /// Called with each batch before it is sent.
     pub on_batch: Option<OnBatch>,
+    /// Called with each part of a large group that arrived.
+    pub on_transfer: Option<OnTransfer>,
 }
 
 impl Default for SyncOptions {
@@ -44,6 +66,7 @@ impl Default for SyncOptions {
             lock_wait_ms: 30_000,
             page_records: 2_500,
             on_batch: None,
+            on_transfer: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One round: handshake, push until nothing may be sent, pull to the head.
 
+use super::download::Fetched;
 use super::exchange::{Exchanged, exchange};
 use super::options::{SyncError, SyncOptions, SyncReport};
 use super::send::Care;
@@ -8,7 +9,7 @@ use crate::environment::BoxFuture;
 use crate::error::Error;
 use crate::push::{Clocks, is_due};
 use crate::store::state::{self, LastError, State};
-use crate::store::{outbox, sequence};
+use crate::store::{outbox, sequence, upload};
 use crate::transport::{Method, Transport};
 use crate::{epoch, pull};
 use gbsync_core::id::{LogId, Seq};
@@ -29,7 +30,7 @@ const REBASES: u32 = 3;
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Waits between the attempts of one round. Short: a person may be waiting for it.
-const ROUND_BACKOFF: Backoff = Backoff { first_ms: 200, most_ms: 5_000 };
+pub(super) const ROUND_BACKOFF: Backoff = Backoff { first_ms: 200, most_ms: 5_000 };
 
 pub(super) struct Round<'c> {
     pub(super) client: &'c Client,
@@ -42,7 +43,7 @@ pub(super) struct Round<'c> {
     /// How far the server's clock is ahead of this device's, in milliseconds.
     ahead_ms: i64,
     rebases: u32,
-    attempts: u32,
+    pub(super) attempts: u32,
 }
 
 impl<'c> Round<'c> {
@@ -190,6 +191,11 @@ impl<'c> Round<'c> {
                 }
                 ahead = Some(asked);
             }
+            if let Fetched::Resync(_) = self.fetch_parts(&page, state.log.as_ref()).await? {
+                ahead = None;
+                self.rebase().await?;
+                continue;
+            }
             if page.next > state.cursor {
                 let applied = self.client.store().write(|tx| pull::apply(tx, &page, now))?;
                 self.count(applied);
@@ -221,12 +227,12 @@ impl<'c> Round<'c> {
                 if exchanged.step != Step::Resync {
                     return Err(self.stopped("the log was refused", &exchanged)?);
                 }
-                // The log changed while it was read: the next round begins with the new one.
-                self.client.store().write(|tx| pull::begin_rebase(tx, &log))?;
-                let reason = format!("the log changed while it was read: {}", exchanged.reason);
-                return Err(SyncError::NotReached { reason });
+                return Err(self.begin_anew(&log, &exchanged.reason)?);
             };
             let is_done = self.check_progress(&page, rebase.cursor)?;
+            if let Fetched::Resync(reason) = self.fetch_parts(&page, rebase.log.as_ref()).await? {
+                return Err(self.begin_anew(&log, &reason)?);
+            }
             let now = self.now();
             let applied = self.client.store().write(|tx| {
                 let applied = pull::apply_next(tx, &page, now)?;
@@ -243,6 +249,12 @@ impl<'c> Round<'c> {
         })?;
         self.client.notify();
         Ok(())
+    }
+
+    /// The log changed while it was read: the next round begins with the new one.
+    fn begin_anew(&self, log: &LogId, reason: &str) -> Result<SyncError, Error> {
+        self.client.store().write(|tx| pull::begin_rebase(tx, log))?;
+        Ok(SyncError::NotReached { reason: format!("the log changed while it was read: {reason}") })
     }
 
     fn count(&mut self, applied: pull::Applied) {
@@ -266,6 +278,7 @@ impl<'c> Round<'c> {
         let before = self.now().saturating_sub(self.client.retain_accepted_ms());
         self.client.store().write(|tx| {
             outbox::prune(tx, before, PRUNE_GROUPS)?;
+            upload::forget_decided(tx)?;
             state::clear_failure(tx)
         })?;
         let status = self.client.status()?;
@@ -276,7 +289,7 @@ impl<'c> Round<'c> {
     }
 
     /// Sends a request until an answer or a refusal comes that the protocol has a word for, a few times at most.
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &mut self,
         method: Method,
         path: String,
@@ -324,7 +337,7 @@ impl<'c> Round<'c> {
         }
     }
 
-    fn fail(&self, code: &str, message: &str, next_ms: Option<u64>) -> Result<(), Error> {
+    pub(super) fn fail(&self, code: &str, message: &str, next_ms: Option<u64>) -> Result<(), Error> {
         let now = self.now();
         let failure = LastError { code: code.into(), message: message.into(), at: Timestamp::from_unix_ms(now) };
         self.client.store().write(|tx| state::set_failure(tx, &failure, now, next_ms))?;

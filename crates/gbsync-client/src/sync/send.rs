@@ -2,13 +2,14 @@
 //!
 //! Two batches may be on their way at a time, so that device and server work at once. Invariant: they share no dependency,
 //! both are durably noted as in flight before they leave, and the verdicts of one are applied in the transaction that notes
-//! the next.
+//! the next. A group that no request holds is uploaded beside them (`upload.rs`).
 //!
 //! Rejected alternative: waiting for each answer before planning on; half of the time nobody would work.
 
-use super::exchange::{Exchanged, exchange};
+use super::exchange::{Exchanged, exchange, is_too_large};
 use super::options::{SentBatch, SentGroup, SyncError};
 use super::round::Round;
+use super::upload::{LandedPart, Stalled, Upload};
 use crate::environment::BoxFuture;
 use crate::error::Error;
 use crate::push::{self, Batch, Walk};
@@ -20,7 +21,7 @@ use futures_util::stream::FuturesUnordered;
 use gbsync_core::id::{BatchId, GroupId};
 use gbsync_core::retry::{Backoff, Step};
 use gbsync_core::wire::{PushAnswer, WireError, parse_answer};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Batches that may be on their way at a time.
 const WINDOW: usize = 2;
@@ -37,6 +38,8 @@ pub(super) struct Care {
     pointed_at: BTreeSet<i64>,
     /// The groups in the report.
     parked: BTreeSet<GroupId>,
+    /// Groups in parts that rest until a later round.
+    pub(super) stalled: BTreeMap<i64, Stalled>,
 }
 
 struct Suspect {
@@ -50,23 +53,72 @@ impl Care {
         if self.most_groups.is_some() || self.suspect.is_some() { 1 } else { WINDOW }
     }
 
+    pub(super) fn has_stalled(&self, local_no: i64) -> bool {
+        self.stalled.contains_key(&local_no)
+    }
+
     fn after_answer(&mut self) {
         self.most_groups = self.most_groups.and_then(|most| most.checked_mul(2)).filter(|most| *most < 1_000);
     }
 }
 
 /// A batch that came back, or did not.
-struct Returned {
+pub(super) struct Returned {
     batch: Batch,
     body: Vec<u8>,
     exchanged: Exchanged<PushAnswer>,
 }
 
-/// The batches on their way.
+/// What comes back.
+pub(super) enum Landed {
+    Batch(Returned),
+    Part(LandedPart),
+}
+
+/// What is on its way.
 #[derive(Default)]
-struct Flight<'c> {
-    requests: FuturesUnordered<BoxFuture<'c, Returned>>,
+pub(super) struct Flight<'c> {
+    pub(super) requests: FuturesUnordered<BoxFuture<'c, Landed>>,
+    /// The groups of ordinary batches.
     local_nos: BTreeSet<i64>,
+    /// The group that is uploaded, and whether a part of it is on its way, or the push that ends it.
+    pub(super) upload: Option<Upload>,
+    pub(super) has_part: bool,
+    ending: Option<i64>,
+}
+
+impl Flight<'_> {
+    fn batches(&self) -> usize {
+        self.requests.len() - usize::from(self.has_part) - usize::from(self.ending.is_some())
+    }
+
+    pub(super) fn is_uploading(&self) -> bool {
+        self.has_part || self.ending.is_some()
+    }
+
+    /// The groups of pushes that are on their way.
+    pub(super) fn in_flight(&self) -> impl Iterator<Item = i64> {
+        self.local_nos.iter().copied().chain(self.ending)
+    }
+
+    fn note(&mut self, batch: &Batch) {
+        match batch.is_in_parts() {
+            true => self.ending = batch.local_nos().first().copied(),
+            false => self.local_nos.extend(batch.local_nos()),
+        }
+    }
+
+    fn forget(&mut self, batch: &Batch) {
+        if batch.is_in_parts() {
+            (self.ending, self.upload) = (None, None);
+        }
+        self.local_nos.retain(|local_no| !batch.local_nos().contains(local_no));
+    }
+
+    fn forget_all(&mut self) {
+        self.local_nos.clear();
+        (self.ending, self.upload) = (None, None);
+    }
 }
 
 impl<'c> Round<'c> {
@@ -74,38 +126,54 @@ impl<'c> Round<'c> {
         let path = format!("{}/push", self.space_path(&self.state()?));
         let mut walk = Walk::new(&self.limits);
         let mut flight = Flight::default();
-        let mut refused: Vec<Returned> = Vec::new();
+        let (mut refused, mut refused_part, mut accepted) = (Vec::new(), None, 0);
         loop {
-            while refused.is_empty() && flight.requests.len() < self.care.window() {
+            let may_send = refused.is_empty() && refused_part.is_none();
+            while may_send && flight.batches() < self.care.window() {
                 let Some(batch) = self.take_verdicts_and_plan(&mut walk, None, &flight, true)? else { break };
                 self.launch(&mut flight, &path, batch)?;
             }
+            if may_send {
+                self.upload_on(&mut flight, &walk, &path)?;
+            }
             match flight.requests.next().await {
-                Some(mut returned) => {
-                    match returned.exchanged.answer.take() {
-                        Some(answer) => {
-                            flight.local_nos.retain(|local_no| !returned.batch.local_nos().contains(local_no));
-                            self.acquit(&returned.batch)?;
-                            let may_plan = refused.is_empty() && flight.requests.len() < self.care.window();
-                            let answered = Some((returned.batch, answer));
-                            if let Some(batch) = self.take_verdicts_and_plan(&mut walk, answered, &flight, may_plan)? {
-                                self.launch(&mut flight, &path, batch)?;
-                            }
+                Some(Landed::Batch(mut returned)) => match returned.exchanged.answer.take() {
+                    Some(answer) => {
+                        flight.forget(&returned.batch);
+                        self.acquit(&returned.batch)?;
+                        let may_plan = may_send && flight.batches() < self.care.window();
+                        let answered = Some((returned.batch, answer));
+                        if let Some(batch) = self.take_verdicts_and_plan(&mut walk, answered, &flight, may_plan)? {
+                            self.launch(&mut flight, &path, batch)?;
                         }
-                        // It stays noted as in flight until it is settled.
-                        None => refused.push(returned),
+                    }
+                    // It stays noted as in flight until it is settled.
+                    None => refused.push(returned),
+                },
+                Some(Landed::Part(landed)) => {
+                    refused_part = self.part_landed(&mut flight, landed)?;
+                    if flight.upload.is_none() {
+                        walk = Walk::new(&self.limits);
                     }
                 }
-                None if refused.is_empty() => break,
-                None => {
+                None if !may_send => {
                     self.settle_refused(&path, std::mem::take(&mut refused), &mut walk).await?;
-                    flight.local_nos.clear();
+                    if let Some(landed) = refused_part.take() {
+                        self.settle_part(landed).await?;
+                    }
+                    flight.forget_all();
                     walk = Walk::new(&self.limits);
                 }
+                // What a group in parts waited for was perhaps accepted since the walk passed it.
+                None if walk.has_waiting_large && self.report.accepted > accepted => {
+                    accepted = self.report.accepted;
+                    walk = Walk::new(&self.limits);
+                }
+                None => break,
             }
         }
         match self.care.suspect.take() {
-            None => Ok(()),
+            None => self.report_stalled(),
             // No other group was there to tell whether the group or the envelope is at fault.
             Some(suspect) => Err(self.stop(&suspect.code, &suspect.reason)?),
         }
@@ -125,13 +193,14 @@ impl<'c> Round<'c> {
             let mut verdicts = None;
             if let Some((batch, answer)) = &answered {
                 let applied = push::apply(tx, batch, &answer.results, &Backoff::default(), random, clocks)?;
-                if !applied.all_accepted {
+                // What depends on a group in parts was passed over while it was uploaded.
+                if !applied.all_accepted || batch.is_in_parts() {
                     *walk = Walk::new(&limits);
                 }
                 verdicts = Some(applied);
             }
             let batch = if may_plan { walk.next(tx, most_groups, &flight.local_nos, clocks.now)? } else { None };
-            let mut in_flight: Vec<i64> = flight.local_nos.iter().copied().collect();
+            let mut in_flight: Vec<i64> = flight.in_flight().collect();
             in_flight.extend(batch.iter().flat_map(Batch::local_nos));
             state::set_in_flight(tx, &in_flight)?;
             Ok::<_, Error>((verdicts, batch))
@@ -159,9 +228,9 @@ impl<'c> Round<'c> {
     }
 
     /// Puts a batch that is noted as in flight on its way.
-    fn launch(&mut self, flight: &mut Flight<'c>, path: &str, batch: Batch) -> Result<(), SyncError> {
+    pub(super) fn launch(&mut self, flight: &mut Flight<'c>, path: &str, batch: Batch) -> Result<(), SyncError> {
         self.trace(&batch)?;
-        flight.local_nos.extend(batch.local_nos());
+        flight.note(&batch);
         self.report.requests += 1;
         let id = BatchId::new(self.client.environment().uuid()).expect("a UUID is a valid id");
         let (body, path) = (batch.body(&id).into_bytes(), path.to_owned());
@@ -169,7 +238,7 @@ impl<'c> Round<'c> {
         flight.requests.push(Box::pin(async move {
             let read = |answer: &[u8]| read_answer(&batch, answer);
             let exchanged = exchange(transport, Method::Post, path, Some(body.clone()), timeout_ms, read).await;
-            Returned { batch, body, exchanged }
+            Landed::Batch(Returned { batch, body, exchanged })
         }));
         Ok(())
     }
@@ -179,7 +248,7 @@ impl<'c> Round<'c> {
         self.report.pushed += batch.groups.len() as u64;
         let Some(on_batch) = &self.options.on_batch else { return Ok(()) };
         let groups = batch.groups.iter().map(|group| {
-            let changes = push::traced(group)?;
+            let changes = push::traced(&self.client.store().writer(), group)?;
             Ok(SentGroup { id: group.id.clone(), group_type: group.group_type.clone(), changes })
         });
         let groups = groups.collect::<Result<Vec<_>, Error>>()?;
@@ -204,26 +273,31 @@ impl<'c> Round<'c> {
         // Nothing is on its way any more: the groups wait for the next batch that takes them.
         self.count_attempts(refused.as_slice(), &batch.local_nos())?;
         let exchanged = exchanged?;
+        self.act_on(&batch.local_nos(), &exchanged).await
+    }
+
+    /// Does what a refusal of a whole request asks for.
+    pub(super) async fn act_on<T>(&mut self, local_nos: &[i64], exchanged: &Exchanged<T>) -> Result<(), SyncError> {
         match exchanged.step {
-            Step::ParkGroup(index) if index < batch.groups.len() => {
+            Step::ParkGroup(index) if index < local_nos.len() => {
                 // Once is no proof: the same bytes again, and only then is it the group.
-                if self.care.pointed_at.insert(batch.groups[index].local_no) {
+                if self.care.pointed_at.insert(local_nos[index]) {
                     return Ok(());
                 }
-                self.park(batch.groups[index].local_no, &exchanged.code, &exchanged.reason)?;
+                self.park(local_nos[index], &exchanged.code, &exchanged.reason)?;
             }
-            Step::ParkGroup(_) | Step::SendLess => self.send_less(&batch, &exchanged)?,
+            Step::ParkGroup(_) | Step::SendLess => self.send_less(local_nos, &exchanged.code, &exchanged.reason)?,
             Step::NewEpoch => {
                 self.want_new_epoch()?;
                 self.rebase().await?;
             }
             Step::Resync => self.rebase().await?,
-            _ => return Err(self.stopped("the push was refused", &exchanged)?),
+            _ => return Err(self.stopped("the push was refused", exchanged)?),
         }
         Ok(())
     }
 
-    fn count_attempts(&self, refused: &[Returned], and: &[i64]) -> Result<(), Error> {
+    pub(super) fn count_attempts(&self, refused: &[Returned], and: &[i64]) -> Result<(), Error> {
         self.client.store().write(|tx| {
             for returned in refused {
                 outbox::count_attempts(tx, &returned.batch.local_nos())?;
@@ -234,25 +308,24 @@ impl<'c> Round<'c> {
     }
 
     /// The request was refused as a whole: find out whether one group is at fault.
-    fn send_less(&mut self, batch: &Batch, exchanged: &Exchanged<PushAnswer>) -> Result<(), SyncError> {
-        if batch.groups.len() > 1 {
-            self.care.most_groups = Some(batch.groups.len() / 2);
+    pub(super) fn send_less(&mut self, local_nos: &[i64], code: &str, reason: &str) -> Result<(), SyncError> {
+        if local_nos.len() > 1 {
+            self.care.most_groups = Some(local_nos.len() / 2);
             return Ok(());
         }
-        let local_no = batch.groups[0].local_no;
-        if exchanged.code == "too_large" || exchanged.code == "status_413" {
-            return Ok(self.park(local_no, "too_large", &exchanged.reason)?);
+        let local_no = local_nos[0];
+        if is_too_large(code) {
+            return Ok(self.park(local_no, "too_large", reason)?);
         }
         if self.care.suspect.as_ref().is_some_and(|suspect| suspect.local_no != local_no) {
             // Two different groups alone: it is the envelope.
             self.care.suspect = None;
             self.client.store().write(|tx| outbox::clear_waits(tx))?;
-            return Err(self.stop(&exchanged.code, &exchanged.reason)?);
+            return Err(self.stop(code, reason)?);
         }
-        let (code, reason) = (exchanged.code.clone(), exchanged.reason.clone());
         let until = self.now() + Backoff::default().most_ms;
-        self.client.store().write(|tx| outbox::set_waiting(tx, local_no, &code, &reason, until))?;
-        self.care.suspect = Some(Suspect { local_no, code, reason });
+        self.client.store().write(|tx| outbox::set_waiting(tx, local_no, code, reason, until))?;
+        self.care.suspect = Some(Suspect { local_no, code: code.to_owned(), reason: reason.to_owned() });
         self.care.most_groups = Some(1);
         Ok(())
     }
@@ -267,7 +340,7 @@ impl<'c> Round<'c> {
         }
     }
 
-    fn park(&mut self, local_no: i64, code: &str, message: &str) -> Result<(), Error> {
+    pub(super) fn park(&mut self, local_no: i64, code: &str, message: &str) -> Result<(), Error> {
         let now = self.now();
         let parked = self.client.store().write(|tx| park(tx, local_no, &Reason { code, message, verdict: None }, now))?;
         self.note_parked(&parked)?;

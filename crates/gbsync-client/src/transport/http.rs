@@ -81,6 +81,7 @@ impl HttpTransport {
         let mut builder = match request.method {
             Method::Get => self.client.get(url),
             Method::Post => self.client.post(url),
+            Method::Put => self.client.put(url),
         };
         builder = builder.timeout(Duration::from_millis(request.timeout_ms));
         if let Some(token) = self.tokens.token().await {

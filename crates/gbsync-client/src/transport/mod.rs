@@ -15,6 +15,8 @@ pub enum Method {
     Get,
     /// `POST`
     Post,
+    /// `PUT`
+    Put,
 }
 
 /// One request to the server.

@@ -26,6 +26,10 @@ pub fn space() -> SpaceId {
 
 impl World {
     pub fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub fn with(change: impl FnOnce(&mut ServerConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let tokens = Tokens::open(&folder.path().join("server")).unwrap();
@@ -33,6 +37,7 @@ impl World {
         let token = tokens.create(new).unwrap().token;
         let mut config = ServerConfig::new(folder.path().join("server"));
         config.listen = "127.0.0.1:0".parse().unwrap();
+        change(&mut config);
         let server = runtime.block_on(Server::start(config)).unwrap();
         let url = server.url();
         Self { folder, runtime, server: Some(server), url, token }

@@ -54,8 +54,19 @@ pub struct LogGroup {
     pub flags: Vec<Flag>,
     /// The names of flags that it cleared.
     pub clears: Vec<Box<str>>,
-    /// The records as it leaves them.
+    /// The records as it leaves them; none when they are to be asked for in parts.
     pub changes: Vec<LogChange>,
+    /// How its changes are to be asked for, when they are too large for a page.
+    pub in_parts: Option<LogParts>,
+}
+
+/// A group of the log that no page holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogParts {
+    /// How many parts there are, numbered from 0.
+    pub parts: u64,
+    /// Changes of all parts together.
+    pub change_count: u64,
 }
 
 /// A record as a group leaves it.
@@ -107,18 +118,10 @@ impl LogPage {
 fn log_entry(node: &Node<'_>, text: &str) -> Read<LogEntry> {
     let fields = Fields::of(node)?;
     let seq = Seq(fields.count("seq")?);
-    if fields.optional("parts").is_some() {
-        return Err(
-            WireError::new("a group in parts; this version of gbsync cannot read it, install a newer one").within("parts")
-        );
-    }
     if fields.optional("resolution").is_some() {
         return Ok(LogEntry { seq, group: None });
     }
-    let changes = each("changes", fields.array("changes")?, |change| log_change(change, text))?;
-    if fields.count("changeCount")? != changes.len() as u64 {
-        return Err(WireError::new("does not fit the changes").within("changeCount"));
-    }
+    let (changes, in_parts) = entry_changes(&fields, text)?;
     let group = LogGroup {
         id: fields.id("syncGroupId", |text| GroupId::new(text))?,
         device: fields.id("device", |text| DeviceId::new(text))?,
@@ -128,8 +131,37 @@ fn log_entry(node: &Node<'_>, text: &str) -> Read<LogEntry> {
         flags: each("flags", fields.optional_array("flags")?, flag)?,
         clears: each("clears", fields.optional_array("clears")?, flag_id)?,
         changes,
+        in_parts,
     };
     Ok(LogEntry { seq, group: Some(group) })
+}
+
+fn entry_changes(fields: &Fields<'_, '_>, text: &str) -> Read<(Vec<LogChange>, Option<LogParts>)> {
+    let change_count = fields.count("changeCount")?;
+    match fields.optional_count("parts")? {
+        None => {
+            let changes = each("changes", fields.array("changes")?, |change| log_change(change, text))?;
+            if change_count != changes.len() as u64 {
+                return Err(WireError::new("does not fit the changes").within("changeCount"));
+            }
+            Ok((changes, None))
+        }
+        Some(_) if fields.optional("changes").is_some() => {
+            Err(WireError::new("an entry has changes or parts, not both").within("parts"))
+        }
+        Some(0) => Err(WireError::new("must be above 0").within("parts")),
+        Some(parts) => Ok((Vec::new(), Some(LogParts { parts, change_count }))),
+    }
+}
+
+/// Reads one part of an entry: an array of its changes.
+///
+/// # Errors
+/// [`WireError`] when it is not what the protocol says: then nothing of it may be kept.
+pub fn parse_log_part(text: &[u8]) -> Result<Vec<LogChange>, WireError> {
+    let (node, text) = parse(text, DEPTH)?;
+    let items = node.as_array().ok_or_else(|| wrong(&node, "an array"))?;
+    items.iter().enumerate().map(|(index, item)| log_change(item, text).map_err(|error| error.within(index))).collect()
 }
 
 fn log_change(node: &Node<'_>, text: &str) -> Read<LogChange> {
@@ -211,31 +243,44 @@ pub fn changes_json(outcomes: &[Outcome]) -> String {
 /// One entry in wire form, as it is stored and served.
 pub fn entry_json(header: &EntryHeader<'_>, change_count: u64, changes_json: &str) -> String {
     let mut out = String::with_capacity(changes_json.len() + 512);
-    out.push_str(&format!("{{\"seq\":{}", header.seq));
-    push_text(&mut out, "syncGroupId", header.id.as_str());
-    let nullable = |out: &mut String, name: &str, text: Option<&str>| match text {
-        Some(text) => push_text(out, name, text),
-        None => out.push_str(&format!(",\"{name}\":null")),
-    };
-    nullable(&mut out, "syncGroupType", header.group_type.map(GroupType::as_str));
-    push_text(&mut out, "device", header.device.as_str());
-    push_text(&mut out, "epoch", header.epoch.as_str());
-    push_count(&mut out, "deviceSeq", header.device_seq.0);
-    nullable(&mut out, "actor", header.actor.map(Actor::as_str));
-    push_text(&mut out, "createdAt", header.created_at.as_str());
-    push_text(&mut out, "committedAt", header.committed_at.as_str());
-    nullable(&mut out, "replaces", header.replaces.map(GroupId::as_str));
-    if let Some(hlc) = header.hlc {
-        push_text(&mut out, "hlc", &hlc.to_string());
-    }
-    out.push_str(",\"flags\":");
-    push_flags(&mut out, header.flags);
-    push_texts(&mut out, "clears", header.clears.iter().map(AsRef::as_ref));
-    push_count(&mut out, "changeCount", change_count);
+    push_entry_header(&mut out, header, change_count);
     out.push_str(",\"changes\":");
     out.push_str(changes_json);
     out.push('}');
     out
+}
+
+/// The entry of a group whose changes are served in parts.
+pub fn entry_in_parts_json(header: &EntryHeader<'_>, change_count: u64, parts: u64) -> String {
+    let mut out = String::with_capacity(512);
+    push_entry_header(&mut out, header, change_count);
+    push_count(&mut out, "parts", parts);
+    out.push('}');
+    out
+}
+
+fn push_entry_header(out: &mut String, header: &EntryHeader<'_>, change_count: u64) {
+    out.push_str(&format!("{{\"seq\":{}", header.seq));
+    push_text(out, "syncGroupId", header.id.as_str());
+    let nullable = |out: &mut String, name: &str, text: Option<&str>| match text {
+        Some(text) => push_text(out, name, text),
+        None => out.push_str(&format!(",\"{name}\":null")),
+    };
+    nullable(out, "syncGroupType", header.group_type.map(GroupType::as_str));
+    push_text(out, "device", header.device.as_str());
+    push_text(out, "epoch", header.epoch.as_str());
+    push_count(out, "deviceSeq", header.device_seq.0);
+    nullable(out, "actor", header.actor.map(Actor::as_str));
+    push_text(out, "createdAt", header.created_at.as_str());
+    push_text(out, "committedAt", header.committed_at.as_str());
+    nullable(out, "replaces", header.replaces.map(GroupId::as_str));
+    if let Some(hlc) = header.hlc {
+        push_text(out, "hlc", &hlc.to_string());
+    }
+    out.push_str(",\"flags\":");
+    push_flags(out, header.flags);
+    push_texts(out, "clears", header.clears.iter().map(AsRef::as_ref));
+    push_count(out, "changeCount", change_count);
 }
 
 /// A page, from entries in wire form.

@@ -7,6 +7,7 @@ mod flags;
 mod handshake;
 mod log;
 mod operations;
+mod parts;
 mod problem;
 mod push;
 mod read;
@@ -15,10 +16,16 @@ mod verdicts;
 
 pub use flags::{flags_json, parse_flags};
 pub use handshake::{Ancestor, DeviceReport, Handshake};
-pub use log::{EntryHeader, LogChange, LogEntry, LogGroup, LogPage, LogState, changes_json, entry_json, page_json};
+pub use log::{
+    EntryHeader, LogChange, LogEntry, LogGroup, LogPage, LogParts, LogState, changes_json, entry_in_parts_json, entry_json,
+    page_json, parse_log_part,
+};
 pub use operations::OperationLine;
+pub use parts::{
+    Assembly, InParts, cut, group_in_parts_json, parse_changes, parse_part, parse_part_answer, part_answer_json, part_json,
+};
 pub use problem::{Problem, ProblemCode};
-pub use push::{Arrival, Content, PushRequest, group_json, group_json_bytes, parse_changes, push_json};
+pub use push::{Arrival, Content, PushRequest, group_json, group_json_bytes, push_json};
 pub use read::WireError;
 pub use results::{GroupResult, PushAnswer, answer_json, parse_answer, result_json};
 pub use verdicts::{discard_json, parse_discard, parse_verdicts_request, verdicts_request_json};

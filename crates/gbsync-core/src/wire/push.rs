@@ -1,5 +1,6 @@
 //! `POST …/push`: the request.
 
+use super::parts::{InParts, in_parts};
 use super::read::{Fields, Read, WireError, each, id_item, parse, push_count, push_text, wrong};
 use crate::change::{Base, Change, Edit, InvalidPayload, Payload};
 use crate::clock::Hlc;
@@ -42,10 +43,25 @@ pub struct Arrival {
 pub enum Content {
     /// All of it.
     Whole(Box<Group>),
+    /// What it says of itself; its changes were sent before, in parts.
+    InParts(Box<InParts>),
+    /// The same, and these parts of it are not there.
+    Missing(Vec<u64>),
     /// Something else than it says of itself; the text says what.
     Incomplete(String),
     /// More than the limits allow; the text says what.
     TooLarge(String),
+}
+
+impl Content {
+    /// What the group says of itself, where that is known.
+    pub fn header(&self) -> Option<&Header> {
+        match self {
+            Self::Whole(group) => Some(group.header()),
+            Self::InParts(in_parts) => Some(&in_parts.header),
+            Self::Missing(_) | Self::Incomplete(_) | Self::TooLarge(_) => None,
+        }
+    }
 }
 
 impl PushRequest {
@@ -66,7 +82,28 @@ impl PushRequest {
         };
         request.refuse_shared_numbers()?;
         request.refuse_cycles()?;
+        request.refuse_two_in_parts()?;
         Ok(request)
+    }
+
+    /// The group that was sent in parts, if there is one: its place.
+    pub fn in_parts(&self) -> Option<(usize, &InParts)> {
+        self.groups.iter().enumerate().find_map(|(index, arrival)| match &arrival.content {
+            Content::InParts(in_parts) => Some((index, in_parts.as_ref())),
+            _ => None,
+        })
+    }
+
+    /// Memory is bounded by the largest group, so a request brings one of them at most.
+    fn refuse_two_in_parts(&self) -> Read<()> {
+        let is_in_parts = |(_, arrival): &(usize, &Arrival)| matches!(arrival.content, Content::InParts(_));
+        match self.groups.iter().enumerate().filter(is_in_parts).nth(1) {
+            Some((index, _)) => Err(WireError::new("a request has one group in parts at most")
+                .within("parts")
+                .within(index)
+                .within("groups")),
+            None => Ok(()),
+        }
     }
 
     fn refuse_shared_numbers(&self) -> Read<()> {
@@ -86,9 +123,9 @@ impl PushRequest {
         for (index, group) in self.groups.iter().enumerate() {
             places.entry(&group.id).or_insert(index);
         }
-        let parents = |arrival: &Arrival| match &arrival.content {
-            Content::Whole(group) => group.header().depends_on.iter().filter_map(|id| places.get(id).copied()).collect(),
-            _ => Vec::new(),
+        let parents = |arrival: &Arrival| match arrival.content.header() {
+            Some(header) => header.depends_on.iter().filter_map(|id| places.get(id).copied()).collect(),
+            None => Vec::new(),
         };
         let Some(index) = on_a_cycle(&self.groups.iter().map(parents).collect::<Vec<_>>()) else { return Ok(()) };
         let message = format!("group {} depends on itself through other groups of this request", self.groups[index].id);
@@ -138,6 +175,9 @@ fn arrival(node: &Node<'_>, text: &str, limits: &Limits) -> Read<Arrival> {
     if device_seq.0 == 0 {
         return Err(WireError::new("numbers begin at 1").within("deviceSeq"));
     }
+    if fields.optional("parts").is_some() {
+        return in_parts(&fields, id, device_seq, limits);
+    }
     let (said_count, said_digest) = (fields.count("changeCount")?, fields.text("digest")?);
     let header = header(&fields, id.clone(), device_seq)?;
     let array = fields.required("changes").map_err(|error| named(error, &id))?;
@@ -161,7 +201,7 @@ fn arrival(node: &Node<'_>, text: &str, limits: &Limits) -> Read<Arrival> {
     Ok(Arrival { id, device_seq, digest, content })
 }
 
-fn header(fields: &Fields<'_, '_>, id: GroupId, device_seq: DeviceSeq) -> Read<Header> {
+pub(super) fn header(fields: &Fields<'_, '_>, id: GroupId, device_seq: DeviceSeq) -> Read<Header> {
     // null says "no type"; a member that is missing may be one that was forgotten.
     fields.required("syncGroupType")?;
     Ok(Header {
@@ -195,20 +235,8 @@ pub(super) fn flag_id(node: &Node<'_>) -> Read<Box<str>> {
     }
 }
 
-/// Reads the `changes` array that a device stored when it sealed the group.
-///
-/// # Errors
-/// [`WireError`] with a pointer to the change at fault.
-pub fn parse_changes(text: &str, limits: &Limits) -> Result<Vec<Change>, WireError> {
-    let (node, text) = parse(text.as_bytes(), PAYLOAD_DEPTH + 2)?;
-    match changes(&node, text, limits)? {
-        (changes, None) => Ok(changes),
-        (_, Some(message)) => Err(WireError::new(message)),
-    }
-}
-
 /// The changes, and what about them is over a limit.
-fn changes(array: &Node<'_>, text: &str, limits: &Limits) -> Read<(Vec<Change>, Option<String>)> {
+pub(super) fn changes(array: &Node<'_>, text: &str, limits: &Limits) -> Read<(Vec<Change>, Option<String>)> {
     let items = array.as_array().ok_or_else(|| wrong(array, "an array"))?;
     let (mut changes, mut too_large) = (Vec::with_capacity(items.len()), None);
     for (index, item) in items.iter().enumerate() {
@@ -222,7 +250,7 @@ fn changes(array: &Node<'_>, text: &str, limits: &Limits) -> Read<(Vec<Change>, 
     Ok((changes, too_large))
 }
 
-fn change(node: &Node<'_>, text: &str, limits: &Limits) -> Read<(Change, Option<InvalidPayload>)> {
+pub(super) fn change(node: &Node<'_>, text: &str, limits: &Limits) -> Read<(Change, Option<InvalidPayload>)> {
     let fields = Fields::of(node)?;
     let key = RecordKey {
         entity: fields.id("entity", |text| crate::id::Entity::new(text))?,
@@ -256,12 +284,12 @@ fn change(node: &Node<'_>, text: &str, limits: &Limits) -> Read<(Change, Option<
     Ok((change, too_large))
 }
 
-fn named(mut error: WireError, id: &GroupId) -> WireError {
+pub(super) fn named(mut error: WireError, id: &GroupId) -> WireError {
     error.message = format!("group {id}, {}", error.message);
     error
 }
 
-fn invalid_group(error: &InvalidGroup) -> WireError {
+pub(super) fn invalid_group(error: &InvalidGroup) -> WireError {
     let wire = WireError::new(error.to_string());
     match error {
         InvalidGroup::DependsOnItself | InvalidGroup::TooManyDependencies(_) => wire.within("dependsOn"),
@@ -279,37 +307,42 @@ pub fn group_json(group: &Group) -> String {
 /// A group in wire form, from what a device stored of it.
 pub fn group_json_bytes(header: &Header, change_count: u64, digest: Digest, changes_json: &str) -> String {
     let mut out = String::with_capacity(changes_json.len() + 512);
-    out.push_str("{\"syncGroupId\":");
-    push_string(&mut out, header.id.as_str());
-    match &header.group_type {
-        Some(group_type) => push_text(&mut out, "syncGroupType", group_type.as_str()),
-        None => out.push_str(",\"syncGroupType\":null"),
-    }
-    push_count(&mut out, "deviceSeq", header.device_seq.0);
-    if let Some(actor) = &header.actor {
-        push_text(&mut out, "actor", actor.as_str());
-    }
-    push_text(&mut out, "createdAt", header.created_at.as_str());
-    if header.schema_version > 0 {
-        push_count(&mut out, "schemaVersion", header.schema_version);
-    }
-    push_texts(&mut out, "dependsOn", header.depends_on.iter().map(GroupId::as_str));
-    if let Some(replaces) = &header.replaces {
-        push_text(&mut out, "replaces", replaces.as_str());
-    }
-    if let Some(log) = &header.log {
-        push_text(&mut out, "log", log.as_str());
-    }
-    if let Some(hlc) = &header.hlc {
-        push_text(&mut out, "hlc", &hlc.to_string());
-    }
-    push_texts(&mut out, "clears", header.clears.iter().map(AsRef::as_ref));
-    push_count(&mut out, "changeCount", change_count);
-    push_text(&mut out, "digest", &digest.to_string());
+    push_header(&mut out, header, change_count, digest);
     out.push_str(",\"changes\":");
     out.push_str(changes_json);
     out.push('}');
     out
+}
+
+/// Appends a group's object up to where its changes, or their parts, are named.
+pub(super) fn push_header(out: &mut String, header: &Header, change_count: u64, digest: Digest) {
+    out.push_str("{\"syncGroupId\":");
+    push_string(out, header.id.as_str());
+    match &header.group_type {
+        Some(group_type) => push_text(out, "syncGroupType", group_type.as_str()),
+        None => out.push_str(",\"syncGroupType\":null"),
+    }
+    push_count(out, "deviceSeq", header.device_seq.0);
+    if let Some(actor) = &header.actor {
+        push_text(out, "actor", actor.as_str());
+    }
+    push_text(out, "createdAt", header.created_at.as_str());
+    if header.schema_version > 0 {
+        push_count(out, "schemaVersion", header.schema_version);
+    }
+    push_texts(out, "dependsOn", header.depends_on.iter().map(GroupId::as_str));
+    if let Some(replaces) = &header.replaces {
+        push_text(out, "replaces", replaces.as_str());
+    }
+    if let Some(log) = &header.log {
+        push_text(out, "log", log.as_str());
+    }
+    if let Some(hlc) = &header.hlc {
+        push_text(out, "hlc", &hlc.to_string());
+    }
+    push_texts(out, "clears", header.clears.iter().map(AsRef::as_ref));
+    push_count(out, "changeCount", change_count);
+    push_text(out, "digest", &digest.to_string());
 }
 
 /// Appends `,"name":["text",…]`; nothing where there is no text.

@@ -53,11 +53,18 @@ fn group_result(node: &Node<'_>, text: &str) -> Read<GroupResult> {
             let by = each("blockedBy", fields.optional_array("blockedBy")?, |id| id_item(id, |text| GroupId::new(text)))?;
             Verdict::Blocked { by }
         }
-        "incomplete" => Verdict::Incomplete { message: fields.optional_text("message")?.unwrap_or_default().into() },
+        "incomplete" => Verdict::Incomplete {
+            message: fields.optional_text("message")?.unwrap_or_default().into(),
+            missing: each("missing", fields.optional_array("missing")?, part_number)?,
+        },
         "unknown" => Verdict::Unknown,
         other => return Err(WireError::new(format!("{other:?} is no status")).within("status")),
     };
     Ok(GroupResult { id, verdict })
+}
+
+fn part_number(node: &Node<'_>) -> Read<u64> {
+    node.as_count().ok_or_else(|| wrong(node, "the number of a part"))
 }
 
 fn rejection(fields: &Fields<'_, '_>, text: &str) -> Read<Rejection> {
@@ -146,9 +153,13 @@ fn push_result(out: &mut String, result: &GroupResult) {
             }
             out.push(']');
         }
-        Verdict::Incomplete { message } => {
+        Verdict::Incomplete { message, missing } => {
             push_text(out, "status", "incomplete");
             push_text(out, "message", message);
+            if !missing.is_empty() {
+                let missing: Vec<String> = missing.iter().map(u64::to_string).collect();
+                out.push_str(&format!(",\"missing\":[{}]", missing.join(",")));
+            }
         }
         Verdict::Unknown => push_text(out, "status", "unknown"),
     }

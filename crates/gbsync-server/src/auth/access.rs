@@ -5,7 +5,7 @@ use crate::error::Refusal;
 use crate::store::Grant;
 use axum::http::{HeaderMap, header};
 use gbsync_core::id::{Actor, DeviceId, Role, SpaceId};
-use gbsync_core::wire::{Arrival, Content, ProblemCode, PushRequest};
+use gbsync_core::wire::{Arrival, ProblemCode, PushRequest};
 use std::collections::BTreeSet;
 
 /// The role of the back office.
@@ -82,10 +82,7 @@ impl Admission {
     /// actor's token the group is welcome, so it must not be rejected for ever.
     pub(crate) fn check_actors(&self, request: &PushRequest) -> Result<(), Refusal> {
         let Some(bound) = &self.actor else { return Ok(()) };
-        let named = |arrival: &Arrival| match &arrival.content {
-            Content::Whole(group) => group.header().actor.clone().filter(|named| named != bound),
-            _ => None,
-        };
+        let named = |arrival: &Arrival| arrival.content.header()?.actor.clone().filter(|named| named != bound);
         let others = request.groups.iter().enumerate().find_map(|(index, arrival)| Some((index, named(arrival)?)));
         let Some((index, other)) = others else { return Ok(()) };
         let detail = format!("the token sends groups of {bound}, not of {other}; send them with that one's token");

@@ -100,7 +100,10 @@ impl Gatherer {
 impl Work {
     fn bytes(&self) -> u64 {
         match self {
+            // What is staged of it is not in the request.
+            Self::Push(push, _) if push.request.in_parts().is_some() => push.bytes.max(MOST_BYTES + 1),
             Self::Push(push, _) => push.bytes,
+            Self::Stage(part, _) => part.body.len() as u64,
             Self::Discard(..) | Self::Tell(..) => 0,
         }
     }

@@ -6,6 +6,7 @@
 use super::PushOutcome;
 use super::family::Families;
 use super::flags::{self, Flags};
+use super::parts;
 use super::sequences::{self, Highest};
 use crate::store::{
     Decided, DecidedAs, EpochKey, Held, SpaceState, StoreError, StoredEntry, StoredGroup, StoredRejection, Wanted, Written,
@@ -17,7 +18,7 @@ use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::{Rejection, RejectionCode, Verdict};
-use gbsync_core::wire::{Arrival, Content, EntryHeader, GroupResult, PushRequest, changes_json, entry_json, result_json};
+use gbsync_core::wire::{Arrival, Content, EntryHeader, GroupResult, PushRequest, changes_json, result_json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where facts come from: inside the transaction, as many at a time as core asks for.
@@ -142,7 +143,7 @@ impl<'t> Ledger<'t> {
         source: &mut Source<'_>,
     ) -> Result<GroupResult, StoreError> {
         let verdict = match &arrival.content {
-            Content::Incomplete(message) => Verdict::Incomplete { message: message.clone() },
+            Content::Incomplete(message) => incomplete(message.clone()),
             content => match self.again(arrival) {
                 Some(verdict) => verdict,
                 None => self.first_time(key, arrival, content, actor, source)?,
@@ -189,7 +190,12 @@ impl<'t> Ledger<'t> {
                 let message = format!("{message}; split the operation, or ask for a higher limit");
                 return Ok(self.reject(key, arrival, None, refuse(RejectionCode::TooLarge, message)));
             }
-            Content::Incomplete(message) => return Ok(Verdict::Incomplete { message: message.clone() }),
+            Content::Missing(missing) => {
+                let message = "parts of the group are not here; send them again, then push it again".into();
+                return Ok(Verdict::Incomplete { message, missing: missing.clone() });
+            }
+            Content::Incomplete(message) => return Ok(incomplete(message.clone())),
+            Content::InParts(_) => return Ok(incomplete("its parts were not put together; send it again".into())),
         };
         let named = group.header().actor.as_ref();
         Ok(match self.decide(group, source)? {
@@ -277,10 +283,10 @@ impl<'t> Ledger<'t> {
             clears: &header.clears,
         };
         let change_count = outcomes.len() as u64;
-        let entry = entry_json(&entry_header, change_count, &changes);
         let chain = self.state.chain.chained(seq, &header.id, &changes);
+        let (entry, parts) = parts::entry(&entry_header, change_count, changes, self.terms.limits.request_bytes);
         (self.state.head, self.state.chain) = (seq, chain);
-        self.entries.push(StoredEntry { seq, change_count, chain, entry });
+        self.entries.push(StoredEntry { seq, change_count, chain, entry, parts });
         if let Some(schema) = self.terms.schema {
             sequences::learn(schema, &key.device, &self.facts, &outcomes, &mut self.sequences);
         }
@@ -396,6 +402,10 @@ impl<'t> Ledger<'t> {
             winners: families.winners,
         })
     }
+}
+
+fn incomplete(message: String) -> Verdict {
+    Verdict::Incomplete { message, missing: Vec::new() }
 }
 
 fn rejected(rejection: Rejection) -> Verdict {

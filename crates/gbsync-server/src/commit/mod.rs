@@ -10,13 +10,14 @@ mod family;
 mod flags;
 mod gather;
 mod ledger;
+mod parts;
 mod sequences;
 mod writer;
 
 use crate::config::Environment;
 use crate::feed::Feed;
 use crate::rules::Rules;
-use crate::store::{Store, ToldEpoch};
+use crate::store::{Staging, Store, ToldEpoch, UploadedPart};
 use gather::Crowd;
 use gbsync_core::id::{Actor, DeviceSeq, GroupId, Role, Seq, SpaceId};
 use gbsync_core::limits::Limits;
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) rules: Arc<Rules>,
     pub(crate) limits: Limits,
     pub(crate) environment: Environment,
+    /// How long an upload may stay untouched.
+    pub(crate) upload_expiry_ms: u64,
 }
 
 /// Works that may wait for the writer.
@@ -83,6 +86,7 @@ enum Work {
     Push(Box<Push>, oneshot::Sender<Result<PushOutcome, NotCommitted>>),
     Discard(Discard, oneshot::Sender<Result<DiscardOutcome, NotCommitted>>),
     Tell(ToldEpoch, oneshot::Sender<Result<(), NotCommitted>>),
+    Stage(Box<UploadedPart>, oneshot::Sender<Result<Staging, NotCommitted>>),
 }
 
 /// What the writer did since the start.
@@ -138,6 +142,13 @@ impl Committer {
     pub(crate) async fn tell(&self, told: ToldEpoch) -> Result<(), NotCommitted> {
         let (sender, receiver) = oneshot::channel();
         self.queue(Work::Tell(told, sender))?;
+        receiver.await.unwrap_or(Err(NotCommitted))
+    }
+
+    /// Stages a part of a group; returns when it is durable.
+    pub(crate) async fn stage(&self, part: UploadedPart) -> Result<Staging, NotCommitted> {
+        let (sender, receiver) = oneshot::channel();
+        self.queue(Work::Stage(Box::new(part), sender))?;
         receiver.await.unwrap_or(Err(NotCommitted))
     }
 

@@ -2,10 +2,12 @@
 
 use super::gather::{Crowd, Gatherer};
 use super::ledger::{Ledger, Terms, want};
+use super::parts;
 use super::{DiscardOutcome, NotCommitted, PushOutcome, Shared, Tally, Work};
-use crate::store::{StoreError, Wanted, Writer};
+use crate::store::{Staging, StoreError, Wanted, Writer};
 use gbsync_core::decide::{Facts, Needs};
 use gbsync_core::id::{Seq, SpaceId};
+use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::Verdict;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +18,8 @@ use std::time::Duration;
 
 /// How long the writer rests after a transaction that failed, so that a full disk is not hammered.
 const REST: Duration = Duration::from_millis(20);
+/// How often uploads are looked through for expired ones, in milliseconds.
+const EXPIRY_LOOK_MS: u64 = 60 * 60 * 1000;
 
 /// The state of the writer's thread.
 pub(super) struct WriterLoop {
@@ -23,6 +27,8 @@ pub(super) struct WriterLoop {
     gatherer: Gatherer,
     tally: Arc<Tally>,
     writer: Option<Box<dyn Writer>>,
+    /// When uploads were last looked through.
+    expired_at_ms: u64,
 }
 
 /// What a work came to, until it may be told.
@@ -30,11 +36,12 @@ enum Outcome {
     Push(PushOutcome),
     Discard(DiscardOutcome),
     Told,
+    Staged(Staging),
 }
 
 impl WriterLoop {
     pub(super) fn new(shared: Shared, queue: Receiver<Work>, crowd: Arc<Crowd>, tally: Arc<Tally>) -> Self {
-        Self { shared, gatherer: Gatherer::new(queue, crowd), tally, writer: None }
+        Self { shared, gatherer: Gatherer::new(queue, crowd), tally, writer: None, expired_at_ms: 0 }
     }
 
     /// Runs until the queue is closed and empty.
@@ -64,10 +71,15 @@ impl WriterLoop {
             Some(writer) => writer,
             none => none.insert(self.shared.store.writer()?),
         };
-        let (now, rules) = (self.shared.environment.now(), self.shared.rules.current());
+        let now_ms = self.shared.environment.now_ms();
+        let (now, rules) = (Timestamp::from_unix_ms(now_ms), self.shared.rules.current());
         let schema = rules.as_ref().map(|rules| &rules.schema);
         let terms = Terms { limits: &self.shared.limits, schema, now: &now };
         writer.begin()?;
+        if now_ms.abs_diff(self.expired_at_ms) >= EXPIRY_LOOK_MS {
+            writer.expire_uploads(now_ms.saturating_sub(self.shared.upload_expiry_ms))?;
+            self.expired_at_ms = now_ms;
+        }
         let mut by_space: BTreeMap<&SpaceId, Vec<usize>> = BTreeMap::new();
         for (index, work) in works.iter().enumerate() {
             by_space.entry(work.space()).or_default().push(index);
@@ -76,7 +88,7 @@ impl WriterLoop {
         let mut heads = BTreeMap::new();
         for (space, indexes) in by_space {
             let here: Vec<(usize, &Work)> = indexes.into_iter().map(|index| (index, &works[index])).collect();
-            let head = transact_space(writer.as_mut(), space, &here, &mut outcomes, terms)?;
+            let head = transact_space(writer.as_mut(), space, &here, &mut outcomes, terms, now_ms)?;
             heads.extend(head.map(|head| (space.clone(), head)));
         }
         writer.commit()?;
@@ -119,29 +131,41 @@ fn transact_space(
     works: &[(usize, &Work)],
     outcomes: &mut [Option<Outcome>],
     terms: Terms<'_>,
+    now_ms: u64,
 ) -> Result<Option<Seq>, StoreError> {
+    // Before anything is loaded: only the parts say which records a group touches.
+    let assembled = works.iter().map(|(_, work)| match work {
+        Work::Push(push, _) => parts::assemble(writer, push, terms.limits),
+        _ => Ok(None),
+    });
+    let assembled = assembled.collect::<Result<Vec<_>, _>>()?;
     let mut wanted = Wanted::default();
-    for (_, work) in works {
+    for ((_, work), assembled) in works.iter().zip(&assembled) {
         match work {
-            Work::Push(push, _) => want(&mut wanted, &push.request),
+            Work::Push(push, _) => want(&mut wanted, assembled.as_ref().unwrap_or(&push.request)),
             Work::Discard(discard, _) => {
                 wanted.groups.insert(&discard.id);
             }
-            Work::Tell(..) => {}
+            Work::Tell(..) | Work::Stage(..) => {}
         }
     }
     let mut ledger = writer.load(space, &wanted)?.map(|held| Ledger::new(held, terms));
     let head = ledger.as_ref().map(Ledger::head);
     if let Some(ledger) = &mut ledger {
-        let pushes =
-            works.iter().filter_map(|(_, work)| if let Work::Push(push, _) = work { Some(&push.request) } else { None });
+        let pushes = works.iter().zip(&assembled).filter_map(|((_, work), assembled)| match work {
+            Work::Push(push, _) => Some(assembled.as_ref().unwrap_or(&push.request)),
+            _ => None,
+        });
         ledger.prepare(pushes, &mut |needs, facts| writer.learn(space, needs, facts))?;
     }
-    for (index, work) in works {
+    for ((index, work), assembled) in works.iter().zip(&assembled) {
         let outcome = match (work, &mut ledger) {
             (Work::Push(push, _), Some(ledger)) => {
                 let mut source = |needs: &Needs, facts: &mut Facts| writer.learn(space, needs, facts);
-                Outcome::Push(ledger.push(&push.request, (push.actor.as_ref(), &push.roles), &mut source)?)
+                let request = assembled.as_ref().unwrap_or(&push.request);
+                let outcome = ledger.push(request, (push.actor.as_ref(), &push.roles), &mut source)?;
+                parts::clear(writer, push, &outcome)?;
+                Outcome::Push(outcome)
             }
             (Work::Push(..), None) => Outcome::Push(PushOutcome::NoSpace),
             (Work::Discard(discard, _), Some(ledger)) => {
@@ -152,6 +176,7 @@ fn transact_space(
                 writer.tell(told, terms.now)?;
                 Outcome::Told
             }
+            (Work::Stage(part, _), _) => Outcome::Staged(writer.stage(part, terms.limits.group_bytes, now_ms)?),
         };
         outcomes[*index] = Some(outcome);
     }
@@ -166,6 +191,7 @@ fn answer(work: Work, outcome: Outcome) {
         (Work::Push(_, sender), Outcome::Push(outcome)) => drop(sender.send(Ok(outcome))),
         (Work::Discard(_, sender), Outcome::Discard(outcome)) => drop(sender.send(Ok(outcome))),
         (Work::Tell(_, sender), Outcome::Told) => drop(sender.send(Ok(()))),
+        (Work::Stage(_, sender), Outcome::Staged(staging)) => drop(sender.send(Ok(staging))),
         (work, _) => refuse(work),
     }
 }
@@ -175,6 +201,7 @@ fn refuse(work: Work) {
         Work::Push(_, sender) => drop(sender.send(Err(NotCommitted))),
         Work::Discard(_, sender) => drop(sender.send(Err(NotCommitted))),
         Work::Tell(_, sender) => drop(sender.send(Err(NotCommitted))),
+        Work::Stage(_, sender) => drop(sender.send(Err(NotCommitted))),
     }
 }
 
@@ -184,6 +211,7 @@ impl Work {
             Self::Push(push, _) => &push.space,
             Self::Discard(discard, _) => &discard.space,
             Self::Tell(told, _) => &told.space,
+            Self::Stage(part, _) => &part.space,
         }
     }
 }

@@ -81,13 +81,19 @@ async fn page(app: &App, request: &PageRequest) -> Result<Answer, Refusal> {
         })
     });
     reading.await?.map_err(|page| match page {
-        Page::BeyondHead { head } => Refusal::resync(
-            "beyond_head",
-            format!("the log ends at {head}, before {after}; the server was restored or the cursor is not of this log"),
-        ),
-        Page::LogChanged => {
-            Refusal::resync("log_changed", "the log is another one than the device read; the device must bootstrap again")
-        }
+        Page::BeyondHead { head } => beyond_head(head, after),
+        Page::LogChanged => changed(),
         Page::NoSpace | Page::Entries { .. } => Refusal::no_space(),
     })
+}
+
+pub(super) fn beyond_head(head: Seq, asked: Seq) -> Refusal {
+    Refusal::resync(
+        "beyond_head",
+        format!("the log ends at {head}, before {asked}; the server was restored or the cursor is not of this log"),
+    )
+}
+
+pub(super) fn changed() -> Refusal {
+    Refusal::resync("log_changed", "the log is another one than the device read; the device must bootstrap again")
 }

@@ -7,6 +7,7 @@ mod health;
 mod log;
 mod openapi;
 mod parameters;
+mod parts;
 mod path;
 mod push;
 mod verdicts;
@@ -24,7 +25,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Response, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::IntoResponse;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, get, post, put};
 use gbsync_core::id::DeviceId;
 use gbsync_core::limits::Limits;
 use gbsync_core::wire::ProblemCode;
@@ -63,7 +64,7 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(shared: Shared, committer: Arc<Committer>, is_draining: watch::Receiver<bool>) -> Self {
-        let Shared { store, feed, rules, limits, environment } = shared;
+        let Shared { store, feed, rules, limits, environment, .. } = shared;
         let reads = Arc::new(Semaphore::new(READS));
         let memory_kib = || Arc::new(Semaphore::new(push::memory_kib(&limits)));
         let (received_kib, inflated_kib) = (memory_kib(), memory_kib());
@@ -123,7 +124,9 @@ fn routes() -> Vec<(&'static str, &'static str, MethodRouter<Arc<App>>)> {
         ("post", "/v1/spaces/{space}/push", post(push::push)),
         ("post", "/v1/spaces/{space}/verdicts", post(verdicts::verdicts)),
         ("post", "/v1/spaces/{space}/groups/{id}/discard", post(discard::discard)),
+        ("put", "/v1/spaces/{space}/groups/{id}/parts/{part}", put(parts::stage)),
         ("get", "/v1/spaces/{space}/log", get(log::log)),
+        ("get", "/v1/spaces/{space}/log/{seq}/parts/{part}", get(parts::of_log)),
         ("get", "/v1/spaces/{space}/flags", get(flags::flags)),
     ]
 }

@@ -29,16 +29,7 @@ pub(super) async fn push(
     request: Request<Body>,
 ) -> Result<Response<Body>, Refusal> {
     let admission = app.admit(&headers, path.space(), None).await?;
-    let most = app.limits.request_bytes;
-    let declared = body::declared_length(&headers).unwrap_or(most).min(most);
-    let _received = reserve(&app.received_kib, declared).await?;
-    let received = body::receive_json(request, most).await?;
-    // A slow device holds only what it sends while it sends; what that inflates to is held from when all of it is here.
-    let _inflated = match received.is_compressed() {
-        true => Some(reserve(&app.inflated_kib, most).await?),
-        false => None,
-    };
-    let text = received.inflated(most).await?;
+    let (text, _memory) = receive(&app, &headers, request).await?;
     let announced = app.committer.announce();
     let bytes = text.len() as u64;
     let request = parse(text, app.limits).await?;
@@ -56,6 +47,27 @@ pub(super) async fn push(
             ),
         )),
     }
+}
+
+/// Memory that a body holds until it is dealt with.
+pub(super) struct Memory {
+    _received: OwnedSemaphorePermit,
+    _inflated: Option<OwnedSemaphorePermit>,
+}
+
+/// Reads a body within the request limit when there is memory for it.
+pub(super) async fn receive(app: &App, headers: &HeaderMap, request: Request<Body>) -> Result<(Bytes, Memory), Refusal> {
+    let most = app.limits.request_bytes;
+    let declared = body::declared_length(headers).unwrap_or(most).min(most);
+    let received_kib = reserve(&app.received_kib, declared).await?;
+    let received = body::receive_json(request, most).await?;
+    // A slow device holds only what it sends while it sends; what that inflates to is held from when all of it is here.
+    let inflated_kib = match received.is_compressed() {
+        true => Some(reserve(&app.inflated_kib, most).await?),
+        false => None,
+    };
+    let text = received.inflated(most).await?;
+    Ok((text, Memory { _received: received_kib, _inflated: inflated_kib }))
 }
 
 /// KiB of pushes that may be in memory at a time: always enough for two of the largest.

@@ -18,6 +18,7 @@ use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::{Flag, Rejection};
 use gbsync_core::wire::{DeviceReport, GroupResult};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// Why the store did not do what it was asked.
@@ -169,6 +170,57 @@ pub(crate) struct StoredEntry {
     pub(crate) change_count: u64,
     pub(crate) chain: Digest,
     pub(crate) entry: String,
+    /// The changes and where they are cut, when the entry only names parts.
+    pub(crate) parts: Option<CutChanges>,
+}
+
+/// The changes of a log entry that are served in parts.
+#[derive(Debug)]
+pub(crate) struct CutChanges {
+    pub(crate) changes: String,
+    pub(crate) cuts: Vec<Range<usize>>,
+}
+
+/// A part of a group that a device uploads.
+#[derive(Debug)]
+pub(crate) struct UploadedPart {
+    pub(crate) space: SpaceId,
+    pub(crate) device: DeviceId,
+    pub(crate) group: GroupId,
+    pub(crate) number: u64,
+    pub(crate) body: String,
+}
+
+/// What staging a part comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Staging {
+    Staged,
+    /// The group has its verdict; the part is not needed any more.
+    Decided,
+    /// The group would have more bytes than this.
+    OverLimit(u64),
+    NoSpace,
+}
+
+/// What is staged of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Staged {
+    /// Every part, and each was handed over.
+    All,
+    /// These parts, or the first of them, are not there; none was handed over.
+    Missing(Vec<u64>),
+    /// The group has its verdict.
+    Decided,
+}
+
+/// A part of a log entry, or why there is none.
+#[derive(Debug)]
+pub(crate) enum LogPart {
+    Body(String),
+    NoSpace,
+    NoPart,
+    BeyondHead { head: Seq },
+    LogChanged,
 }
 
 /// A group with its final verdict, as it is kept for ever.
@@ -267,6 +319,8 @@ pub(crate) trait Store: Send + Sync {
     ) -> Result<Option<SpaceView>, StoreError>;
     /// Whole groups after a place of the log.
     fn page(&self, request: &PageRequest) -> Result<Page, StoreError>;
+    /// One part of an entry whose changes no page holds.
+    fn log_part(&self, space: &SpaceId, log: Option<&LogId>, seq: Seq, number: u64) -> Result<LogPart, StoreError>;
     /// What was decided of groups, in the order asked.
     fn verdicts(&self, space: &SpaceId, ids: Vec<GroupId>) -> Result<Vec<GroupResult>, StoreError>;
     /// Flags in the order of the log; `None` when there is no such space.
@@ -289,6 +343,21 @@ pub(crate) trait Writer: Send {
     fn rebuild_index(&mut self, schema: &Schema) -> Result<(), StoreError>;
     /// Keeps what a device said of its epochs.
     fn tell(&mut self, told: &ToldEpoch, at: &Timestamp) -> Result<(), StoreError>;
+    /// Stages a part of a group of at most `group_bytes`. Where a device's uploads take too much room, the longest untouched go.
+    fn stage(&mut self, part: &UploadedPart, group_bytes: u64, now_ms: u64) -> Result<Staging, StoreError>;
+    /// Hands the staged parts of a group to `take`, in order, until it says that it has enough.
+    fn staged(
+        &mut self,
+        space: &SpaceId,
+        device: &DeviceId,
+        group: &GroupId,
+        parts: u64,
+        take: &mut dyn FnMut(&str) -> Result<bool, StoreError>,
+    ) -> Result<Staged, StoreError>;
+    /// Removes what is staged of a group.
+    fn unstage(&mut self, space: &SpaceId, device: &DeviceId, group: &GroupId) -> Result<(), StoreError>;
+    /// Removes uploads that were not touched since.
+    fn expire_uploads(&mut self, before_ms: u64) -> Result<(), StoreError>;
     /// Makes all of it durable.
     fn commit(&mut self) -> Result<(), StoreError>;
     /// Undoes all of it.

@@ -7,6 +7,7 @@ mod digest;
 mod flags;
 mod index;
 mod open;
+mod parts;
 mod read;
 mod row;
 mod schema;
@@ -17,9 +18,9 @@ mod write;
 pub use digest::{SpaceDigest, space_digest};
 pub(crate) use tokens::TokenTable;
 
-use super::{FlagInfo, FlagsRequest, Grant, Page, PageRequest, SpaceView, Store, StoreError, ToldEpoch, Writer};
+use super::{FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, SpaceView, Store, StoreError, ToldEpoch, Writer};
 use crate::config::FaultPoint;
-use gbsync_core::id::{DeviceId, GroupId, SpaceId};
+use gbsync_core::id::{DeviceId, GroupId, LogId, Seq, SpaceId};
 use gbsync_core::wire::GroupResult;
 use rusqlite::{Connection, Transaction};
 use std::fs::File;
@@ -97,6 +98,10 @@ impl Store for SqliteStore {
 
     fn page(&self, request: &PageRequest) -> Result<Page, StoreError> {
         self.read(|transaction| read::page(transaction, request))
+    }
+
+    fn log_part(&self, space: &SpaceId, log: Option<&LogId>, seq: Seq, number: u64) -> Result<LogPart, StoreError> {
+        self.read(|transaction| parts::log_part(transaction, space, log, seq, number))
     }
 
     fn verdicts(&self, space: &SpaceId, ids: Vec<GroupId>) -> Result<Vec<GroupResult>, StoreError> {

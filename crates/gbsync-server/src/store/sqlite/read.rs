@@ -56,7 +56,7 @@ pub(super) fn page(connection: &Connection, request: &PageRequest) -> Result<Pag
         return Ok(Page::LogChanged);
     }
     let mut statement = connection.prepare_cached(
-        "SELECT place, change_count, chain, entry FROM log WHERE place > ?1 AND place < ?2 ORDER BY place",
+        "SELECT place, change_count, chain, entry, parts FROM log WHERE place > ?1 AND place < ?2 ORDER BY place",
     )?;
     let mut rows = statement.query([place(space_no, request.after)?, place(space_no + 1, Seq(0))?])?;
     let (mut entries, mut next) = (Vec::new(), request.after);
@@ -65,13 +65,15 @@ pub(super) fn page(connection: &Connection, request: &PageRequest) -> Result<Pag
         let entry = row.get_ref(3)?.as_str().map_err(|error| StoreError::Damaged(error.to_string()))?;
         records += count(row, 1)?;
         bytes += entry.len() as u64;
-        if !entries.is_empty() && (records > request.max_records || bytes > request.max_bytes) {
+        // An entry in parts is larger than it looks here: it has a page of its own.
+        let is_in_parts = count(row, 4)? > 0;
+        if !entries.is_empty() && (is_in_parts || records > request.max_records || bytes > request.max_bytes) {
             break;
         }
         next = seq_at(row.get(0)?);
         chain = digest(row, 2)?;
         entries.push(entry.to_owned());
-        if records >= request.max_records || bytes >= request.max_bytes {
+        if is_in_parts || records >= request.max_records || bytes >= request.max_bytes {
             break;
         }
     }

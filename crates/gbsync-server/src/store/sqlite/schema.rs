@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use std::path::Path;
 
 /// The steps from one format to the next; the format of a file is how many of them it went through.
-const STEPS: &[&str] = &[FIRST, RULES, SCHEMAS];
+const STEPS: &[&str] = &[FIRST, RULES, SCHEMAS, PARTS];
 
 /// The newest format known here.
 pub(super) const FORMAT: i64 = STEPS.len() as i64;
@@ -115,6 +115,24 @@ CREATE TABLE sequences (
   space_no INTEGER NOT NULL, device TEXT NOT NULL, sequence TEXT NOT NULL, highest INTEGER NOT NULL,
   PRIMARY KEY (space_no, device, sequence)
 ) STRICT, WITHOUT ROWID;
+";
+
+const PARTS: &str = "
+-- Groups that a device sends in parts: what arrived so far. bytes: of the changes staged, as one array.
+CREATE TABLE uploads (
+  space_no INTEGER NOT NULL, device TEXT NOT NULL, group_id TEXT NOT NULL, bytes INTEGER NOT NULL,
+  touched_ms INTEGER NOT NULL, PRIMARY KEY (space_no, device, group_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE upload_parts (
+  space_no INTEGER NOT NULL, device TEXT NOT NULL, group_id TEXT NOT NULL, part INTEGER NOT NULL, body TEXT NOT NULL,
+  PRIMARY KEY (space_no, device, group_id, part)
+) STRICT;
+
+-- parts 0: the entry has its changes in it.
+ALTER TABLE log ADD COLUMN parts INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE log_parts (
+  place INTEGER NOT NULL, part INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (place, part)
+) STRICT;
 ";
 
 /// Refuses what is not a store of this or an earlier format. `false`: the file is new and empty.

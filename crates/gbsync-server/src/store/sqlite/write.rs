@@ -3,15 +3,18 @@
 use super::adopt::rebuild_index;
 use super::flags::{clear_flags, known_flags, write_flags};
 use super::index::{learn_index, write_index};
+use super::parts;
 use super::row::{decided, id, place, record, space as space_row, stored};
 use super::sequences::write_sequences;
-use crate::store::{EpochKey, Held, StoreError, StoredGroup, ToldEpoch, Wanted, Writer, Written};
+use crate::store::{
+    CutChanges, EpochKey, Held, Staged, Staging, StoreError, StoredGroup, ToldEpoch, UploadedPart, Wanted, Writer, Written,
+};
 use gbsync_core::change::Payload;
 use gbsync_core::decide::{Facts, Needs, Record};
-use gbsync_core::id::{DeviceSeq, GroupId, RecordKey, SpaceId};
+use gbsync_core::id::{DeviceId, DeviceSeq, GroupId, RecordKey, SpaceId};
 use gbsync_core::schema::Schema;
 use gbsync_core::time::Timestamp;
-use gbsync_core::wire::flags_json;
+use gbsync_core::wire::{flags_json, part_json};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -91,11 +94,15 @@ impl Writer for SqliteWriter {
         write_flags(connection, space_no, &written.groups)?;
         clear_flags(connection, space_no, &written.cleared)?;
         write_sequences(connection, space_no, &written.sequences)?;
-        let mut statement =
-            connection.prepare_cached("INSERT INTO log (place, change_count, chain, entry) VALUES (?1, ?2, ?3, ?4)")?;
+        let mut statement = connection
+            .prepare_cached("INSERT INTO log (place, change_count, chain, entry, parts) VALUES (?1, ?2, ?3, ?4, ?5)")?;
         for entry in &written.entries {
             let (place, change_count) = (place(space_no, entry.seq)?, stored(entry.change_count));
-            statement.execute(params![place, change_count, entry.chain.as_bytes(), entry.entry])?;
+            let parts = entry.parts.as_ref().map_or(0, |parts| parts.cuts.len() as u64);
+            statement.execute(params![place, change_count, entry.chain.as_bytes(), entry.entry, stored(parts)])?;
+            if let Some(CutChanges { changes, cuts }) = &entry.parts {
+                parts::write_log_parts(connection, place, cuts.iter().map(|cut| part_json(changes, cut)))?;
+            }
         }
         if !written.entries.is_empty() {
             connection.prepare_cached("UPDATE spaces SET head = ?2, chain = ?3 WHERE space = ?1")?.execute(params![
@@ -131,6 +138,29 @@ impl Writer for SqliteWriter {
                 .execute(params![space_no, epoch_no, epoch.as_str(), stored(device_seq.0)])?;
         }
         Ok(())
+    }
+
+    fn stage(&mut self, part: &UploadedPart, group_bytes: u64, now_ms: u64) -> Result<Staging, StoreError> {
+        parts::stage(&self.connection, part, group_bytes, now_ms)
+    }
+
+    fn staged(
+        &mut self,
+        space: &SpaceId,
+        device: &DeviceId,
+        group: &GroupId,
+        parts: u64,
+        take: &mut dyn FnMut(&str) -> Result<bool, StoreError>,
+    ) -> Result<Staged, StoreError> {
+        parts::staged(&self.connection, space, device, group, parts, take)
+    }
+
+    fn unstage(&mut self, space: &SpaceId, device: &DeviceId, group: &GroupId) -> Result<(), StoreError> {
+        parts::unstage(&self.connection, space, device, group)
+    }
+
+    fn expire_uploads(&mut self, before_ms: u64) -> Result<(), StoreError> {
+        parts::expire(&self.connection, before_ms)
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
