@@ -7,11 +7,14 @@
 //! Rejected alternative: JSON Schema, which knows neither references nor the sum of an invoice's lines.
 
 mod expression;
+mod json;
 mod names;
 mod problem;
 mod read;
 mod scope;
 mod source;
+mod table;
+mod translate;
 
 pub use expression::{Expression, ExpressionError};
 pub use problem::{Code, SchemaProblem, SchemaProblems};
@@ -271,6 +274,40 @@ impl FieldKind {
             Self::Date => "date",
             Self::Timestamp => "timestamp",
             Self::Json => "json",
+        }
+    }
+}
+
+impl OnConflict {
+    /// The word for it in a schema's text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Merge => "merge",
+            Self::LastWriteWins => "last_write_wins",
+            Self::Accept => "accept",
+        }
+    }
+}
+
+impl OnDeleteConflict {
+    /// The word for it in a schema's text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::DeleteWins => "delete_wins",
+            Self::EditWins => "edit_wins",
+        }
+    }
+}
+
+impl OnDelete {
+    /// The word for it in a schema's text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Restrict => "restrict",
+            Self::Cascade => "cascade",
+            Self::Ignore => "ignore",
         }
     }
 }

@@ -10,17 +10,9 @@ use crate::limits::{SCHEMA_FIELDS, SCHEMA_RULES};
 
 const KEYS: [&str; 8] =
     ["fields", "additional", "ungrouped", "on_conflict", "on_delete_conflict", "unique", "indexes", "invariants"];
-const ON_CONFLICT: [(&str, OnConflict); 4] = [
-    ("reject", OnConflict::Reject),
-    ("merge", OnConflict::Merge),
-    ("last_write_wins", OnConflict::LastWriteWins),
-    ("accept", OnConflict::Accept),
-];
-const ON_DELETE_CONFLICT: [(&str, OnDeleteConflict); 3] = [
-    ("reject", OnDeleteConflict::Reject),
-    ("delete_wins", OnDeleteConflict::DeleteWins),
-    ("edit_wins", OnDeleteConflict::EditWins),
-];
+const ON_CONFLICT: [OnConflict; 4] = [OnConflict::Reject, OnConflict::Merge, OnConflict::LastWriteWins, OnConflict::Accept];
+const ON_DELETE_CONFLICT: [OnDeleteConflict; 3] =
+    [OnDeleteConflict::Reject, OnDeleteConflict::DeleteWins, OnDeleteConflict::EditWins];
 
 /// Reads one entity; its invariants are read when all entities are known.
 pub(super) fn read(entry: &Entry, version: u64, problems: &mut Problems) -> Option<(Entity, EntityRules)> {
@@ -30,8 +22,12 @@ pub(super) fn read(entry: &Entry, version: u64, problems: &mut Problems) -> Opti
     keys.only(&KEYS, problems);
     let mut rules = EntityRules {
         ungrouped: keys.choice("ungrouped", &UNDECLARED, problems).unwrap_or_default(),
-        on_conflict: keys.choice("on_conflict", &ON_CONFLICT, problems).unwrap_or_default(),
-        on_delete_conflict: keys.choice("on_delete_conflict", &ON_DELETE_CONFLICT, problems).unwrap_or_default(),
+        on_conflict: keys
+            .choice("on_conflict", &ON_CONFLICT.map(|policy| (policy.as_str(), policy)), problems)
+            .unwrap_or_default(),
+        on_delete_conflict: keys
+            .choice("on_delete_conflict", &ON_DELETE_CONFLICT.map(|policy| (policy.as_str(), policy)), problems)
+            .unwrap_or_default(),
         ..EntityRules::default()
     };
     if keys.boolean("additional", problems) == Some(false) {

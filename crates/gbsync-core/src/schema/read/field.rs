@@ -44,8 +44,7 @@ const KEYS: [&str; 13] = [
     "was",
     "since",
 ];
-const ON_DELETE: [(&str, OnDelete); 3] =
-    [("restrict", OnDelete::Restrict), ("cascade", OnDelete::Cascade), ("ignore", OnDelete::Ignore)];
+const ON_DELETE: [OnDelete; 3] = [OnDelete::Restrict, OnDelete::Cascade, OnDelete::Ignore];
 
 /// Reads one field.
 pub(super) fn read(entry: &Entry, within: &str, version: u64, problems: &mut Problems) -> Option<Field> {
@@ -148,7 +147,7 @@ fn check_without_kind(keys: &Keys<'_>, problems: &mut Problems) {
         keys.text(key, problems);
     }
     keys.choice("on_violation", &ON_VIOLATION, problems);
-    keys.choice("on_delete", &ON_DELETE, problems);
+    keys.choice("on_delete", &ON_DELETE.map(|policy| (policy.as_str(), policy)), problems);
 }
 
 fn read_counter(
@@ -197,7 +196,7 @@ fn read_reference(
     on_violation: Option<OnViolation>,
     problems: &mut Problems,
 ) -> Option<Reference> {
-    let on_delete = keys.choice("on_delete", &ON_DELETE, problems);
+    let on_delete = keys.choice("on_delete", &ON_DELETE.map(|policy| (policy.as_str(), policy)), problems);
     let Some((entity, _)) = keys.text("references", problems) else {
         if on_delete.is_some() && keys.find("references").is_none() {
             let message = "on_delete belongs to a reference, and this field is none";
