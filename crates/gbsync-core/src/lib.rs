@@ -15,7 +15,6 @@ pub mod lay;
 pub mod limits;
 pub mod plan;
 pub mod retry;
-mod rule;
 pub mod schema;
 pub mod squash;
 pub mod time;

@@ -63,6 +63,23 @@ pub enum ServerError {
         /// How many begin with it.
         count: usize,
     },
+    /// Neither was a schema given nor does the store keep one.
+    #[error("this store keeps no schema; give one with --schema FILE")]
+    NoSchema,
+    /// A schema that comes before the one in force.
+    #[error("the schema has version {given}, but version {kept} is in force; give the newest one, or count its version up")]
+    SchemaOlder {
+        /// The version of the one given.
+        given: u64,
+        /// The version in force.
+        kept: u64,
+    },
+    /// Another schema under the version in force.
+    #[error("the schema has changed since version {version} was put in force; count its version up to {}", version + 1)]
+    SchemaChanged {
+        /// The version of both.
+        version: u64,
+    },
     /// The store cannot be opened, read or written.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -21,4 +21,4 @@ pub use auth::{CreatedToken, NewToken, TokenInfo, Tokens};
 pub use config::{Environment, FaultPoint, ServerConfig};
 pub use error::ServerError;
 pub use server::{Counters, Server};
-pub use store::{SpaceDigest, space_digest};
+pub use store::{Finding, Scanned, SpaceDigest, scan, space_digest};

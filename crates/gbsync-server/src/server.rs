@@ -8,9 +8,11 @@ use crate::config::ServerConfig;
 use crate::error::ServerError;
 use crate::feed::Feed;
 use crate::routes::{App, router};
-use crate::rules;
+use crate::rules::Rules;
 use crate::store::SqliteStore;
 use axum::serve::ListenerExt;
+use gbsync_core::schema::Schema;
+use gbsync_core::time::Timestamp;
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -57,11 +59,12 @@ impl Server {
     /// server runs on it, or its file is no store or a newer one.
     pub async fn start(config: ServerConfig) -> Result<Self, ServerError> {
         let (data, busy_timeout) = (config.data.clone(), Duration::from_millis(config.busy_timeout_ms));
-        let (fault, schema) = (config.fault.clone(), config.schema.clone());
+        let (fault, schema, limits) = (config.fault.clone(), config.schema.clone(), config.limits);
+        let environment = config.environment.clone();
         let opening = tokio::task::spawn_blocking(move || {
             let lock = Arc::new(lock(&data)?);
             let store = SqliteStore::open(&data, busy_timeout, fault, Arc::clone(&lock))?;
-            let rules = rules::open(&store, schema)?;
+            let rules = Rules::open(&store, schema.as_ref(), &environment, &limits)?;
             Ok::<_, ServerError>((lock, store, rules))
         });
         let (lock, store, rules) = opening.await.map_err(|error| ServerError::Broken(error.to_string()))??;
@@ -94,6 +97,20 @@ impl Server {
     /// What devices are told to connect to.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The version of the schema in force and since when; `None` without one.
+    pub fn schema(&self) -> Option<(u64, Timestamp)> {
+        self.app.rules.current().map(|rules| (rules.schema.version, rules.since.clone()))
+    }
+
+    /// Puts a newer schema in force while the server runs. Pushes wait meanwhile; every record is brought to it first.
+    ///
+    /// # Errors
+    /// [`ServerError::SchemaOlder`] and [`ServerError::SchemaChanged`]: nothing has changed. [`ServerError::Store`] when
+    /// the store fails in the middle: nothing is decided until it was finished, which is tried again with each push.
+    pub async fn adopt_schema(&self, schema: Schema) -> Result<(), ServerError> {
+        self.app.committer.adopt(schema).await
     }
 
     /// What it did so far.

@@ -3,7 +3,7 @@
 //! Invariant: exactly one place turns an error into a printed failure and an exit code, so that every verb fails alike. An
 //! asynchronous runtime is made only for the verbs that talk over a network.
 
-use crate::commands::{apply, bench, demo, digest, init, outbox, query, serve, status, sync, token};
+use crate::commands::{apply, bench, demo, digest, init, orphans, outbox, query, serve, status, sync, token};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, is_stderr_coloured};
 use anyhow::{Context, Result};
@@ -47,6 +47,7 @@ enum Command {
     Sync(sync::Arguments),
     Query(query::Arguments),
     Status(status::Arguments),
+    Orphans(orphans::Arguments),
     Outbox(outbox::Arguments),
     Digest(digest::Arguments),
     Demo(demo::Arguments),
@@ -84,6 +85,7 @@ fn dispatch(command: &Command, output: &Output) -> Result<Exit> {
         Command::Sync(arguments) => one_thread(sync::run(arguments, output)),
         Command::Query(arguments) => query::run(arguments, output),
         Command::Status(arguments) => status::run(arguments, output),
+        Command::Orphans(arguments) => orphans::run(arguments, output),
         Command::Outbox(arguments) => outbox::run(arguments, output),
         Command::Digest(arguments) => digest::run(arguments, output),
         Command::Demo(arguments) => many_threads(demo::run(arguments, output)),

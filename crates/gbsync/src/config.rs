@@ -8,6 +8,7 @@ use crate::output::shell_word;
 use anyhow::Result;
 use gbsync_client::{BoxFuture, Client, Config, HttpTransport, TokenProvider};
 use gbsync_core::id::{Actor, DeviceId, InvalidId, Role, SpaceId};
+use gbsync_core::schema::Schema;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -177,10 +178,28 @@ pub fn server_failure(error: &gbsync_server::ServerError) -> Failure {
         ServerError::NoStore { .. } => "no_store",
         ServerError::NoSpace { .. } => "no_space",
         ServerError::AmbiguousToken { .. } => "ambiguous_token",
+        ServerError::NoSchema => "no_schema",
+        ServerError::SchemaOlder { .. } => "schema_older",
+        ServerError::SchemaChanged { .. } => "schema_changed",
         ServerError::Store(_) => "store",
         _ => "server",
     };
     Failure::new(code, error.to_string())
+}
+
+/// Reads a schema from a file.
+///
+/// # Errors
+/// A failure with every problem, its line and its column.
+pub fn schema_file(path: &Path) -> Result<Schema, Failure> {
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new("schema_file", format!("{file} cannot be read: {error}")))?;
+    Schema::parse(&text).map_err(|problems| {
+        let failure = Failure::new("schema", format!("{file} is not a schema"));
+        let failure = problems.iter().fold(failure, |failure, problem| failure.detail(problem.in_file(&file)));
+        failure.help(format!("mend it; gbsync check {} shows what is left", shell_word(&file)))
+    })
 }
 
 /// Resolves when the process is asked to stop: Ctrl-C or SIGTERM. The handlers stand when this returns.

@@ -5,7 +5,6 @@
 mod download;
 mod exchange;
 mod options;
-mod parked;
 mod round;
 mod send;
 mod upload;

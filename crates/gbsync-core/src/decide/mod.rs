@@ -9,21 +9,21 @@ mod cascade;
 mod conflict;
 mod facts;
 mod index;
-mod invariant;
 mod marks;
 mod references;
 mod refusal;
+mod scan;
 mod shape;
 mod standing;
 mod types;
 mod unique;
 mod wants;
 mod working;
-mod world;
 
 pub use facts::{Facts, IndexKey, IndexMoves, Known, Needs, Record, Standing};
 pub use index::entries;
 pub use marks::{InvalidMarks, Marks};
+pub use scan::{BrokenShape, broken_shape, referents};
 pub use wants::wants;
 
 use crate::change::Change;
@@ -159,7 +159,6 @@ fn judge<'a>(
     references::check(working, schema, &mut flags)?;
     shape::check(working, schema, group_type, operation)?;
     bounds::check(working, &mut flags)?;
-    invariant::check(working, schema, operation, &mut flags)?;
     Ok(flags)
 }
 
@@ -174,9 +173,9 @@ pub fn check(
     group_type: Option<&GroupType>,
     limits: &Limits,
 ) -> Result<Result<Vec<Flag>, Rejection>, Needs> {
-    let is_missing = changes.iter().any(|change| facts.record(&change.key).is_none());
-    if is_missing {
-        return Err(facts.missing(wants::wanted(changes, Some(schema), group_type)));
+    let needs = facts.missing(wants::wanted(changes, Some(schema)));
+    if !needs.is_empty() {
+        return Err(needs);
     }
     let checked = || {
         let operation = standing::operation(group_type, schema)?;

@@ -27,7 +27,8 @@ pub(super) fn check(
     }
 }
 
-fn name(group_type: &GroupType) -> String {
+/// What messages call the rule.
+pub(super) fn name(group_type: &GroupType) -> String {
     format!("{group_type}.shape")
 }
 
@@ -42,7 +43,7 @@ fn check_ungrouped(working: &Working<'_>, schema: &Schema) -> Result<(), Stop> {
 }
 
 /// What is wrong with the records that an operation names, and the first at fault where one is.
-fn misfit<'k>(
+pub(super) fn misfit<'k>(
     shape: &BTreeMap<Entity, Count>,
     group_type: &GroupType,
     named: impl Iterator<Item = (usize, &'k RecordKey)>,

@@ -105,6 +105,7 @@ impl Work {
             Self::Push(push, _) => push.bytes,
             Self::Stage(part, _) => part.body.len() as u64,
             Self::Discard(..) | Self::Tell(..) => 0,
+            Self::Adopt(..) => MOST_BYTES + 1,
         }
     }
 }

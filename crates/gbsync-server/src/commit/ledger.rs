@@ -227,10 +227,6 @@ impl<'t> Ledger<'t> {
     /// Asks core, loading what it asks for.
     fn decide(&mut self, group: &Group, source: &mut Source<'_>) -> Result<Decision, StoreError> {
         let (header, Terms { schema, limits, .. }) = (group.header(), self.terms);
-        // Its rules are not here yet: it waits for the server's own upgrade, not for a group.
-        if schema.is_some_and(|schema| header.schema_version > schema.version) {
-            return Ok(Decision::Block(Vec::new()));
-        }
         let standing = self.standing(header);
         loop {
             match decide(group, &standing, &self.facts, schema, limits) {

@@ -6,6 +6,7 @@
 //!
 //! Rejected alternative: a mutex around the connection. Each push would pay its own fsync.
 
+mod adopt;
 mod family;
 mod flags;
 mod gather;
@@ -15,12 +16,14 @@ mod sequences;
 mod writer;
 
 use crate::config::Environment;
+use crate::error::ServerError;
 use crate::feed::Feed;
 use crate::rules::Rules;
 use crate::store::{Staging, Store, ToldEpoch, UploadedPart};
 use gather::Crowd;
 use gbsync_core::id::{Actor, DeviceSeq, GroupId, Role, Seq, SpaceId};
 use gbsync_core::limits::Limits;
+use gbsync_core::schema::Schema;
 use gbsync_core::wire::{GroupResult, PushRequest};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,6 +90,8 @@ enum Work {
     Discard(Discard, oneshot::Sender<Result<DiscardOutcome, NotCommitted>>),
     Tell(ToldEpoch, oneshot::Sender<Result<(), NotCommitted>>),
     Stage(Box<UploadedPart>, oneshot::Sender<Result<Staging, NotCommitted>>),
+    /// Travels alone.
+    Adopt(Box<Schema>, oneshot::Sender<Result<(), ServerError>>),
 }
 
 /// What the writer did since the start.
@@ -150,6 +155,14 @@ impl Committer {
         let (sender, receiver) = oneshot::channel();
         self.queue(Work::Stage(Box::new(part), sender))?;
         receiver.await.unwrap_or(Err(NotCommitted))
+    }
+
+    /// Puts a newer schema in force.
+    pub(crate) async fn adopt(&self, schema: Schema) -> Result<(), ServerError> {
+        let stopping = || ServerError::Broken("the server is stopping or too busy".into());
+        let (sender, receiver) = oneshot::channel();
+        self.queue(Work::Adopt(Box::new(schema), sender)).map_err(|_| stopping())?;
+        receiver.await.unwrap_or_else(|_| Err(stopping()))
     }
 
     fn queue(&self, work: Work) -> Result<(), NotCommitted> {

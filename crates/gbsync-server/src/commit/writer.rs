@@ -4,6 +4,7 @@ use super::gather::{Crowd, Gatherer};
 use super::ledger::{Ledger, Terms, want};
 use super::parts;
 use super::{DiscardOutcome, NotCommitted, PushOutcome, Shared, Tally, Work};
+use crate::error::ServerError;
 use crate::store::{Staging, StoreError, Wanted, Writer};
 use gbsync_core::decide::{Facts, Needs};
 use gbsync_core::id::{Seq, SpaceId};
@@ -23,12 +24,14 @@ const EXPIRY_LOOK_MS: u64 = 60 * 60 * 1000;
 
 /// The state of the writer's thread.
 pub(super) struct WriterLoop {
-    shared: Shared,
+    pub(super) shared: Shared,
     gatherer: Gatherer,
     tally: Arc<Tally>,
-    writer: Option<Box<dyn Writer>>,
+    pub(super) writer: Option<Box<dyn Writer>>,
     /// When uploads were last looked through.
     expired_at_ms: u64,
+    /// Whether a schema is still to be put in force before anything is decided.
+    pub(super) must_adopt: bool,
 }
 
 /// What a work came to, until it may be told.
@@ -41,12 +44,17 @@ enum Outcome {
 
 impl WriterLoop {
     pub(super) fn new(shared: Shared, queue: Receiver<Work>, crowd: Arc<Crowd>, tally: Arc<Tally>) -> Self {
-        Self { shared, gatherer: Gatherer::new(queue, crowd), tally, writer: None, expired_at_ms: 0 }
+        let gatherer = Gatherer::new(queue, crowd);
+        Self { shared, gatherer, tally, writer: None, expired_at_ms: 0, must_adopt: false }
     }
 
     /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
         while let Some(works) = self.gatherer.gather() {
+            let works = self.adopt(works);
+            if works.is_empty() {
+                continue;
+            }
             // A defect in deciding must cost its transaction, not the server.
             let transaction = catch_unwind(AssertUnwindSafe(|| self.transact(&works)));
             match transaction {
@@ -82,7 +90,9 @@ impl WriterLoop {
         }
         let mut by_space: BTreeMap<&SpaceId, Vec<usize>> = BTreeMap::new();
         for (index, work) in works.iter().enumerate() {
-            by_space.entry(work.space()).or_default().push(index);
+            if let Some(space) = work.space() {
+                by_space.entry(space).or_default().push(index);
+            }
         }
         let mut outcomes: Vec<Option<Outcome>> = works.iter().map(|_| None).collect();
         let mut heads = BTreeMap::new();
@@ -112,7 +122,7 @@ impl WriterLoop {
     }
 
     /// Undoes the transaction, closes the connection, and tells everyone that nothing took effect.
-    fn fail(&mut self, works: Vec<Work>, error: &str) {
+    pub(super) fn fail(&mut self, works: Vec<Work>, error: &str) {
         tracing::error!(%error, works = works.len(), "a transaction failed; nothing of it took effect");
         self.tally.failed_transactions.fetch_add(1, Ordering::Relaxed);
         if let Some(mut writer) = self.writer.take() {
@@ -146,7 +156,7 @@ fn transact_space(
             Work::Discard(discard, _) => {
                 wanted.groups.insert(&discard.id);
             }
-            Work::Tell(..) | Work::Stage(..) => {}
+            Work::Tell(..) | Work::Stage(..) | Work::Adopt(..) => {}
         }
     }
     let mut ledger = writer.load(space, &wanted)?.map(|held| Ledger::new(held, terms));
@@ -177,6 +187,7 @@ fn transact_space(
                 Outcome::Told
             }
             (Work::Stage(part, _), _) => Outcome::Staged(writer.stage(part, terms.limits.group_bytes, now_ms)?),
+            (Work::Adopt(..), _) => continue,
         };
         outcomes[*index] = Some(outcome);
     }
@@ -202,16 +213,18 @@ fn refuse(work: Work) {
         Work::Discard(_, sender) => drop(sender.send(Err(NotCommitted))),
         Work::Tell(_, sender) => drop(sender.send(Err(NotCommitted))),
         Work::Stage(_, sender) => drop(sender.send(Err(NotCommitted))),
+        Work::Adopt(_, sender) => drop(sender.send(Err(ServerError::Broken("the schema was not put in force".into())))),
     }
 }
 
 impl Work {
-    fn space(&self) -> &SpaceId {
+    fn space(&self) -> Option<&SpaceId> {
         match self {
-            Self::Push(push, _) => &push.space,
-            Self::Discard(discard, _) => &discard.space,
-            Self::Tell(told, _) => &told.space,
-            Self::Stage(part, _) => &part.space,
+            Self::Push(push, _) => Some(&push.space),
+            Self::Discard(discard, _) => Some(&discard.space),
+            Self::Tell(told, _) => Some(&told.space),
+            Self::Stage(part, _) => Some(&part.space),
+            Self::Adopt(..) => None,
         }
     }
 }

@@ -10,6 +10,7 @@ mod parameters;
 mod parts;
 mod path;
 mod push;
+mod schema;
 mod verdicts;
 
 use crate::auth::{self, Admission, Asked};
@@ -121,6 +122,7 @@ fn routes() -> Vec<(&'static str, &'static str, MethodRouter<Arc<App>>)> {
         ("get", "/readyz", get(health::is_ready)),
         ("get", "/v1/openapi.json", get(openapi::document)),
         ("get", "/v1/spaces/{space}", get(handshake::handshake)),
+        ("get", "/v1/spaces/{space}/schema", get(schema::schema)),
         ("post", "/v1/spaces/{space}/push", post(push::push)),
         ("post", "/v1/spaces/{space}/verdicts", post(verdicts::verdicts)),
         ("post", "/v1/spaces/{space}/groups/{id}/discard", post(discard::discard)),

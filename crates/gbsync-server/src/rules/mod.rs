@@ -1,17 +1,28 @@
 //! The schema that the server decides by: read by every transaction and by routes, replaced while the server runs.
 //!
-//! Invariant: it is the one that the store holds; it is put in place after the COMMIT that stored it, between two
+//! Invariant: it is the one that the store holds; it is put in place after the COMMIT that put it in force, between two
 //! transactions of the one writer, so that no group is decided on half of it.
 
+mod adopt;
+mod upgrade;
+
+pub(crate) use adopt::Adoption;
+
+use crate::config::Environment;
 use crate::error::ServerError;
-use crate::store::{SqliteStore, Store};
+use crate::store::Store;
+use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
+use gbsync_core::time::Timestamp;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// A schema that is in force.
 #[derive(Debug)]
 pub(crate) struct InForce {
     pub(crate) schema: Schema,
+    /// Its canonical JSON, as it is kept and served.
+    pub(crate) text: String,
+    pub(crate) since: Timestamp,
 }
 
 /// The schema in force, if there is one.
@@ -21,8 +32,16 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    pub(crate) fn new(current: Option<Arc<InForce>>) -> Self {
-        Self { current: RwLock::new(current) }
+    /// What the store keeps, or `given` if that is newer: put in force before anything is served.
+    pub(crate) fn open(
+        store: &dyn Store,
+        given: Option<&Schema>,
+        environment: &Environment,
+        limits: &Limits,
+    ) -> Result<Self, ServerError> {
+        let mut writer = store.writer()?;
+        let mut adoption = Adoption { writer: writer.as_mut(), environment, limits, told: &mut |_, _| {} };
+        Ok(Self { current: RwLock::new(adoption.run(given)?) })
     }
 
     pub(crate) fn current(&self) -> Option<Arc<InForce>> {
@@ -33,14 +52,9 @@ impl Rules {
     pub(crate) fn version(&self) -> u64 {
         self.current().map_or(0, |rules| rules.schema.version)
     }
-}
 
-/// Puts a schema in force before anything is served.
-pub(crate) fn open(store: &SqliteStore, schema: Option<Schema>) -> Result<Rules, ServerError> {
-    let Some(schema) = schema else { return Ok(Rules::new(None)) };
-    let mut writer = store.writer()?;
-    writer.begin()?;
-    writer.rebuild_index(&schema)?;
-    writer.commit()?;
-    Ok(Rules::new(Some(Arc::new(InForce { schema }))))
+    /// From the next transaction on this is in force.
+    pub(crate) fn replace(&self, rules: Option<Arc<InForce>>) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
 }

@@ -5,15 +5,16 @@
 //!
 //! Invariant: nothing of a transaction is visible to a reader before [`Writer::commit`] returned `Ok`.
 
+mod schemas;
 mod sqlite;
 
-pub use sqlite::{SpaceDigest, space_digest};
+pub(crate) use schemas::{SchemaWriter, StoredSchema, UpgradeStep};
+pub use sqlite::{Finding, Scanned, SpaceDigest, scan, space_digest};
 pub(crate) use sqlite::{SqliteStore, TokenTable};
 
 use gbsync_core::decide::{Facts, IndexMoves, Needs, Record};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, LogId, RecordKey, Role, Seq, SpaceId};
-use gbsync_core::schema::Schema;
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::{Flag, Rejection};
 use gbsync_core::wire::{DeviceReport, GroupResult};
@@ -330,7 +331,7 @@ pub(crate) trait Store: Send + Sync {
 }
 
 /// The one writer. Every error leaves it useless: roll back, drop it and open another.
-pub(crate) trait Writer: Send {
+pub(crate) trait Writer: SchemaWriter + Send {
     /// Begins a transaction that no other writer can enter.
     fn begin(&mut self) -> Result<(), StoreError>;
     /// Loads what is wanted; `None` when there is no such space.
@@ -339,8 +340,6 @@ pub(crate) trait Writer: Send {
     fn learn(&mut self, space: &SpaceId, needs: &Needs, facts: &mut Facts) -> Result<(), StoreError>;
     /// Writes what was decided.
     fn write(&mut self, space: &SpaceId, written: &Written) -> Result<(), StoreError>;
-    /// Builds the index lists of every space anew, by this schema.
-    fn rebuild_index(&mut self, schema: &Schema) -> Result<(), StoreError>;
     /// Keeps what a device said of its epochs.
     fn tell(&mut self, told: &ToldEpoch, at: &Timestamp) -> Result<(), StoreError>;
     /// Stages a part of a group of at most `group_bytes`. Where a device's uploads take too much room, the longest untouched go.

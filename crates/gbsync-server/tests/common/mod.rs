@@ -4,7 +4,8 @@
 
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, Role, SpaceId};
-use gbsync_server::{Counters, NewToken, Server, ServerConfig, SpaceDigest, Tokens, space_digest};
+use gbsync_core::schema::Schema;
+use gbsync_server::{Counters, NewToken, Server, ServerConfig, ServerError, SpaceDigest, Tokens, space_digest};
 use reqwest::{Client, RequestBuilder};
 use serde_json::Value;
 use std::io::Write;
@@ -97,10 +98,28 @@ impl TestApp {
         Self { folder, server, token, http: http() }
     }
 
+    /// A server with a schema, and a token with roles.
+    pub async fn with_schema(schema: &str, roles: &[&str]) -> Self {
+        let schema = Schema::parse(schema).unwrap_or_else(|problems| panic!("{problems}"));
+        let mut app = Self::with(|config| config.schema = Some(schema)).await;
+        app.token = token_with_roles(app.folder.path(), SPACE, roles);
+        app
+    }
+
     /// Stops the server and starts another on the same folder.
     pub async fn restart(&mut self) {
-        self.server.take().unwrap().stop().await.unwrap();
-        self.server = Some(Server::start(config(self.folder.path())).await.unwrap());
+        self.restart_with(|_| {}).await.unwrap();
+    }
+
+    /// The same, with another configuration; the server that could not start is gone.
+    pub async fn restart_with(&mut self, change: impl FnOnce(&mut ServerConfig)) -> Result<(), ServerError> {
+        if let Some(server) = self.server.take() {
+            server.stop().await.unwrap();
+        }
+        let mut config = config(self.folder.path());
+        change(&mut config);
+        self.server = Some(Server::start(config).await?);
+        Ok(())
     }
 
     pub fn counters(&self) -> Counters {
@@ -199,6 +218,7 @@ pub struct TestGroup {
     pub device_seq: u64,
     pub changes: String,
     pub count: usize,
+    pub group_type: String,
     pub extra: String,
     pub digest: Option<String>,
 }
@@ -207,7 +227,15 @@ impl TestGroup {
     /// A group of these changes; see [`upsert`] and its siblings.
     pub fn of(id: &str, device_seq: u64, changes: &[String]) -> Self {
         let joined = format!("[{}]", changes.join(","));
-        Self { id: id.into(), device_seq, changes: joined, count: changes.len(), extra: String::new(), digest: None }
+        let group_type = "\"receipt-create\"".into();
+        let (id, count, extra) = (id.into(), changes.len(), String::new());
+        Self { id, device_seq, changes: joined, count, group_type, extra, digest: None }
+    }
+
+    /// The same as another kind of operation; `None` is a change outside any.
+    pub fn typed(mut self, group_type: Option<&str>) -> Self {
+        self.group_type = group_type.map_or("null".into(), |name| format!("\"{name}\""));
+        self
     }
 
     pub fn depends_on(self, id: &str) -> Self {
@@ -230,8 +258,8 @@ impl TestGroup {
     pub fn json(&self) -> String {
         let digest = self.digest.clone().unwrap_or_else(|| Digest::of(self.changes.as_bytes()).to_string());
         format!(
-            r#"{{"syncGroupId":"{}","syncGroupType":"receipt-create","deviceSeq":{},"createdAt":"2026-06-03T20:52:59.123Z",{}"changeCount":{},"digest":"{}","changes":{}}}"#,
-            self.id, self.device_seq, self.extra, self.count, digest, self.changes
+            r#"{{"syncGroupId":"{}","syncGroupType":{},"deviceSeq":{},"createdAt":"2026-06-03T20:52:59.123Z",{}"changeCount":{},"digest":"{}","changes":{}}}"#,
+            self.id, self.group_type, self.device_seq, self.extra, self.count, digest, self.changes
         )
     }
 }

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod demo;
 pub mod digest;
 pub mod init;
+pub mod orphans;
 pub mod outbox;
 pub mod query;
 pub mod serve;

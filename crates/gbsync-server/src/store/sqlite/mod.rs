@@ -10,12 +10,14 @@ mod open;
 mod parts;
 mod read;
 mod row;
+mod scan;
 mod schema;
 mod sequences;
 mod tokens;
 mod write;
 
 pub use digest::{SpaceDigest, space_digest};
+pub use scan::{Finding, Scanned, scan};
 pub(crate) use tokens::TokenTable;
 
 use super::{FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, SpaceView, Store, StoreError, ToldEpoch, Writer};

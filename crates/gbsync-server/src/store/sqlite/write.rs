@@ -1,6 +1,5 @@
 //! The writer's side: what a transaction loads and what it leaves. At most one look-up and one upsert a record.
 
-use super::adopt::rebuild_index;
 use super::flags::{clear_flags, known_flags, write_flags};
 use super::index::{learn_index, write_index};
 use super::parts;
@@ -12,7 +11,6 @@ use crate::store::{
 use gbsync_core::change::Payload;
 use gbsync_core::decide::{Facts, Needs, Record};
 use gbsync_core::id::{DeviceId, DeviceSeq, GroupId, RecordKey, SpaceId};
-use gbsync_core::schema::Schema;
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire::{flags_json, part_json};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -34,6 +32,10 @@ pub(super) struct SqliteWriter {
 impl SqliteWriter {
     pub(super) fn new(connection: Connection, path: &Path) -> Self {
         Self { connection, wal: path.with_extension("db-wal"), commits: 0 }
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// Automatic checkpoints never wait for readers, so that under reads that always overlap the WAL would only grow.
@@ -110,18 +112,6 @@ impl Writer for SqliteWriter {
                 stored(written.head.0),
                 written.chain.as_bytes()
             ])?;
-        }
-        Ok(())
-    }
-
-    fn rebuild_index(&mut self, schema: &Schema) -> Result<(), StoreError> {
-        self.connection.execute("DELETE FROM index_entries", [])?;
-        let mut statement = self.connection.prepare("SELECT space_no FROM spaces ORDER BY space_no")?;
-        let spaces = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
-        for space_no in spaces {
-            for entity in schema.entities.keys() {
-                rebuild_index(&self.connection, space_no, schema, entity)?;
-            }
         }
         Ok(())
     }
