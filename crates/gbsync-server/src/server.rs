@@ -58,34 +58,12 @@ impl Server {
     /// [`ServerError`] says in a sentence what is in the way: the address is taken, the folder cannot be written, another
     /// server runs on it, or its file is no store or a newer one.
     pub async fn start(config: ServerConfig) -> Result<Self, ServerError> {
-        let (data, busy_timeout) = (config.data.clone(), Duration::from_millis(config.busy_timeout_ms));
-        let (fault, schema, limits) = (config.fault.clone(), config.schema.clone(), config.limits);
-        let environment = config.environment.clone();
-        let opening = tokio::task::spawn_blocking(move || {
-            let lock = Arc::new(lock(&data)?);
-            let store = SqliteStore::open(&data, busy_timeout, fault, Arc::clone(&lock))?;
-            let rules = Rules::open(&store, schema.as_ref(), &environment, &limits)?;
-            Ok::<_, ServerError>((lock, store, rules))
-        });
-        let (lock, store, rules) = opening.await.map_err(|error| ServerError::Broken(error.to_string()))??;
-        let listener = bind(config.listen).await?;
-        let address = listener.local_addr().map_err(|source| ServerError::Listen { address: config.listen, source })?;
-        let shared = Shared {
-            store: Arc::new(store),
-            feed: Arc::new(Feed::default()),
-            rules: Arc::new(rules),
-            limits: config.limits,
-            environment: config.environment,
-            upload_expiry_ms: config.upload_expiry_ms,
-        };
-        let committer = Committer::start(shared.clone())
-            .map_err(|error| ServerError::Broken(format!("the writer's thread cannot be started: {error}")))?;
-        let (drain, is_draining) = watch::channel(false);
-        let app = App::new(shared, Arc::new(committer), is_draining);
-        let app = Arc::new(app);
+        let (listen, data, drain_timeout) = (config.listen, config.data.clone(), Duration::from_millis(config.drain_ms));
+        let Opened { app, drain, lock } = open(config).await?;
+        let listener = bind(listen).await?;
+        let address = listener.local_addr().map_err(|source| ServerError::Listen { address: listen, source })?;
         let serving = serve(listener, Arc::clone(&app), drain.subscribe());
-        tracing::info!(%address, data = %config.data.display(), "serving");
-        let drain_timeout = Duration::from_millis(config.drain_ms);
+        tracing::info!(%address, data = %data.display(), "serving");
         Ok(Self { address, app, drain, drain_timeout, serving, lock })
     }
 
@@ -140,15 +118,53 @@ impl Server {
             tracing::warn!("requests in flight took too long and are cut off");
             serving.abort();
         }
-        let (app, lock) = (self.app, self.lock);
-        let closing = tokio::task::spawn_blocking(move || {
-            app.committer.close().map_err(ServerError::Broken)?;
-            app.store.checkpoint()?;
-            // A connection that was cut off may hold the store a moment longer, but nothing writes any more.
-            lock.unlock().map_err(|error| ServerError::Broken(format!("the folder's lock cannot be released: {error}")))
-        });
-        closing.await.map_err(|error| ServerError::Broken(error.to_string()))?
+        close(self.app, self.lock).await
     }
+}
+
+/// A store that is open and what answers from it, before anybody can reach it.
+pub(crate) struct Opened {
+    pub(crate) app: Arc<App>,
+    pub(crate) drain: watch::Sender<bool>,
+    pub(crate) lock: Arc<File>,
+}
+
+/// Takes the folder, opens the store and starts the writer.
+pub(crate) async fn open(config: ServerConfig) -> Result<Opened, ServerError> {
+    let (data, busy_timeout) = (config.data.clone(), Duration::from_millis(config.busy_timeout_ms));
+    let (fault, schema, limits) = (config.fault.clone(), config.schema.clone(), config.limits);
+    let environment = config.environment.clone();
+    let opening = tokio::task::spawn_blocking(move || {
+        let lock = Arc::new(lock(&data)?);
+        let store = SqliteStore::open(&data, busy_timeout, fault, Arc::clone(&lock))?;
+        let rules = Rules::open(&store, schema.as_ref(), &environment, &limits)?;
+        Ok::<_, ServerError>((lock, store, rules))
+    });
+    let (lock, store, rules) = opening.await.map_err(|error| ServerError::Broken(error.to_string()))??;
+    let shared = Shared {
+        store: Arc::new(store),
+        feed: Arc::new(Feed::default()),
+        rules: Arc::new(rules),
+        limits: config.limits,
+        environment: config.environment,
+        upload_expiry_ms: config.upload_expiry_ms,
+    };
+    let committer = Committer::start(shared.clone())
+        .map_err(|error| ServerError::Broken(format!("the writer's thread cannot be started: {error}")))?;
+    let (drain, is_draining) = watch::channel(false);
+    let app = Arc::new(App::new(shared, Arc::new(committer), is_draining));
+    Ok(Opened { app, drain, lock })
+}
+
+/// Decides what is queued, ends the writer, and moves the write-ahead log into the main file.
+pub(crate) async fn close(app: Arc<App>, lock: Arc<File>) -> Result<(), ServerError> {
+    let closing = tokio::task::spawn_blocking(move || {
+        app.committer.close().map_err(ServerError::Broken)?;
+        app.store.checkpoint()?;
+        // A connection that was cut off may hold the store a moment longer, but nothing writes any more.
+        lock.unlock().map_err(|error| ServerError::Broken(format!("the folder's lock cannot be released: {error}")))
+    });
+    closing.await.map_err(|error| ServerError::Broken(error.to_string()))?
 }
 
 fn serve(listener: TcpListener, app: Arc<App>, mut drain: watch::Receiver<bool>) -> JoinHandle<std::io::Result<()>> {

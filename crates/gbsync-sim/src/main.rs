@@ -1,10 +1,15 @@
 //! `gbsync-sim`: crashes gbsync and looks at what is left.
 //!
-//! `power` loses power at every write and sync of a scripted run and opens each image of the files.
+//! Without a verb it runs worlds of devices and a server in virtual time. `power` loses power at every write and sync of a scripted run and opens each image of the files.
 
+mod action;
 mod disk;
+mod invariant;
+mod model;
 mod power;
 mod random;
+mod run;
+mod world;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -12,16 +17,20 @@ use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
 Examples:
+  cargo run --release -p gbsync-sim -- --seeds 1000
+  cargo run --release -p gbsync-sim -- --seed 7 --profile storm --trace
   cargo run --release -p gbsync-sim -- power
   cargo run --release -p gbsync-sim -- power --images 20000 --first-seed 1
   cargo run --release -p gbsync-sim -- power --seed 7 --image 1234     # one image again, kept for a look";
 
-/// Crash gbsync and look at what is left
+/// Run worlds in which everything goes wrong, and hold every promise against a reference after every step
 #[derive(Parser)]
-#[command(name = "gbsync-sim", after_help = EXAMPLES)]
+#[command(name = "gbsync-sim", after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    #[command(flatten)]
+    run: run::Arguments,
 }
 
 #[derive(Subcommand)]
@@ -30,8 +39,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let ran: Result<bool> = match &Cli::parse().command {
-        Command::Power(arguments) => power::run(arguments),
+    let cli = Cli::parse();
+    let ran: Result<bool> = match &cli.command {
+        None => run::run(&cli.run),
+        Some(Command::Power(arguments)) => power::run(arguments),
     };
     match ran {
         Ok(true) => ExitCode::SUCCESS,

@@ -13,22 +13,24 @@ const SECTOR: usize = 512;
 pub enum Loss {
     /// All of them are lost.
     All,
-    /// The first so many of them are there: also what a killed process leaves.
+    /// The first so many of them are there.
     Prefix,
     /// Any of them are there, in order.
     Subset,
     /// Any of them are there, and some of those are cut between two sectors.
     Torn,
+    /// None of them are lost: the process was killed, and the system went on.
+    None,
 }
 
 impl Loss {
-    /// Every mode.
+    /// Every mode of a loss of power.
     pub const ALL: [Self; 4] = [Self::All, Self::Prefix, Self::Subset, Self::Torn];
 }
 
 /// One file, as far as it is on the disk, and what is not yet.
 #[derive(Debug, Clone, Default)]
-struct OnDisk {
+pub(super) struct OnDisk {
     durable: Option<Vec<u8>>,
     pending: Vec<Op>,
 }
@@ -67,17 +69,7 @@ impl<'j> Images<'j> {
                 Some(false)
             }
             Entry::File { path, op } => {
-                let file = self.files.entry(path.clone()).or_default();
-                match op {
-                    Op::Sync => {
-                        let pending = std::mem::take(&mut file.pending);
-                        let content = file.durable.get_or_insert_default();
-                        pending.iter().for_each(|op| apply(content, op, None));
-                    }
-                    // SQLite deletes only what it no longer needs; the journaled metadata of a file system is taken as kept.
-                    Op::Delete => *file = OnDisk::default(),
-                    op => file.pending.push(op.clone()),
-                }
+                self.files.entry(path.clone()).or_default().note(op.clone());
                 Some(true)
             }
         }
@@ -88,20 +80,50 @@ impl<'j> Images<'j> {
     /// # Errors
     /// When a file cannot be written.
     pub fn write(&self, loss: Loss, random: &mut Random, from: &Path, to: &Path) -> std::io::Result<()> {
-        for (path, file) in &self.files {
-            let Some(content) = file.after(loss, random) else { continue };
-            let Ok(relative) = path.strip_prefix(from) else { continue };
-            let path = to.join(relative);
-            if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent)?;
-            }
-            std::fs::write(path, content)?;
-        }
-        Ok(())
+        write_files(&self.files, loss, random, from, to)
     }
 }
 
+/// Writes files as a crash leaves them, into `to` instead of `from`.
+pub(super) fn write_files(
+    files: &BTreeMap<PathBuf, OnDisk>,
+    loss: Loss,
+    random: &mut Random,
+    from: &Path,
+    to: &Path,
+) -> std::io::Result<()> {
+    for (path, file) in files {
+        let Ok(relative) = path.strip_prefix(from) else { continue };
+        let Some(content) = file.after(loss, random) else { continue };
+        let path = to.join(relative);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::write(path, content)?;
+    }
+    Ok(())
+}
+
 impl OnDisk {
+    /// A file that was on the disk before anybody looked.
+    pub(super) fn there(content: Vec<u8>) -> Self {
+        Self { durable: Some(content), pending: Vec::new() }
+    }
+
+    /// Takes one change.
+    pub(super) fn note(&mut self, op: Op) {
+        match op {
+            Op::Sync => {
+                let pending = std::mem::take(&mut self.pending);
+                let content = self.durable.get_or_insert_default();
+                pending.iter().for_each(|op| apply(content, op, None));
+            }
+            // SQLite deletes only what it no longer needs; the journaled metadata of a file system is taken as kept.
+            Op::Delete => *self = Self::default(),
+            op => self.pending.push(op),
+        }
+    }
+
     /// The content after a crash; `None` for a file that is not there.
     fn after(&self, loss: Loss, random: &mut Random) -> Option<Vec<u8>> {
         let mut content = match (&self.durable, self.pending.is_empty()) {
@@ -111,7 +133,7 @@ impl OnDisk {
         let kept = match loss {
             Loss::All => 0,
             Loss::Prefix => random.below(self.pending.len() + 1),
-            Loss::Subset | Loss::Torn => self.pending.len(),
+            Loss::Subset | Loss::Torn | Loss::None => self.pending.len(),
         };
         for op in &self.pending[..kept] {
             match loss {

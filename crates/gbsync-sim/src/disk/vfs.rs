@@ -3,11 +3,13 @@
 //! The system's file system opens the file into SQLite's memory; then its table of methods is exchanged for a copy in which
 //! those that change the file are ours. The originals are found by the address of the file, which SQLite does not move.
 
+use super::image::{Loss, OnDisk};
 use super::journal::{Entry, Journal, Mark, Op};
+use crate::random::Random;
 use rusqlite::ffi;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// An open file.
@@ -16,9 +18,21 @@ struct Open {
     methods: &'static ffi::sqlite3_io_methods,
 }
 
+/// A folder whose power was cut, or will be.
+struct Cut {
+    /// Changes of its files that still happen.
+    left: u64,
+}
+
 #[derive(Default)]
 struct State {
     open: BTreeMap<usize, Open>,
+    /// What is on the disk, and what is not yet.
+    files: BTreeMap<PathBuf, OnDisk>,
+    cuts: BTreeMap<PathBuf, Cut>,
+    /// Folders whose next write fails once, and how.
+    failures: BTreeMap<PathBuf, c_int>,
+    is_recording: bool,
     journal: Journal,
 }
 
@@ -37,13 +51,81 @@ fn state() -> MutexGuard<'static, Option<State>> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn note(file: *mut ffi::sqlite3_file, op: Op) -> Option<&'static ffi::sqlite3_io_methods> {
+/// Whether a change of a file is to happen: the system's methods, or the error that SQLite is to see instead.
+fn note(file: *mut ffi::sqlite3_file, op: Op) -> Result<&'static ffi::sqlite3_io_methods, c_int> {
     let mut state = state();
     let state = state.get_or_insert_default();
-    let open = state.open.get(&(file as usize))?;
+    let open = state.open.get(&(file as usize)).ok_or(ffi::SQLITE_IOERR)?;
     let (path, methods) = (open.path.clone(), open.methods);
-    state.journal.entries.push(Entry::File { path, op });
-    Some(methods)
+    state.change(path, op)?;
+    Ok(methods)
+}
+
+impl State {
+    fn change(&mut self, path: PathBuf, op: Op) -> Result<(), c_int> {
+        for (folder, cut) in &mut self.cuts {
+            if path.starts_with(folder) {
+                cut.left = cut.left.checked_sub(1).ok_or(ffi::SQLITE_IOERR)?;
+            }
+        }
+        let failing = self.failures.keys().find(|folder| path.starts_with(folder)).cloned();
+        if let Some(code) = failing.and_then(|folder| self.failures.remove(&folder)) {
+            return Err(code);
+        }
+        if self.is_recording {
+            self.journal.entries.push(Entry::File { path: path.clone(), op: op.clone() });
+        }
+        self.files.entry(path).or_default().note(op);
+        Ok(())
+    }
+}
+
+/// Keeps a journal from now on, or no longer.
+pub fn record(is_recording: bool) {
+    state().get_or_insert_default().is_recording = is_recording;
+}
+
+/// Cuts the power of a folder after so many more changes of its files: from then on every change fails.
+pub fn cut_after(folder: &Path, changes: u64) {
+    state().get_or_insert_default().cuts.insert(folder.into(), Cut { left: changes });
+}
+
+/// Whether a folder's power is cut by now.
+pub fn is_cut(folder: &Path) -> bool {
+    state().get_or_insert_default().cuts.get(folder).is_some_and(|cut| cut.left == 0)
+}
+
+/// Makes the next change of a folder's files fail once: with a full disk, or with an error of the disk.
+pub fn fail_next(folder: &Path, is_full: bool) {
+    let code = if is_full { ffi::SQLITE_FULL } else { ffi::SQLITE_IOERR_WRITE };
+    state().get_or_insert_default().failures.insert(folder.into(), code);
+}
+
+/// Takes back cuts and failures that have not come yet.
+pub fn heal(folder: &Path) {
+    let mut state = state();
+    let state = state.get_or_insert_default();
+    state.cuts.remove(folder);
+    state.failures.remove(folder);
+}
+
+/// Writes a folder's files as a loss of power now leaves them, into another folder.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write_image(from: &Path, loss: Loss, random: &mut Random, to: &Path) -> std::io::Result<()> {
+    let state = state();
+    let Some(state) = state.as_ref() else { return Ok(()) };
+    super::image::write_files(&state.files, loss, random, from, to)
+}
+
+/// Forgets a folder and everything about its files.
+pub fn forget(folder: &Path) {
+    let mut state = state();
+    let state = state.get_or_insert_default();
+    state.files.retain(|path, _| !path.starts_with(folder));
+    state.cuts.remove(folder);
+    state.failures.remove(folder);
 }
 
 /// Makes the noting file system the default of this process. Done once; doing it again changes nothing.
@@ -101,7 +183,14 @@ unsafe extern "C" fn open(
     noting.xWrite = Some(write);
     noting.xTruncate = Some(truncate);
     noting.xSync = Some(sync);
-    state().get_or_insert_default().open.insert(file as usize, Open { path: path.into(), methods });
+    {
+        let mut state = state();
+        let state = state.get_or_insert_default();
+        let path = PathBuf::from(path);
+        // What was there before is on the disk.
+        state.files.entry(path.clone()).or_insert_with(|| OnDisk::there(std::fs::read(&path).unwrap_or_default()));
+        state.open.insert(file as usize, Open { path, methods });
+    }
     // SAFETY: the file is open; the table is leaked, so it outlives it. Few files are opened in a run.
     unsafe { (*file).pMethods = Box::leak(Box::new(noting)) };
     code
@@ -111,7 +200,9 @@ unsafe extern "C" fn delete(vfs: *mut ffi::sqlite3_vfs, name: *const c_char, syn
     let Some(system) = SYSTEM.get() else { return ffi::SQLITE_IOERR_DELETE };
     // SAFETY: the name is a C string.
     let path = unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned();
-    state().get_or_insert_default().journal.entries.push(Entry::File { path: path.into(), op: Op::Delete });
+    if let Err(code) = state().get_or_insert_default().change(path.into(), Op::Delete) {
+        return code;
+    }
     // SAFETY: as SQLite would call it.
     unsafe { (*system.0).xDelete.map_or(ffi::SQLITE_IOERR_DELETE, |delete| delete(vfs, name, sync_dir)) }
 }
@@ -130,19 +221,28 @@ unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, data: *const c_void, am
     // SAFETY: SQLite gives `amount` bytes.
     let bytes: Box<[u8]> = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), length) }.into();
     let op = Op::Write { offset: u64::try_from(offset).unwrap_or(0), bytes };
-    let Some(methods) = note(file, op) else { return ffi::SQLITE_IOERR_WRITE };
+    let methods = match note(file, op) {
+        Ok(methods) => methods,
+        Err(code) => return code,
+    };
     // SAFETY: as SQLite would call it.
     unsafe { methods.xWrite.map_or(ffi::SQLITE_IOERR_WRITE, |write| write(file, data, amount, offset)) }
 }
 
 unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: i64) -> c_int {
     let op = Op::Truncate { size: u64::try_from(size).unwrap_or(0) };
-    let Some(methods) = note(file, op) else { return ffi::SQLITE_IOERR_TRUNCATE };
+    let methods = match note(file, op) {
+        Ok(methods) => methods,
+        Err(code) => return code,
+    };
     // SAFETY: as SQLite would call it.
     unsafe { methods.xTruncate.map_or(ffi::SQLITE_IOERR_TRUNCATE, |truncate| truncate(file, size)) }
 }
 
 /// Noted and not done: a real fsync would only cost time, because no real power is lost here.
 unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, _flags: c_int) -> c_int {
-    if note(file, Op::Sync).is_some() { ffi::SQLITE_OK } else { ffi::SQLITE_IOERR_FSYNC }
+    match note(file, Op::Sync) {
+        Ok(_) => ffi::SQLITE_OK,
+        Err(_) => ffi::SQLITE_IOERR_FSYNC,
+    }
 }

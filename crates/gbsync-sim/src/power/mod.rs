@@ -116,8 +116,7 @@ fn sweep(seed: u64, arguments: &Arguments, tally: &mut Tally, progress: &Progres
                 images.write(loss, &mut random, &folder, to.path())?;
                 let must_sync = file == "device" && number.is_multiple_of(arguments.sync_every);
                 let checked = check(file, &course, to.path(), images.told(), must_sync);
-                // What opening the image wrote is not part of the run.
-                disk::take();
+                disk::forget(to.path());
                 tally.images += 1;
                 tally.synced += u64::from(must_sync);
                 *tally.by_kind.entry((file, name(loss))).or_default() += 1;
@@ -147,5 +146,6 @@ fn name(loss: Loss) -> &'static str {
         Loss::Prefix => "prefix",
         Loss::Subset => "subset",
         Loss::Torn => "torn",
+        Loss::None => "none",
     }
 }

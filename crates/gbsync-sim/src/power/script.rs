@@ -61,7 +61,7 @@ impl Course {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let data = folder.path().join("server");
         let space = SpaceId::new("shop")?;
-        disk::take();
+        disk::record(true);
         let new = NewToken { space: space.clone(), roles: Vec::new(), actor: None, device: None };
         let token = Tokens::open(&data)?.create(new)?.token.to_string();
         let mut config = ServerConfig::new(&data);
@@ -80,6 +80,7 @@ impl Course {
         };
         course.steps(&mut Random::of(seed))?;
         course.journal = disk::take();
+        disk::record(false);
         Ok(course)
     }
 

@@ -1,0 +1,83 @@
+//! A server without a socket: requests are handed to it. For simulators, and for programs that bring their own front.
+
+use crate::config::ServerConfig;
+use crate::error::ServerError;
+use crate::routes::router;
+use crate::server::{Opened, close, open};
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, Method, Request, header};
+use http_body_util::BodyExt;
+use tower::ServiceExt;
+
+/// A server without a socket: the same routes, the same store.
+pub struct LocalServer {
+    router: Router,
+    opened: Opened,
+}
+
+/// What it answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// `Retry-After` in seconds.
+    pub retry_after_s: Option<u64>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl LocalServer {
+    /// Takes the folder and opens the store; the address of the configuration means nothing here.
+    ///
+    /// # Errors
+    /// [`ServerError`] as for [`crate::Server::start`].
+    pub async fn open(config: ServerConfig) -> Result<Self, ServerError> {
+        let opened = open(config).await?;
+        Ok(Self { router: router(opened.app.clone()), opened })
+    }
+
+    /// Answers one request. A path that is no URI is answered as 400.
+    pub async fn answer(&self, method: &str, path: &str, token: Option<&str>, body: Option<Vec<u8>>) -> LocalAnswer {
+        let method = Method::from_bytes(method.as_bytes()).unwrap_or(Method::GET);
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let Ok(request) = request.body(Body::from(body.unwrap_or_default())) else { return LocalAnswer::of(400) };
+        let Ok(response) = self.router.clone().oneshot(request).await;
+        let (parts, body) = response.into_parts();
+        let Ok(body) = body.collect().await else { return LocalAnswer::of(500) };
+        LocalAnswer {
+            content_type: text(&parts.headers, header::CONTENT_TYPE),
+            retry_after_s: text(&parts.headers, header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok()),
+            body: body.to_bytes().into(),
+            ..LocalAnswer::of(parts.status.as_u16())
+        }
+    }
+
+    /// Ends the writer and closes the store.
+    ///
+    /// # Errors
+    /// [`ServerError`] when the store could not be closed properly; what was acknowledged is stored all the same.
+    pub async fn close(self) -> Result<(), ServerError> {
+        let Opened { app, drain, lock } = self.opened;
+        drain.send_replace(true);
+        close(app, lock).await
+    }
+}
+
+impl LocalAnswer {
+    fn of(status: u16) -> Self {
+        Self { status, content_type: None, retry_after_s: None, body: Vec::new() }
+    }
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}

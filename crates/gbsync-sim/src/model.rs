@@ -1,0 +1,138 @@
+//! The reference: what records are after operations, in a few lines that share nothing with the engine.
+
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// What a record holds.
+pub type Fields = Map<String, Value>;
+/// What names a record.
+pub type Key = (String, String);
+
+/// One edit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Edit {
+    /// The record is this.
+    Put(Fields),
+    /// These fields are this.
+    Set(Fields),
+    /// This field is so much more.
+    Add(&'static str, i64),
+    /// The record is gone.
+    Delete,
+}
+
+/// One edit of one record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// The record.
+    pub key: Key,
+    /// What is done to it.
+    pub edit: Edit,
+}
+
+/// One operation, under a token that nothing else has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Operation {
+    /// Its token, which is its root too.
+    pub token: String,
+    /// Its type.
+    pub kind: &'static str,
+    /// Its changes.
+    pub changes: Vec<Change>,
+}
+
+/// All records at one moment.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct State(pub BTreeMap<Key, Fields>);
+
+impl State {
+    /// Applies an operation entirely or, where one of its changes makes no sense, not at all.
+    pub fn apply(&mut self, operation: &Operation) -> bool {
+        let mut next = self.clone();
+        let is_laid = operation.changes.iter().all(|change| next.change(change));
+        if is_laid {
+            *self = next;
+        }
+        is_laid
+    }
+
+    fn change(&mut self, change: &Change) -> bool {
+        match (&change.edit, self.0.get_mut(&change.key)) {
+            (Edit::Put(fields), _) => {
+                self.0.insert(change.key.clone(), fields.clone());
+                true
+            }
+            (_, None) => false,
+            (Edit::Set(fields), Some(record)) => {
+                record.extend(fields.clone());
+                true
+            }
+            (Edit::Add(field, delta), Some(record)) => {
+                let before = record.get(*field).and_then(Value::as_i64).unwrap_or(0);
+                record.insert((*field).to_owned(), Value::from(before + delta));
+                true
+            }
+            (Edit::Delete, Some(_)) => self.0.remove(&change.key).is_some(),
+        }
+    }
+
+    /// Where this differs from `other`, for a message.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        let keys: std::collections::BTreeSet<&Key> = self.0.keys().chain(other.0.keys()).collect();
+        let key = keys.into_iter().find(|key| self.0.get(*key) != other.0.get(*key))?;
+        let shown =
+            |state: &Self| state.0.get(key).map_or("nothing".to_owned(), |fields| Value::from(fields.clone()).to_string());
+        Some(format!("{}:{} is {} and should be {}", key.0, key.1, shown(self), shown(other)))
+    }
+}
+
+/// The log as the reference knows it.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    /// Everything that was ever saved, or tried to be.
+    pub operations: BTreeMap<String, Operation>,
+    /// The accepted operations in the order of the log, by group id.
+    pub log: Vec<String>,
+    /// The records after each of them; the first is before all.
+    pub states: Vec<State>,
+}
+
+impl Model {
+    /// Before anything.
+    pub fn new() -> Self {
+        Self { states: vec![State::default()], ..Self::default() }
+    }
+
+    /// The operation of a group: its root is the operation's token.
+    pub fn operation(&self, group: &str) -> Option<&Operation> {
+        self.operations.get(group.split(':').nth(1)?)
+    }
+
+    /// Takes the next entry of the log.
+    ///
+    /// # Errors
+    /// When it is twice there, unknown, or cannot have been accepted.
+    pub fn accept(&mut self, group: &str) -> Result<(), String> {
+        if self.log.iter().any(|known| known == group) {
+            return Err(format!("P3: {group} stands twice in the log"));
+        }
+        let operation = self.operation(group).ok_or_else(|| format!("P1: nobody made {group}"))?.clone();
+        let mut state = self.states.last().cloned().unwrap_or_default();
+        if !state.apply(&operation) {
+            return Err(format!("P1: {group} was accepted and cannot be applied"));
+        }
+        self.log.push(group.to_owned());
+        self.states.push(state);
+        Ok(())
+    }
+
+    /// Whether a group of an operation stands in the log.
+    pub fn is_accepted(&self, token: &str) -> bool {
+        self.log.iter().any(|group| group.split(':').nth(1) == Some(token))
+    }
+
+    /// The last place of the log.
+    pub fn head(&self) -> usize {
+        self.log.len()
+    }
+}

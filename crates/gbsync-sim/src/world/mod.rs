@@ -1,0 +1,276 @@
+//! The world: one thread, devices and a server with real files, a network and a clock that it moves.
+//!
+//! Each step draws from streams of its own, one for what people do and one for what goes wrong, so that a step can be left
+//! out without changing the others. Invariant: the same seed gives the same trace, byte for byte.
+
+mod faults;
+mod network;
+pub mod party;
+mod time;
+
+use crate::action;
+use crate::disk;
+use crate::invariant;
+use crate::model::{Model, State};
+use crate::random::Random;
+use anyhow::{Context, Result, bail};
+use faults::Event;
+pub use faults::Profile;
+use network::Network;
+use party::{DeviceParty, ServerParty};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+use time::Time;
+use tokio::runtime::Runtime;
+
+/// Rounds of every device in which a healed world must come to rest.
+const ROUNDS_TO_REST: u64 = 12;
+/// Devices at most.
+const DEVICES: usize = 6;
+
+/// One run.
+pub struct World {
+    seed: u64,
+    profile: Profile,
+    scratch: TempDir,
+    runtime: Runtime,
+    time: Time,
+    network: Network,
+    server: Option<ServerParty>,
+    devices: Vec<DeviceParty>,
+    model: Model,
+    /// Copies of devices' files, with what had been saved by then.
+    backups: Vec<(usize, PathBuf, Vec<String>)>,
+    made: u64,
+    /// What happened, a line a step.
+    pub trace: Vec<String>,
+    /// How often each thing happened.
+    pub happened: BTreeMap<&'static str, u64>,
+}
+
+impl World {
+    /// A world with a server, devices, and something to sell.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new(seed: u64, profile: Profile) -> Result<Self> {
+        disk::install();
+        let memory = Path::new("/dev/shm");
+        let scratch = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let scratch = scratch.context("no folder for temporary files")?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (time, network) = (Time::new(), Network::default());
+        let server = ServerParty::start(scratch.path(), &time, mix(seed, 1), &runtime)?;
+        let mut world = Self {
+            seed,
+            profile,
+            scratch,
+            runtime,
+            time,
+            network,
+            server: Some(server),
+            devices: Vec::new(),
+            model: Model::new(),
+            backups: Vec::new(),
+            made: 0,
+            trace: Vec::new(),
+            happened: BTreeMap::new(),
+        };
+        let devices = 2 + Random::of(mix(seed, 2)).below(2);
+        for _ in 0..devices {
+            world.add_device()?;
+        }
+        let opening = action::opening("opening");
+        world.save(0, opening)?;
+        Ok(world)
+    }
+
+    fn add_device(&mut self) -> Result<()> {
+        let place = self.devices.len();
+        let seed = mix(self.seed, 100 + place as u64);
+        self.devices.push(DeviceParty::new(self.scratch.path(), place, &self.time, seed, &self.network)?);
+        Ok(())
+    }
+
+    fn server(&self) -> Result<&ServerParty> {
+        self.server.as_ref().context("the world has a server")
+    }
+
+    fn note(&mut self, what: &'static str) {
+        *self.happened.entry(what).or_default() += 1;
+    }
+
+    fn say(&mut self, line: String) {
+        self.trace.push(line);
+    }
+
+    /// Step number `step`.
+    ///
+    /// # Errors
+    /// The promise that was broken.
+    pub fn step(&mut self, step: u64) -> Result<()> {
+        let mut schedule = Random::of(mix(self.seed, 1_000 + 2 * step));
+        let mut workload = Random::of(mix(self.seed, 1_001 + 2 * step));
+        let event = Event::draw(self.profile, &mut schedule);
+        self.say(format!("{step} {event:?}"));
+        self.happen(event, &mut schedule, &mut workload)?;
+        self.after_cuts(&mut schedule)?;
+        self.poll_all()?;
+        self.after_cuts(&mut schedule)?;
+        self.check()
+    }
+
+    /// Holds everything against the reference.
+    fn check(&mut self) -> Result<()> {
+        let server = self.server.as_ref().context("the world has a server")?;
+        invariant::server(server, &mut self.model)?;
+        for device in &self.devices {
+            invariant::device(device, &self.model).with_context(|| format!("device {}", device.place))?;
+        }
+        Ok(())
+    }
+
+    /// Saves an operation on a device.
+    fn save(&mut self, place: usize, operation: crate::model::Operation) -> Result<()> {
+        let token = operation.token.clone();
+        self.model.operations.insert(token.clone(), operation.clone());
+        let device = &mut self.devices[place];
+        match action::write(device.client()?, &operation) {
+            Ok(()) => {
+                device.saved.push(token.clone());
+                self.say(format!("  device {place} saved {token} ({})", operation.kind));
+            }
+            Err(error) => {
+                self.note("a save that failed");
+                self.say(format!("  device {place} could not save {token}: {}", error.code()));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a device shows, for somebody who looks at it.
+    fn view(&self, place: usize) -> Result<State> {
+        let rows = self.devices[place].client()?.with_reader(|db| {
+            let mut statement = db.prepare_cached("SELECT entity, id, payload FROM gbsync_records")?;
+            let rows = statement.query_map([], |row| Ok(((row.get(0)?, row.get(1)?), row.get::<_, String>(2)?)))?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        let mut state = State::default();
+        for (key, payload) in rows {
+            state.0.insert(key, serde_json::from_str(&payload)?);
+        }
+        Ok(state)
+    }
+
+    /// Lets every running round go on.
+    fn poll_all(&mut self) -> Result<()> {
+        for place in 0..self.devices.len() {
+            let Some(ended) = self.devices[place].poll_round() else { continue };
+            match ended {
+                Ok(report) => {
+                    self.say(format!("  device {place} synced: {} accepted, cursor {}", report.accepted, report.cursor));
+                    self.note("a round that ended well");
+                    if !report.parked.is_empty() {
+                        self.note("a group was parked");
+                    }
+                }
+                Err(error) => {
+                    self.say(format!("  device {place} did not sync: {}", kind_of(&error)));
+                    self.note("a round that failed");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Heals everything and lets every device sync until nothing is left to do.
+    ///
+    /// # Errors
+    /// When the world does not come to rest, or rests on something broken.
+    pub fn rest(&mut self) -> Result<()> {
+        self.say("rest".into());
+        self.after_cuts(&mut Random::of(mix(self.seed, 3)))?;
+        disk::heal(&self.server()?.folder);
+        self.devices.iter().for_each(|device| disk::heal(&device.folder));
+        while self.network.len() > 0 {
+            self.deliver_fairly()?;
+        }
+        for device in &mut self.devices {
+            device.round = None;
+            device.party.off_ms.store(0, std::sync::atomic::Ordering::Relaxed);
+        }
+        for _ in 0..ROUNDS_TO_REST {
+            self.time.pass(2 * 60 * 60 * 1000);
+            for place in 0..self.devices.len() {
+                self.devices[place].begin_round()?;
+                self.finish_round(place)?;
+            }
+            self.check()?;
+            if self.is_resting()? {
+                break;
+            }
+        }
+        for device in &self.devices {
+            invariant::at_rest(device, &self.model)?;
+            invariant::ordered(device, &self.model)?;
+        }
+        self.same_everywhere()
+    }
+
+    fn is_resting(&self) -> Result<bool> {
+        for device in &self.devices {
+            let status = device.client()?.status()?;
+            if status.pending_groups > 0 || status.cursor.0 != self.model.head() as u64 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn finish_round(&mut self, place: usize) -> Result<()> {
+        for _ in 0..10_000 {
+            self.poll_all()?;
+            if self.devices[place].round.is_none() {
+                return Ok(());
+            }
+            if self.network.len() > 0 {
+                self.deliver_fairly()?;
+            } else {
+                self.time.pass(1_000);
+            }
+        }
+        bail!("P10: a round of device {place} does not end");
+    }
+
+    /// P6: one digest on every device and on the server.
+    fn same_everywhere(&self) -> Result<()> {
+        let theirs = gbsync_server::space_digest(&self.server()?.folder, &party::space())?;
+        for device in &self.devices {
+            let ours = device.client()?.digest()?;
+            if (ours.cursor, ours.records, ours.digest) != (theirs.head, theirs.records, theirs.digest) {
+                bail!("P6: device {} has another digest than the server at {}", device.place, theirs.head);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the world.
+    pub fn end(mut self) {
+        self.devices.clear();
+        if let Some(server) = self.server.take() {
+            server.stop(&self.runtime);
+        }
+        disk::forget(self.scratch.path());
+    }
+}
+
+fn kind_of(error: &gbsync_client::SyncError) -> String {
+    format!("{error:?}").split([' ', '(', '{']).next().unwrap_or_default().to_owned()
+}
+
+/// A seed for one purpose, from the seed of the run.
+pub fn mix(seed: u64, purpose: u64) -> u64 {
+    let mut random = Random::of(seed ^ purpose.wrapping_mul(0xA24B_AED4_963E_E407));
+    random.next()
+}

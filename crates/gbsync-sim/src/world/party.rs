@@ -1,0 +1,231 @@
+//! The parties: a server and devices, each with its files, which crash and come back.
+
+use super::network::Network;
+use super::time::{Party, Time};
+use crate::disk::{self, Loss};
+use crate::random::Random;
+use anyhow::{Context, Result};
+use gbsync_client::{Client, Config, Error, Remote, SyncError, SyncOptions, SyncReport, Transport};
+use gbsync_core::id::SpaceId;
+use gbsync_server::{LocalServer, NewToken, ServerConfig, Tokens};
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+
+type Round = Pin<Box<dyn Future<Output = Result<SyncReport, SyncError>>>>;
+
+/// The server.
+pub struct ServerParty {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its clock.
+    pub party: Party,
+    /// The token of the devices.
+    pub token: String,
+    local: Option<LocalServer>,
+}
+
+/// A device.
+pub struct DeviceParty {
+    /// Its place among the devices.
+    pub place: usize,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its clock.
+    pub party: Party,
+    /// Its client; `None` while it is off.
+    pub client: Option<Client>,
+    /// The round that is running.
+    pub round: Option<Round>,
+    /// Tokens of operations that its app was told are saved, in order.
+    pub saved: Vec<String>,
+    /// Whether its file was put back or copied since the beginning.
+    pub is_restored: bool,
+    transport: Arc<dyn Transport>,
+}
+
+/// The space of every world.
+pub fn space() -> SpaceId {
+    SpaceId::new("shop").expect("a name")
+}
+
+impl ServerParty {
+    /// Makes the server's folder and starts it.
+    pub fn start(scratch: &Path, time: &Time, seed: u64, runtime: &Runtime) -> Result<Self> {
+        let folder = scratch.join("server");
+        let new = NewToken { space: space(), roles: Vec::new(), actor: None, device: None };
+        let token = Tokens::open(&folder)?.create(new)?.token.to_string();
+        let mut server = Self { folder, party: time.party(seed), token, local: None };
+        server.open(runtime)?;
+        Ok(server)
+    }
+
+    fn open(&mut self, runtime: &Runtime) -> Result<()> {
+        let (clock, random) = (self.party.clone(), self.party.clone());
+        let environment = gbsync_server::Environment::new(move || clock.clock_ms(), move |bytes| random.fill_random(bytes));
+        let config = ServerConfig { environment, ..ServerConfig::new(&self.folder) };
+        self.local = Some(runtime.block_on(LocalServer::open(config)).context("P4: the server does not open its store")?);
+        Ok(())
+    }
+
+    /// The running server.
+    pub fn local(&self) -> Result<&LocalServer> {
+        self.local.as_ref().context("the server is off")
+    }
+
+    /// Loses power, or is killed, and comes back.
+    pub fn crash(&mut self, loss: Loss, random: &mut Random, runtime: &Runtime) -> Result<()> {
+        disk::cut_after(&self.folder, 0);
+        if let Some(local) = self.local.take() {
+            // It cannot close its store properly: that is the point.
+            let _ = runtime.block_on(local.close());
+        }
+        put_image(&self.folder, loss, random)?;
+        self.open(runtime)
+    }
+
+    /// Stops for good.
+    pub fn stop(mut self, runtime: &Runtime) {
+        if let Some(local) = self.local.take() {
+            let _ = runtime.block_on(local.close());
+        }
+    }
+}
+
+impl DeviceParty {
+    /// A new device.
+    pub fn new(scratch: &Path, place: usize, time: &Time, seed: u64, network: &Network) -> Result<Self> {
+        let folder = scratch.join(format!("device-{place}"));
+        std::fs::create_dir_all(&folder)?;
+        let mut device = Self {
+            place,
+            folder,
+            party: time.party(seed),
+            client: None,
+            round: None,
+            saved: Vec::new(),
+            is_restored: false,
+            transport: network.transport(),
+        };
+        device.open()?;
+        Ok(device)
+    }
+
+    /// A device from a copy of another one's files.
+    pub fn copy_of(other: &Self, scratch: &Path, place: usize, time: &Time, seed: u64, network: &Network) -> Result<Self> {
+        let folder = scratch.join(format!("device-{place}"));
+        std::fs::create_dir_all(&folder)?;
+        disk::write_image(&other.folder, Loss::None, &mut Random::of(0), &folder)?;
+        let mut device = Self {
+            place,
+            folder,
+            party: time.party(seed),
+            client: None,
+            round: None,
+            saved: other.saved.clone(),
+            is_restored: true,
+            transport: network.transport(),
+        };
+        device.open()?;
+        Ok(device)
+    }
+
+    fn open(&mut self) -> Result<()> {
+        let config = || Config::in_environment(self.folder.join("till.db"), self.party.environment());
+        let client = match Client::open(config()) {
+            // Power was lost before anything was there.
+            Err(Error::NotInitialized { .. }) if self.saved.is_empty() => {
+                let remote = Remote { server: "http://world".into(), space: space() };
+                Client::create(config(), &remote)
+            }
+            opened => opened,
+        };
+        self.client = Some(client.context("P4: the device does not open its file")?);
+        Ok(())
+    }
+
+    /// The running client.
+    pub fn client(&self) -> Result<&Client> {
+        self.client.as_ref().context("the device is off")
+    }
+
+    /// Begins a round of sync if none runs.
+    pub fn begin_round(&mut self) -> Result<bool> {
+        if self.round.is_some() {
+            return Ok(false);
+        }
+        let (client, transport) = (self.client()?.clone(), self.transport.clone());
+        self.round = Some(Box::pin(async move {
+            let options = SyncOptions { attempts: 2, ..SyncOptions::default() };
+            client.sync(transport.as_ref(), &options).await
+        }));
+        Ok(true)
+    }
+
+    /// Lets the round go on as far as it can; its end if it came.
+    pub fn poll_round(&mut self) -> Option<Result<SyncReport, SyncError>> {
+        let round = self.round.as_mut()?;
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match round.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(ended) => {
+                self.round = None;
+                Some(ended)
+            }
+            std::task::Poll::Pending => None,
+        }
+    }
+
+    /// Loses power, or is killed, and comes back.
+    pub fn crash(&mut self, loss: Loss, random: &mut Random) -> Result<()> {
+        disk::cut_after(&self.folder, 0);
+        self.round = None;
+        self.client = None;
+        put_image(&self.folder, loss, random)?;
+        self.open()
+    }
+
+    /// Keeps a copy of the files, as a backup does.
+    pub fn backup(&self, to: &Path) -> Result<()> {
+        std::fs::create_dir_all(to)?;
+        Ok(disk::write_image(&self.folder, Loss::None, &mut Random::of(0), to)?)
+    }
+
+    /// Puts a copy back in the place of the files.
+    pub fn restore(&mut self, from: &Path, saved: Vec<String>) -> Result<()> {
+        disk::cut_after(&self.folder, 0);
+        self.round = None;
+        self.client = None;
+        disk::forget(&self.folder);
+        put_files(from, &self.folder)?;
+        self.saved = saved;
+        self.is_restored = true;
+        self.open()
+    }
+}
+
+/// Makes a folder's files what a crash leaves of them, in place: they stay the same files to the system.
+fn put_image(folder: &Path, loss: Loss, random: &mut Random) -> Result<()> {
+    let image = folder.with_extension("image");
+    std::fs::create_dir_all(&image)?;
+    disk::write_image(folder, loss, random, &image)?;
+    disk::forget(folder);
+    put_files(&image, folder)?;
+    Ok(std::fs::remove_dir_all(&image)?)
+}
+
+fn put_files(from: &Path, folder: &Path) -> Result<()> {
+    for file in std::fs::read_dir(folder)? {
+        let path = file?.path();
+        let is_sqlite = path.to_str().is_some_and(|path| ["-wal", "-shm", "-journal"].iter().any(|end| path.ends_with(end)));
+        if is_sqlite {
+            std::fs::remove_file(path)?;
+        }
+    }
+    for file in std::fs::read_dir(from)? {
+        let file = file?;
+        std::fs::write(folder.join(file.file_name()), std::fs::read(file.path())?)?;
+    }
+    Ok(())
+}
