@@ -5,8 +5,8 @@ use crate::error::Error;
 use crate::life;
 use crate::operation::staging::Staging;
 use crate::operation::{IntoPayload, Operation, Sealed, Written, in_scope, seal};
+use crate::resolver::Resolver;
 use crate::schemas::Schemas;
-use crate::status::GroupState;
 use crate::store::state::{self, NewDevice};
 use crate::store::{Durability, Store};
 use crate::view;
@@ -37,6 +37,8 @@ pub struct Config {
     pub schema: Option<Schema>,
     /// Clock, randomness and timer.
     pub environment: Environment,
+    /// Decides about refused groups before a person is asked.
+    pub resolver: Option<Arc<dyn Resolver>>,
 }
 
 impl Config {
@@ -50,7 +52,8 @@ impl Config {
     pub fn in_environment(path: impl Into<PathBuf>, environment: Environment) -> Self {
         let path = path.into();
         let durability = Durability::default();
-        Self { path, actor: None, retain_accepted_ms: RETAIN_ACCEPTED_MS, durability, schema: None, environment }
+        let retain_accepted_ms = RETAIN_ACCEPTED_MS;
+        Self { path, actor: None, retain_accepted_ms, durability, schema: None, environment, resolver: None }
     }
 }
 
@@ -90,6 +93,7 @@ struct Inner {
     environment: Environment,
     actor: Option<Actor>,
     retain_accepted_ms: u64,
+    resolver: Option<Arc<dyn Resolver>>,
     limits: Mutex<Limits>,
     round: tokio::sync::Mutex<()>,
     changed: watch::Sender<u64>,
@@ -127,6 +131,7 @@ impl Client {
             environment: config.environment,
             actor: config.actor,
             retain_accepted_ms: config.retain_accepted_ms,
+            resolver: config.resolver,
             limits: Mutex::new(limits),
             round: tokio::sync::Mutex::new(()),
             changed: watch::channel(0).0,
@@ -255,7 +260,7 @@ impl Client {
         self.inner.changed.subscribe()
     }
 
-    /// Waits until a group is decided: accepted or parked. `None` when it is not kept, because it is unknown or long
+    /// Waits until a group is decided: accepted, parked or closed. `None` when it is not kept, because it is unknown or long
     /// accepted. Something else must sync meanwhile.
     ///
     /// # Errors
@@ -265,7 +270,7 @@ impl Client {
         loop {
             changes.borrow_and_update();
             match self.group(id)? {
-                Some(group) if !matches!(group.state, GroupState::Accepted | GroupState::Parked) => {}
+                Some(group) if group.state.is_undecided() => {}
                 decided => return Ok(decided),
             }
             if changes.changed().await.is_err() {
@@ -336,6 +341,10 @@ impl Client {
 
     pub(crate) fn retain_accepted_ms(&self) -> u64 {
         self.inner.retain_accepted_ms
+    }
+
+    pub(crate) fn resolver(&self) -> Option<Arc<dyn Resolver>> {
+        self.inner.resolver.clone()
     }
 
     pub(crate) fn round(&self) -> &tokio::sync::Mutex<()> {

@@ -65,6 +65,23 @@ pub enum Error {
     /// The id was given to another group before.
     #[error("{0} was applied before; its outcome is in gbsync_group")]
     AlreadyApplied(GroupId),
+    /// No such group is kept here.
+    #[error("{0} is not kept on this device; `gbsync outbox list --all` shows what is")]
+    UnknownGroup(GroupId),
+    /// Only a parked group can be amended, retried or discarded.
+    #[error("{id} is {state}, not parked: only a parked group can be amended, retried or discarded")]
+    NotParked {
+        /// The group.
+        id: GroupId,
+        /// What it is instead.
+        state: String,
+    },
+    /// Discarding needs a reason.
+    #[error("say why, in 1 to {limit} bytes: whoever looks for the sale later must find out")]
+    NoReason {
+        /// Most bytes of a reason.
+        limit: usize,
+    },
     /// The file is not an SQLite database.
     #[error("{path} is not an SQLite database; name another file")]
     NotSqlite {
@@ -137,6 +154,9 @@ impl Error {
             Self::InvalidFlag(_) => "invalid_flag",
             Self::AnotherClient => "another_client",
             Self::AlreadyApplied(_) => "already_applied",
+            Self::UnknownGroup(_) => "unknown_group",
+            Self::NotParked { .. } => "not_parked",
+            Self::NoReason { .. } => "no_reason",
             Self::NotSqlite { .. } => "not_sqlite",
             Self::NotInitialized { .. } => "not_initialized",
             Self::AlreadyInitialized { .. } => "already_initialized",

@@ -7,15 +7,19 @@
 
 mod apply;
 mod client;
+mod closing;
 mod environment;
 mod epoch;
 mod error;
 mod life;
 mod lock;
 mod operation;
+mod parked;
 mod pull;
 mod push;
 mod relay;
+mod requeue;
+mod resolver;
 mod schemas;
 mod sequences;
 mod settle;
@@ -30,6 +34,8 @@ pub use client::{Client, Config, Remote};
 pub use environment::{BoxFuture, Clock, Environment, Random, Shared, Timer};
 pub use error::Error;
 pub use operation::{IntoPayload, Json, Operation, Sealed, Written, operation_scope, operation_scope_sync};
+pub use parked::{ParkedChange, ParkedGroup};
+pub use resolver::{RESOLVER_ATTEMPTS, Resolution, Resolver};
 pub use status::{ClientDigest, GroupFilter, GroupInfo, GroupState, Status};
 pub use store::Durability;
 pub use store::state::LastError;

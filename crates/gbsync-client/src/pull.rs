@@ -4,13 +4,14 @@
 //! Invariant (P2): whatever moment a crash or a reader picks, the base is a whole number of groups and the cursor says
 //! which.
 
+use crate::closing;
 use crate::error::{Error, damaged};
 use crate::relay::relay;
 use crate::settle::{Settling, settle};
 use crate::store::base::{self, Applier, BaseTable};
 use crate::store::outbox::{self, StoredState};
 use crate::store::state::{self, State};
-use crate::store::{Tx, clock, download, flag, overlay};
+use crate::store::{Tx, clock, download, flag, overlay, parked};
 use gbsync_core::id::{LogId, RecordKey, Seq};
 use gbsync_core::wire::{LogChange, LogGroup, LogPage};
 use rusqlite::Connection;
@@ -24,6 +25,8 @@ const RELAY_KEYS: u32 = 500;
 pub(crate) struct Applied {
     pub(crate) groups: u64,
     pub(crate) records: u64,
+    /// Whether groups that were parked may have nothing to wait for any more.
+    pub(crate) frees: bool,
 }
 
 /// Applies a page that follows the cursor.
@@ -34,7 +37,11 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
     let has_overlay = !overlay::is_empty(tx)?;
     let mut base = Applier::new(tx, BaseTable::Current)?;
     let mut heard = None;
+    let has_parked = !parked::is_empty(tx)?;
     for entry in page.entries.iter().filter(|entry| entry.seq > state.cursor) {
+        if let Some(resolution) = &entry.resolution {
+            applied.frees |= closing::by_log(tx, resolution, now)?;
+        }
         let Some(group) = &entry.group else { continue };
         flag::raise(tx, false, entry.seq, &group.id, &group.flags)?;
         flag::clear(tx, false, &group.clears)?;
@@ -44,6 +51,12 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
             true => settle(tx, &group.id, is_own, (entry.seq, state.generation), now)?,
             false => None,
         };
+        if has_parked {
+            applied.frees |= match own {
+                Some(local_no) => closing::by_winner(tx, local_no, now)?,
+                None => closing::by_foreign(tx, group, now)?,
+            };
+        }
         applied.records += each_change(tx, entry.seq, group, |change| {
             let row = match own {
                 Some(local_no) => overlay::remove(tx, &change.key, local_no)?,
@@ -100,6 +113,9 @@ pub(crate) fn apply_next(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applie
     let mut applied = Applied::default();
     let mut base = Applier::new(tx, BaseTable::Next)?;
     for entry in page.entries.iter().filter(|entry| entry.seq > rebase.cursor) {
+        if let Some(resolution) = &entry.resolution {
+            closing::by_log(tx, resolution, now)?;
+        }
         let Some(group) = &entry.group else { continue };
         flag::raise(tx, true, entry.seq, &group.id, &group.flags)?;
         flag::clear(tx, true, &group.clears)?;
@@ -108,6 +124,9 @@ pub(crate) fn apply_next(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applie
             && (group.device == state.device || standing.state == StoredState::Accepted)
         {
             outbox::set_accepted(tx, standing.local_no, (entry.seq, state.generation + 1), 0, now)?;
+            closing::by_winner(tx, standing.local_no, now)?;
+        } else {
+            closing::by_foreign(tx, group, now)?;
         }
         applied.records += each_change(tx, entry.seq, group, |change| base.apply(change))?;
         applied.groups += 1;

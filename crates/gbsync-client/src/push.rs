@@ -3,6 +3,7 @@
 //! Invariant (P3, P4): which batch is on its way is durable before its first byte leaves, and its verdicts are applied in
 //! one transaction, so a crash at any moment leads to the same bytes sent again or to the verdicts kept.
 
+use crate::closing;
 use crate::error::Error;
 use crate::settle::{Reason, accept, park};
 use crate::store::outbox::{self, StoredGroup, StoredState};
@@ -207,6 +208,8 @@ pub(crate) struct Verdicts {
     pub(crate) parked: BTreeSet<i64>,
     /// Whether every group of the batch was accepted: then the walk may go on where it is.
     pub(crate) all_accepted: bool,
+    /// Whether groups that were parked may have nothing to wait for any more.
+    pub(crate) frees: bool,
 }
 
 /// What time it is, in milliseconds after 1970: on this device, and by the server's clock as far as the handshake told.
@@ -235,12 +238,14 @@ pub(crate) fn apply(
             if *seq > cursor {
                 flag::raise(tx, false, *seq, &group.id, flags)?;
             }
+            verdicts.frees |= closing::by_winner(tx, group.local_no, now)?;
             continue;
         }
         verdicts.all_accepted = false;
         outbox::count_attempts(tx, &[group.local_no])?;
         // The log may have settled it since it was sent: then the log is right.
-        if outbox::standing(tx, &group.id)?.is_none_or(|standing| standing.state == StoredState::Accepted) {
+        let is_settled = |standing: outbox::Standing| matches!(standing.state, StoredState::Accepted | StoredState::Closed);
+        if outbox::standing(tx, &group.id)?.is_none_or(is_settled) {
             continue;
         }
         if let Verdict::Incomplete { missing, .. } = &result.verdict
@@ -263,6 +268,10 @@ pub(crate) fn apply(
                 let verdict = wire::result_json(result);
                 let reason = Reason { code: rejection.code.as_str(), message: &rejection.message, verdict: Some(&verdict) };
                 verdicts.parked.extend(park(tx, group.local_no, &reason, now)?);
+                if closing::by_verdict(tx, group.local_no, rejection.code, &rejection.message, now)? {
+                    verdicts.parked.remove(&group.local_no);
+                    verdicts.frees = true;
+                }
             }
             Verdict::Blocked { by } => {
                 let by: Vec<&str> = by.iter().map(GroupId::as_str).collect();

@@ -6,7 +6,7 @@
 use crate::error::Error;
 use crate::relay::relay;
 use crate::store::outbox::{self, StoredState};
-use crate::store::{Tx, overlay};
+use crate::store::{Tx, base, overlay, parked};
 use gbsync_core::change::Payload;
 use gbsync_core::id::{GroupId, RecordKey, Seq};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,22 +22,46 @@ pub(crate) struct Reason<'a> {
 /// Parks an undecided group and all that wait for it. Answers what was parked, in seal order.
 pub(crate) fn park(tx: &Tx<'_>, local_no: i64, reason: &Reason<'_>, now: u64) -> Result<BTreeSet<i64>, Error> {
     let mut parked = BTreeSet::from([local_no]);
-    let mut touched = BTreeSet::new();
+    keep_bases(tx, local_no)?;
     outbox::set_parked(tx, local_no, reason.code, reason.message, reason.verdict, now)?;
     let mut unseen = vec![local_no];
     while let Some(parent) = unseen.pop() {
-        touched.extend(take_off(tx, parent)?);
         let Some(parent) = outbox::id_of(tx, parent)? else { continue };
         let message = outbox::depends_on_parked(&parent);
         for child in outbox::pending_children(tx, &parent)? {
             if parked.insert(child) {
+                keep_bases(tx, child)?;
                 outbox::set_parked(tx, child, "dependency_rejected", &message, None, now)?;
                 unseen.push(child);
             }
         }
     }
+    let mut touched = BTreeSet::new();
+    for local_no in &parked {
+        touched.extend(take_off(tx, *local_no)?);
+    }
     relay(tx, touched)?;
     Ok(parked)
+}
+
+/// Keeps what the changes of a group were made on, for whoever has to decide about it: before anything leaves the view.
+fn keep_bases(tx: &Tx<'_>, local_no: i64) -> Result<(), Error> {
+    for (index, change) in outbox::changes_of(tx, local_no)?.into_iter().enumerate() {
+        let payload = match &change.base.group {
+            Some(group) => match outbox::standing(tx, group)? {
+                Some(standing) => overlay::row_of(tx, &change.key, standing.local_no)?.and_then(|row| row.payload),
+                None => None,
+            },
+            // A pull may have brought another state since; then it is not known any more.
+            None => base::read(tx, &change.key)?
+                .filter(|row| row.edit_version == change.base.version && change.base.version.0 > 0)
+                .and_then(|row| row.payload),
+        };
+        if let Some(payload) = payload {
+            parked::keep_base(tx, local_no, index, &payload)?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes a group off the local view. Answers the records it lay over.

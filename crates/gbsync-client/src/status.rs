@@ -57,9 +57,34 @@ pub enum GroupState {
     Accepted,
     /// Refused, or a dependent of one that was; kept until somebody decides.
     Parked,
+    /// Not sent any more: another group stands in its place.
+    Replaced,
+    /// Not sent any more: nobody wants it.
+    Discarded,
+    /// Not sent any more: another operation made up for it.
+    Compensated,
+    /// Not sent any more: later edits by others won.
+    Superseded,
 }
 
 impl GroupState {
+    const ALL: [Self; 9] = [
+        Self::Sealed,
+        Self::InFlight,
+        Self::WaitingForSignIn,
+        Self::Accepted,
+        Self::Parked,
+        Self::Replaced,
+        Self::Discarded,
+        Self::Compensated,
+        Self::Superseded,
+    ];
+
+    /// Whether it is still to be sent, or its answer is awaited.
+    pub(crate) fn is_undecided(self) -> bool {
+        matches!(self, Self::Sealed | Self::InFlight | Self::WaitingForSignIn)
+    }
+
     /// The word in `gbsync_group.state`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -68,12 +93,15 @@ impl GroupState {
             Self::WaitingForSignIn => "waiting_for_sign_in",
             Self::Accepted => "accepted",
             Self::Parked => "parked",
+            Self::Replaced => "replaced",
+            Self::Discarded => "discarded",
+            Self::Compensated => "compensated",
+            Self::Superseded => "superseded",
         }
     }
 
     fn from_stored(word: &str) -> Result<Self, Error> {
-        let all = [Self::Sealed, Self::InFlight, Self::WaitingForSignIn, Self::Accepted, Self::Parked];
-        all.into_iter().find(|state| state.as_str() == word).ok_or_else(|| damaged("gbsync_group.state", word))
+        Self::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(|| damaged("gbsync_group.state", word))
     }
 }
 
@@ -106,6 +134,14 @@ pub struct GroupInfo {
     pub records: u64,
     /// Its place in the log.
     pub seq: Option<Seq>,
+    /// The refused group that this one was sealed in the place of.
+    pub replaces: Option<GroupId>,
+    /// The group that stands in this one's place, or made up for it.
+    pub replaced_by: Option<GroupId>,
+    /// Who closed it, where that was a person who is known by name.
+    pub closed_by: Option<Actor>,
+    /// Why it was closed.
+    pub reason: Option<String>,
     /// The server's result as it came: for a refusal, the changes at fault with the records as they are there.
     pub verdict: Option<String>,
 }
@@ -134,7 +170,7 @@ pub struct ClientDigest {
 
 const GROUP: &str =
     "SELECT x.group_id, x.type, x.root, x.actor, x.device_seq, g.state, x.code, x.message, x.sealed_at, x.decided_at,
-        x.attempts, x.records, x.seq, x.verdict
+        x.attempts, x.records, x.seq, x.verdict, g.replaces, g.replaced_by, g.closed_by, g.reason
    FROM gbsync_outbox AS x JOIN gbsync_group AS g ON g.group_id = x.group_id";
 
 impl Client {
@@ -239,6 +275,9 @@ fn info(row: &Row<'_>) -> Result<GroupInfo, Error> {
     let about = |error| damaged("gbsync_outbox", error);
     let (group_type, actor): (Option<Box<str>>, Option<Box<str>>) = (row.get(1)?, row.get(3)?);
     let state: String = row.get(5)?;
+    let group = |index| -> Result<Option<GroupId>, Error> {
+        row.get::<_, Option<Box<str>>>(index)?.map(GroupId::new).transpose().map_err(about)
+    };
     Ok(GroupInfo {
         group_id: GroupId::new(row.get::<_, Box<str>>(0)?).map_err(about)?,
         group_type: group_type.map(GroupType::new).transpose().map_err(about)?,
@@ -254,5 +293,9 @@ fn info(row: &Row<'_>) -> Result<GroupInfo, Error> {
         records: row.get(11)?,
         seq: row.get::<_, Option<u64>>(12)?.map(Seq),
         verdict: row.get(13)?,
+        replaces: group(14)?,
+        replaced_by: group(15)?,
+        closed_by: row.get::<_, Option<Box<str>>>(16)?.map(Actor::new).transpose().map_err(about)?,
+        reason: row.get(17)?,
     })
 }

@@ -15,6 +15,7 @@ pub mod lay;
 pub mod limits;
 pub mod plan;
 pub mod retry;
+mod rule;
 pub mod schema;
 pub mod squash;
 pub mod time;

@@ -71,3 +71,6 @@ impl Default for Limits {
         }
     }
 }
+
+/// Most bytes of the reason for a discard or another resolution.
+pub const REASON_BYTES: usize = 4096;

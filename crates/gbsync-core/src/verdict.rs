@@ -1,6 +1,6 @@
 //! What the server says of a group. A verdict is a value, not an error.
 
-use crate::id::{GroupId, RecordKey, Seq};
+use crate::id::{Actor, GroupId, RecordKey, Seq};
 
 macro_rules! codes {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -96,6 +96,33 @@ codes! {
         /// The change does not fit the record: see the group's code.
         Invalid = "invalid",
     }
+}
+
+codes! {
+    /// How a rejection was closed.
+    ResolvedAs {
+        /// Another group took effect in its place.
+        Amended = "amended",
+        /// Nobody wants it any more.
+        Discarded = "discarded",
+        /// Another operation made up for it.
+        Compensated = "compensated",
+    }
+}
+
+/// How somebody closed a rejection, as the log tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolution {
+    /// The rejected group.
+    pub of: GroupId,
+    /// How it was closed.
+    pub resolved_as: ResolvedAs,
+    /// The group that took its place or made up for it.
+    pub by: Option<GroupId>,
+    /// Who closed it.
+    pub actor: Option<Actor>,
+    /// Why.
+    pub reason: Option<String>,
 }
 
 /// The record as the server holds it, beside a change that it refused.

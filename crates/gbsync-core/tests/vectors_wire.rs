@@ -185,9 +185,20 @@ fn questions_about_verdicts_and_discards_are_written_and_read_as_the_golden_ones
     let text = verdicts_request_json(&ids);
     assert_eq!(text, golden("verdicts-request"));
     assert_eq!(parse_verdicts_request(text.as_bytes()).unwrap(), ids);
-    let reason = "rung up twice, said \"Ann\"";
-    assert_eq!(discard_json(reason), golden("discard-request"));
-    assert_eq!(parse_discard(golden("discard-request").as_bytes()).unwrap(), reason);
+    let reason = "rung up twice, said \"Ann\"".to_owned();
+    let short = DiscardRequest { reason: reason.clone(), actor: None, sealed_as: None };
+    let sealed_as = SealedAs {
+        device: DeviceId::new("device-1").unwrap(),
+        epoch: EpochId::new("epoch-1").unwrap(),
+        device_seq: DeviceSeq(17),
+        actor: Some(Actor::new("cashier-7").unwrap()),
+        group_type: Some(GroupType::new("receipt-create").unwrap()),
+    };
+    let long = DiscardRequest { reason, actor: Some(Actor::new("ann").unwrap()), sealed_as: Some(sealed_as) };
+    for (file, request) in [("discard-request", short), ("discard-request-of-a-device", long)] {
+        assert_eq!(discard_json(&request), golden(file), "{file}");
+        assert_eq!(parse_discard(golden(file).as_bytes()).unwrap(), request, "{file}");
+    }
 }
 
 fn outcome(entity: &str, record: &str, version: u64, edit_version: u64, state: Option<&str>) -> Outcome {

@@ -149,6 +149,14 @@ impl Operation {
         self.client.seal(&self.staging)
     }
 
+    /// Stages an edit that was made before.
+    pub(crate) fn stage(&mut self, key: RecordKey, edit: Edit) -> Result<(), Error> {
+        let Self { client, staging } = self;
+        let look = client.store().look()?;
+        staging.begin_at(client.store(), &look)?;
+        staging.stage(&look, key, edit)
+    }
+
     fn write(&mut self, entity: &str, id: &str, make: fn(Payload) -> Edit, payload: impl IntoPayload) -> Result<(), Error> {
         let key = RecordKey::new(entity, id)?;
         let Self { client, staging } = self;

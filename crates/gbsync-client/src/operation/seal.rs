@@ -8,7 +8,7 @@ use crate::schemas::Schemas;
 use crate::sequences;
 use crate::store::outbox::{self, NewRow, NextGroup, StoredState};
 use crate::store::overlay::{self, OverlayRow};
-use crate::store::{Tx, clock};
+use crate::store::{Tx, clock, parked};
 use crate::view::{self, View};
 use gbsync_core::change::{Change, Edit, Payload};
 use gbsync_core::depend::{Touch, Trail};
@@ -31,6 +31,9 @@ pub(crate) fn seal(tx: &Tx<'_>, environment: &Environment, staging: &Staging, is
     if staging.is_empty() {
         return Err(Error::EmptyOperation);
     }
+    if let Some(instead) = &staging.instead {
+        parked::open(tx, &instead.of)?;
+    }
     let now = environment.clock.now_ms();
     let NextGroup { local_no, device_seq, epoch } = outbox::next_group(tx)?;
     let numbered = sequences::fill(tx, staging)?;
@@ -47,7 +50,7 @@ pub(crate) fn seal(tx: &Tx<'_>, environment: &Environment, staging: &Staging, is
         created_at: Timestamp::from_unix_ms(now),
         schema_version: tx.schemas().app_version(),
         depends_on,
-        replaces: None,
+        replaces: staging.instead.as_ref().map(|instead| instead.of.clone()),
         // Only a base version belongs to a log; a group that made everything it touches fits any.
         log: staging.log.clone().filter(|_| changes.iter().any(|change| change.base.version.0 > 0)),
         hlc: if tx.schemas().has_clock() { Some(clock::next(tx, now)?) } else { None },
@@ -62,6 +65,9 @@ pub(crate) fn seal(tx: &Tx<'_>, environment: &Environment, staging: &Staging, is
     let row = NewRow { local_no, group: &group, root, epoch: &epoch, sealed_at: now, parked_behind: parked_behind.as_ref() };
     outbox::insert(tx, &row)?;
     tx.note_sealed(local_no);
+    if let Some(instead) = &staging.instead {
+        parked::replace(tx, instead, (local_no, group.id()), now)?;
+    }
     Ok(Sealed { group_id: group.id().clone(), device_seq })
 }
 
@@ -107,14 +113,19 @@ fn dependencies(tx: &Connection, staging: &Staging, laid: &[Laid<'_>], changes: 
         }
     }
     changes.iter().filter_map(|change| change.base.group.clone()).for_each(&mut add);
-    staging.depends_on.iter().cloned().for_each(&mut add);
+    for id in &staging.depends_on {
+        // What the app names may have been sealed anew since.
+        add(parked::stands_for(tx, id)?);
+    }
     Ok(ids)
 }
 
 /// The first dependency that was rejected in the meantime.
 fn parked_among(tx: &Connection, ids: &[GroupId]) -> Result<Option<GroupId>, Error> {
     for id in ids {
-        if outbox::standing(tx, id)?.is_some_and(|standing| standing.state == StoredState::Parked) {
+        if outbox::standing(tx, id)?
+            .is_some_and(|standing| matches!(standing.state, StoredState::Parked | StoredState::Closed))
+        {
             return Ok(Some(id.clone()));
         }
     }

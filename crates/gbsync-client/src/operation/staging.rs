@@ -25,6 +25,8 @@ pub(crate) struct Staging {
     pub(crate) depends_on: Vec<GroupId>,
     pub(crate) clears: Vec<Box<str>>,
     rules: Schemas,
+    /// The parked group in whose place this one is sealed.
+    pub(crate) instead: Option<Instead>,
     limits: Limits,
     records: BTreeMap<RecordKey, StagedRecord>,
     /// Records with changes, in the order first changed.
@@ -33,6 +35,24 @@ pub(crate) struct Staging {
     stamp: Option<Stamp>,
     /// The log that the base versions belong to, once there is one.
     pub(crate) log: Option<LogId>,
+}
+
+/// A parked group that a new one is sealed in the place of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Instead {
+    pub(crate) of: GroupId,
+    pub(crate) made_by: MadeBy,
+}
+
+/// Who seals in the place of a parked group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MadeBy {
+    /// Somebody decided it.
+    Person,
+    /// The app's resolver; its answers are counted.
+    Resolver,
+    /// Nobody: what the group waited for is settled.
+    Requeue,
 }
 
 /// One record that the operation read or wrote.
@@ -72,6 +92,7 @@ impl Staging {
             depends_on: Vec::new(),
             clears: Vec::new(),
             rules,
+            instead: None,
             limits,
             records: BTreeMap::new(),
             order: Vec::new(),

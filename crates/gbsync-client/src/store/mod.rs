@@ -4,10 +4,13 @@
 
 pub(crate) mod base;
 pub(crate) mod clock;
+pub(crate) mod discards;
 pub(crate) mod download;
+pub(crate) mod family;
 pub(crate) mod flag;
 pub(crate) mod outbox;
 pub(crate) mod overlay;
+pub(crate) mod parked;
 pub(crate) mod schema;
 pub(crate) mod sequence;
 pub(crate) mod state;

@@ -1,6 +1,6 @@
 //! `gbsync_outbox`: sealed groups, their bytes, and what became of them.
 
-use super::clock;
+use super::{clock, parked};
 use crate::error::{Error, damaged};
 use gbsync_core::change::Change;
 use gbsync_core::clock::Hlc;
@@ -99,6 +99,9 @@ pub(crate) fn insert(connection: &Connection, new: &NewRow<'_>) -> Result<(), Er
     for parent in &header.depends_on {
         statement.execute(params![parent.as_str(), new.local_no])?;
     }
+    if new.parked_behind.is_some() {
+        parked::note(connection, new.local_no)?;
+    }
     Ok(())
 }
 
@@ -112,7 +115,7 @@ fn ids_json(ids: &[GroupId]) -> String {
     serde_json::to_string(&ids).expect("texts are JSON")
 }
 
-fn ids_from_json(text: Option<&str>) -> Result<Vec<GroupId>, Error> {
+pub(super) fn ids_from_json(text: Option<&str>) -> Result<Vec<GroupId>, Error> {
     let Some(text) = text else { return Ok(Vec::new()) };
     let ids: Vec<String> = serde_json::from_str(text).map_err(|error| damaged("gbsync_outbox.depends_on", error))?;
     ids.into_iter().map(|id| GroupId::new(id).map_err(|error| damaged("gbsync_outbox.depends_on", error))).collect()
@@ -230,18 +233,27 @@ pub(crate) enum StoredState {
     Pending,
     Accepted,
     Parked,
+    /// Not sent any more: replaced, discarded, compensated or superseded.
+    Closed,
+}
+
+impl StoredState {
+    pub(super) fn from_stored(word: &str) -> Result<Self, Error> {
+        match word {
+            "sealed" | "waiting_for_sign_in" => Ok(Self::Pending),
+            "accepted" => Ok(Self::Accepted),
+            "parked" => Ok(Self::Parked),
+            "replaced" | "discarded" | "compensated" | "superseded" => Ok(Self::Closed),
+            other => Err(damaged("gbsync_outbox.state", other)),
+        }
+    }
 }
 
 pub(crate) fn standing(connection: &Connection, id: &GroupId) -> Result<Option<Standing>, Error> {
     let mut statement = connection.prepare_cached("SELECT local_no, state FROM gbsync_outbox WHERE group_id = ?1")?;
     let mut rows = statement.query([id.as_str()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let state = match row.get_ref(1)?.as_str().unwrap_or_default() {
-        "sealed" | "waiting_for_sign_in" => StoredState::Pending,
-        "accepted" => StoredState::Accepted,
-        "parked" => StoredState::Parked,
-        other => return Err(damaged("gbsync_outbox.state", other)),
-    };
+    let state = StoredState::from_stored(row.get_ref(1)?.as_str().unwrap_or_default())?;
     Ok(Some(Standing { local_no: row.get(0)?, state }))
 }
 
@@ -308,7 +320,7 @@ pub(crate) fn set_parked(
           WHERE local_no = ?1",
     )?;
     statement.execute(params![local_no, code, message, verdict, now])?;
-    Ok(())
+    parked::note(connection, local_no)
 }
 
 /// Notes that a group waits, why, and until when.
@@ -403,8 +415,14 @@ pub(crate) fn prune(connection: &Connection, before: u64, limit: u32) -> Result<
                   AND seq <= (SELECT cursor FROM gbsync_state) ORDER BY decided_at LIMIT ?2";
     let mut statement = connection.prepare_cached(old)?;
     let old: Vec<i64> = statement.query_map(params![before, limit], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    remove(connection, &old)?;
+    Ok(old.len())
+}
+
+/// Removes groups that nobody can miss, and remembers their numbers.
+pub(super) fn remove(connection: &Connection, old: &[i64]) -> Result<(), Error> {
     if old.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
     let next = next_group(connection)?;
     clock::keep(connection)?;
@@ -413,11 +431,12 @@ pub(crate) fn prune(connection: &Connection, before: u64, limit: u32) -> Result<
         .execute(params![next.local_no - 1, next.device_seq.0 - 1])?;
     let mut dependency = connection.prepare_cached("DELETE FROM gbsync_dependency WHERE parent = ?1")?;
     let mut group = connection.prepare_cached("DELETE FROM gbsync_outbox WHERE local_no = ?1 RETURNING group_id")?;
-    for local_no in &old {
+    for local_no in old {
         let id: String = group.query_row([local_no], |row| row.get(0))?;
         dependency.execute([id])?;
+        parked::forget(connection, *local_no)?;
     }
-    Ok(old.len())
+    Ok(())
 }
 
 /// Whether an id was given to a group before, also to one that is long pruned.

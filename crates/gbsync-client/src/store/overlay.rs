@@ -47,6 +47,14 @@ pub(crate) fn latest_shown(connection: &Connection, key: &RecordKey) -> Result<O
     one(connection, &sql, key)
 }
 
+/// A group's row of a record.
+pub(crate) fn row_of(connection: &Connection, key: &RecordKey, local_no: i64) -> Result<Option<OverlayRow>, Error> {
+    let sql = format!("SELECT {COLUMNS} FROM gbsync_overlay WHERE entity = ?1 AND id = ?2 AND local_no = ?3");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![key.entity.as_str(), key.id.as_str(), local_no])?;
+    rows.next()?.map(from_row).transpose()
+}
+
 fn one(connection: &Connection, sql: &str, key: &RecordKey) -> Result<Option<OverlayRow>, Error> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([key.entity.as_str(), key.id.as_str()])?;

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use std::path::Path;
 
 /// The steps from one format to the next; the format of a file is how many of them it went through.
-const STEPS: &[&str] = &[TABLES, RULES, PARTS];
+const STEPS: &[&str] = &[TABLES, RULES, PARTS, PARKED];
 
 /// The newest format this version writes and reads.
 pub(crate) const FORMAT: i64 = STEPS.len() as i64;
@@ -171,6 +171,42 @@ CREATE TABLE gbsync_download_part(
 );
 ";
 
+/// What became of groups that were parked, beside the outbox, so that a sale that never is pays nothing for it.
+const PARKED: &str = "
+CREATE TABLE gbsync_parked(
+  local_no          INTEGER NOT NULL PRIMARY KEY,
+  family            TEXT NOT NULL,               -- the first of the groups that stand for one another
+  closed_as         TEXT,                        -- amended, discarded or compensated, where the log said so
+  replaced_by       TEXT,                        -- the group that stands in its place, or made up for it
+  closed_by         TEXT,                        -- the person who closed it
+  reason            TEXT,
+  closed_at         INTEGER,
+  is_closed_by_log  INTEGER NOT NULL DEFAULT 0,  -- the server closed it: nothing here can change that
+  is_requeued       INTEGER NOT NULL DEFAULT 0,  -- sealed by itself, because what its predecessor waited for was settled
+  resolver_attempts INTEGER NOT NULL DEFAULT 0,  -- of the family, up to this group
+  is_left           INTEGER NOT NULL DEFAULT 0   -- the resolver leaves it to a person
+);
+CREATE INDEX gbsync_parked_family ON gbsync_parked(family);
+
+-- What changes of a parked group were made on, where it was still known when the group was parked.
+CREATE TABLE gbsync_parked_base(
+  local_no INTEGER NOT NULL,
+  idx      INTEGER NOT NULL,
+  payload  TEXT NOT NULL,
+  PRIMARY KEY (local_no, idx)
+) WITHOUT ROWID;
+
+-- What the server is to be told of groups that are not sent any more, until it answered.
+CREATE TABLE gbsync_discard(
+  group_id TEXT NOT NULL PRIMARY KEY,
+  reason   TEXT NOT NULL,
+  actor    TEXT
+) WITHOUT ROWID;
+
+-- Groups that an earlier version parked.
+INSERT INTO gbsync_parked(local_no, family) SELECT local_no, group_id FROM gbsync_outbox WHERE state = 'parked';
+";
+
 /// The stable relations (ARCHITECTURE.md, "Stored on a device").
 pub(crate) const VIEWS: &str = "
 CREATE VIEW gbsync_records(entity, id, payload, version) AS
@@ -187,17 +223,18 @@ CREATE VIEW gbsync_records(entity, id, payload, version) AS
                         AND NOT later.is_hidden);
 
 CREATE VIEW gbsync_group(group_id, type, root, actor, device_seq, state, code, message, sealed_at, decided_at, attempts,
-                         next_attempt_at) AS
-  SELECT group_id, type, root, actor, device_seq,
-         CASE WHEN state = 'sealed'
-               AND local_no IN (SELECT value FROM json_each((SELECT coalesce(in_flight, '[]') FROM gbsync_state)))
-              THEN 'in_flight' ELSE state END,
-         code, message,
-         strftime('%Y-%m-%dT%H:%M:%fZ', sealed_at / 1000.0, 'unixepoch'),
-         strftime('%Y-%m-%dT%H:%M:%fZ', decided_at / 1000.0, 'unixepoch'),
-         attempts,
-         strftime('%Y-%m-%dT%H:%M:%fZ', next_attempt_at / 1000.0, 'unixepoch')
-    FROM gbsync_outbox;
+                         next_attempt_at, replaces, replaced_by, closed_by, reason) AS
+  SELECT x.group_id, x.type, x.root, x.actor, x.device_seq,
+         CASE WHEN x.state = 'sealed'
+               AND x.local_no IN (SELECT value FROM json_each((SELECT coalesce(in_flight, '[]') FROM gbsync_state)))
+              THEN 'in_flight' ELSE x.state END,
+         x.code, x.message,
+         strftime('%Y-%m-%dT%H:%M:%fZ', x.sealed_at / 1000.0, 'unixepoch'),
+         strftime('%Y-%m-%dT%H:%M:%fZ', x.decided_at / 1000.0, 'unixepoch'),
+         x.attempts,
+         strftime('%Y-%m-%dT%H:%M:%fZ', x.next_attempt_at / 1000.0, 'unixepoch'),
+         x.replaces, p.replaced_by, p.closed_by, p.reason
+    FROM gbsync_outbox AS x LEFT JOIN gbsync_parked AS p ON p.local_no = x.local_no;
 
 CREATE VIEW gbsync_record_state(entity, id, state, group_id, code, message) AS
   SELECT o.entity, o.id, g.state, g.group_id, g.code, g.message
@@ -207,7 +244,7 @@ CREATE VIEW gbsync_record_state(entity, id, state, group_id, code, message) AS
    WHERE NOT EXISTS (SELECT 1 FROM gbsync_overlay AS later
                       WHERE later.entity = o.entity AND later.id = o.id AND later.local_no > o.local_no)
   UNION ALL
-  SELECT json_extract(c.value, '$.entity'), json_extract(c.value, '$.id'), 'parked', x.group_id, x.code, x.message
+  SELECT DISTINCT json_extract(c.value, '$.entity'), json_extract(c.value, '$.id'), 'parked', x.group_id, x.code, x.message
     FROM gbsync_outbox AS x, json_each(x.changes) AS c
    WHERE x.state = 'parked'
      AND NOT EXISTS (SELECT 1 FROM gbsync_overlay AS o
@@ -215,11 +252,27 @@ CREATE VIEW gbsync_record_state(entity, id, state, group_id, code, message) AS
 
 CREATE VIEW gbsync_flag(flag_id, seq, code, rule, entity, id, message, group_id) AS
   SELECT flag_id, seq, code, rule, entity, id, message, group_id FROM gbsync_open_flag WHERE NOT is_next;
+
+CREATE VIEW gbsync_parked_change(group_id, idx, entity, id, action, payload, base_payload, current_payload, current_version,
+                                 code, message) AS
+  SELECT x.group_id, c.key, json_extract(c.value, '$.entity'), json_extract(c.value, '$.id'), json_extract(c.value, '$.action'),
+         json_extract(c.value, '$.payload'), was.payload,
+         -- The log may have brought a newer state than the verdict showed.
+         CASE WHEN v.value IS NULL OR b.version >= coalesce(json_extract(v.value, '$.current.version'), 0)
+              THEN b.payload ELSE json_extract(v.value, '$.current.payload') END,
+         max(coalesce(b.version, 0), coalesce(json_extract(v.value, '$.current.version'), 0)),
+         coalesce(json_extract(v.value, '$.code'), x.code), x.message
+    FROM gbsync_outbox AS x JOIN json_each(x.changes) AS c
+    LEFT JOIN gbsync_parked_base AS was ON was.local_no = x.local_no AND was.idx = c.key
+    LEFT JOIN json_each(x.verdict, '$.changes') AS v ON json_extract(v.value, '$.index') = c.key
+    LEFT JOIN gbsync_base AS b ON b.entity = json_extract(c.value, '$.entity') AND b.id = json_extract(c.value, '$.id')
+   WHERE x.state = 'parked';
 ";
 
 /// Drops the views, so that tables under them can be exchanged.
 pub(crate) const DROP_VIEWS: &str = "
 DROP VIEW IF EXISTS gbsync_flag;
+DROP VIEW IF EXISTS gbsync_parked_change;
 DROP VIEW IF EXISTS gbsync_record_state;
 DROP VIEW IF EXISTS gbsync_group;
 DROP VIEW IF EXISTS gbsync_records;

@@ -5,6 +5,7 @@
 mod download;
 mod exchange;
 mod options;
+mod parked;
 mod round;
 mod send;
 mod upload;

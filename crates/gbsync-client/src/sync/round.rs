@@ -8,8 +8,10 @@ use crate::client::Client;
 use crate::environment::BoxFuture;
 use crate::error::Error;
 use crate::push::{Clocks, is_due};
+use crate::requeue::requeue;
+use crate::status::GroupState;
 use crate::store::state::{self, LastError, State};
-use crate::store::{outbox, sequence, upload};
+use crate::store::{outbox, parked, sequence, upload};
 use crate::transport::{Method, Transport};
 use crate::{epoch, pull};
 use gbsync_core::id::{LogId, Seq};
@@ -44,6 +46,8 @@ pub(super) struct Round<'c> {
     ahead_ms: i64,
     rebases: u32,
     pub(super) attempts: u32,
+    /// Whether the pull sealed parked groups anew.
+    has_requeued: bool,
 }
 
 impl<'c> Round<'c> {
@@ -59,23 +63,33 @@ impl<'c> Round<'c> {
             ahead_ms: 0,
             rebases: 0,
             attempts: options.attempts.max(1),
+            has_requeued: false,
         }
     }
 
     pub(super) async fn run(mut self) -> Result<SyncReport, SyncError> {
         self.begin()?;
         self.handshake().await?;
-        let pushed = self.push().await;
-        match pushed {
-            Ok(()) => self.pull().await?,
-            // A queue that is stuck does not keep the device from seeing what others did.
-            Err(error @ (SyncError::NotReached { .. } | SyncError::Stopped { .. })) => {
-                self.attempts = 1;
-                let _ = self.pull().await;
-                return Err(error);
+        self.tell_discards().await?;
+        loop {
+            let pushed = self.push().await;
+            match pushed {
+                Ok(()) => self.pull().await?,
+                // A queue that is stuck does not keep the device from seeing what others did.
+                Err(error @ (SyncError::NotReached { .. } | SyncError::Stopped { .. })) => {
+                    self.attempts = 1;
+                    let _ = self.pull().await;
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
+            // Each turn of the loop settles a parked group or uses up one of a resolver's attempts.
+            let has_requeued = std::mem::take(&mut self.has_requeued);
+            if !self.ask_resolver()? && !has_requeued {
+                break;
+            }
         }
+        self.tell_discards().await?;
         self.finish()
     }
 
@@ -197,8 +211,12 @@ impl<'c> Round<'c> {
                 continue;
             }
             if page.next > state.cursor {
-                let applied = self.client.store().write(|tx| pull::apply(tx, &page, now))?;
-                self.count(applied);
+                let applied = self.client.store().write(|tx| {
+                    let applied = pull::apply(tx, &page, now)?;
+                    Ok::<_, Error>((applied, self.requeue_if(tx, applied.frees)?))
+                })?;
+                self.has_requeued |= applied.1;
+                self.count(applied.0);
             }
             if is_done {
                 return Ok(());
@@ -239,9 +257,10 @@ impl<'c> Round<'c> {
                 if is_done {
                     pull::flip(tx)?;
                 }
-                Ok::<_, Error>(applied)
+                Ok::<_, Error>((applied, self.requeue_if(tx, is_done)?))
             })?;
-            self.count(applied);
+            self.has_requeued |= applied.1;
+            self.count(applied.0);
         }
         self.client.store().write(|tx| match state::read(tx)?.wants_new_epoch {
             true => epoch::begin(tx, self.client.environment()),
@@ -255,6 +274,11 @@ impl<'c> Round<'c> {
     fn begin_anew(&self, log: &LogId, reason: &str) -> Result<SyncError, Error> {
         self.client.store().write(|tx| pull::begin_rebase(tx, log))?;
         Ok(SyncError::NotReached { reason: format!("the log changed while it was read: {reason}") })
+    }
+
+    /// In the transaction that settled what they waited for: seals parked groups anew. Answers whether there were any.
+    fn requeue_if(&self, tx: &crate::store::Tx<'_>, frees: bool) -> Result<bool, Error> {
+        Ok(frees && requeue(tx, self.client.environment(), self.client.limits())? > 0)
     }
 
     fn count(&mut self, applied: pull::Applied) {
@@ -279,8 +303,14 @@ impl<'c> Round<'c> {
         self.client.store().write(|tx| {
             outbox::prune(tx, before, PRUNE_GROUPS)?;
             upload::forget_decided(tx)?;
+            parked::prune(tx, before, PRUNE_GROUPS)?;
             state::clear_failure(tx)
         })?;
+        // Some came back by themselves, or the resolver answered for them.
+        for known in std::mem::take(&mut self.report.parked) {
+            let now = self.client.group(&known.group_id)?;
+            self.report.parked.extend(now.filter(|group| group.state == GroupState::Parked));
+        }
         let status = self.client.status()?;
         self.report.waiting = status.pending_groups;
         self.report.cursor = status.cursor;

@@ -13,6 +13,7 @@ use super::upload::{LandedPart, Stalled, Upload};
 use crate::environment::BoxFuture;
 use crate::error::Error;
 use crate::push::{self, Batch, Walk};
+use crate::requeue::requeue;
 use crate::settle::{Reason, park};
 use crate::store::{outbox, state};
 use crate::transport::Method;
@@ -193,6 +194,9 @@ impl<'c> Round<'c> {
             let mut verdicts = None;
             if let Some((batch, answer)) = &answered {
                 let applied = push::apply(tx, batch, &answer.results, &Backoff::default(), random, clocks)?;
+                if applied.frees {
+                    requeue(tx, self.client.environment(), self.client.limits())?;
+                }
                 // What depends on a group in parts was passed over while it was uploaded.
                 if !applied.all_accepted || batch.is_in_parts() {
                     *walk = Walk::new(&limits);

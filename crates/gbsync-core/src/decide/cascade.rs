@@ -2,7 +2,6 @@
 //! it, level by level. They conflict with nothing; their versions move.
 
 use super::refusal::Stop;
-use super::wants::id_in;
 use super::working::{Slot, Working};
 use super::{IndexKey, Needs};
 use crate::id::{Entity, RecordId, RecordKey};
@@ -65,7 +64,7 @@ pub(super) fn referring<'w, 'a>(
         let key = RecordKey { entity: entity.clone(), id: id.clone() };
         let refers = working.slot(&key).is_none_or(|slot| {
             let value = slot.after().and_then(|after| after.member(field));
-            value.and_then(id_in) == Some(to.id.as_str())
+            value.and_then(Reference::id_in) == Some(to.id.as_str())
         });
         refers.then_some(key)
     };

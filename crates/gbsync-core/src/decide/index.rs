@@ -1,11 +1,10 @@
 //! Which lists of indexes a record stands on: one for each reference it holds and one for each set of unique fields.
 
 use super::facts::IndexKey;
-use super::wants::id_in;
 use crate::change::Payload;
 use crate::id::RecordKey;
 use crate::json::{Node, Value, canonical};
-use crate::schema::{EntityRules, Schema};
+use crate::schema::{EntityRules, Reference, Schema};
 use std::collections::BTreeSet;
 
 /// The lists that a record with this payload stands on.
@@ -18,7 +17,7 @@ pub fn entries(schema: &Schema, key: &RecordKey, payload: &Payload) -> BTreeSet<
 /// The lists that a record with this value stands on.
 pub(super) fn entries_of(rules: &EntityRules, key: &RecordKey, node: &Node<'_>) -> BTreeSet<IndexKey> {
     let references = rules.references().filter_map(|(field, _)| {
-        let id = id_in(node.member(field)?)?;
+        let id = Reference::id_in(node.member(field)?)?;
         Some(IndexKey { entity: key.entity.clone(), fields: field.into(), value: id.into() })
     });
     let unique = rules.unique.iter().filter_map(|fields| unique_key(key, fields, node));

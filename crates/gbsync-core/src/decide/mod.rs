@@ -9,6 +9,7 @@ mod cascade;
 mod conflict;
 mod facts;
 mod index;
+mod invariant;
 mod marks;
 mod references;
 mod refusal;
@@ -19,6 +20,7 @@ mod types;
 mod unique;
 mod wants;
 mod working;
+mod world;
 
 pub use facts::{Facts, IndexKey, IndexMoves, Known, Needs, Record, Standing};
 pub use index::entries;
@@ -159,6 +161,7 @@ fn judge<'a>(
     references::check(working, schema, &mut flags)?;
     shape::check(working, schema, group_type, operation)?;
     bounds::check(working, &mut flags)?;
+    invariant::check(working, schema, operation, &mut flags)?;
     Ok(flags)
 }
 
@@ -173,9 +176,9 @@ pub fn check(
     group_type: Option<&GroupType>,
     limits: &Limits,
 ) -> Result<Result<Vec<Flag>, Rejection>, Needs> {
-    let needs = facts.missing(wants::wanted(changes, Some(schema)));
-    if !needs.is_empty() {
-        return Err(needs);
+    let is_missing = changes.iter().any(|change| facts.record(&change.key).is_none());
+    if is_missing {
+        return Err(facts.missing(wants::wanted(changes, Some(schema), group_type)));
     }
     let checked = || {
         let operation = standing::operation(group_type, schema)?;

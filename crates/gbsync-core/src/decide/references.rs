@@ -4,7 +4,7 @@
 use super::cascade::{is_deleted, referring};
 use super::refusal::{Stop, invalid, violated};
 use super::types::rule;
-use super::wants::{id_in, target};
+use super::wants::target;
 use super::working::{Slot, Working};
 use super::{Needs, unique};
 use crate::id::RecordKey;
@@ -30,7 +30,7 @@ fn outgoing(working: &Working<'_>, _: &Schema, needs: &mut Needs, flags: &mut Ve
     for slot in &working.slots {
         let (Some(rules), Some(after)) = (slot.rules, slot.after()) else { continue };
         for (field, reference) in rules.references() {
-            let Some(value) = after.member(field).and_then(id_in) else { continue };
+            let Some(value) = after.member(field).and_then(Reference::id_in) else { continue };
             if is_kept(slot, field, value) {
                 continue;
             }
@@ -53,7 +53,7 @@ fn outgoing(working: &Working<'_>, _: &Schema, needs: &mut Needs, flags: &mut Ve
 
 /// Whether the record held this reference before. Where it points nowhere, that is not this group's doing.
 fn is_kept(slot: &Slot<'_>, field: &str, value: &str) -> bool {
-    slot.existed() && slot.before().is_some_and(|before| before.member(field).and_then(id_in) == Some(value))
+    slot.existed() && slot.before().is_some_and(|before| before.member(field).and_then(Reference::id_in) == Some(value))
 }
 
 fn points(working: &Working<'_>, after: &Node<'_>, field: &str, reference: &Reference, needs: &mut Needs) -> bool {

@@ -9,7 +9,7 @@ use crate::id::Entity;
 use crate::json::{Node, Value};
 use crate::lay::decimal_of;
 use crate::schema::{EntityRules, Field, FieldKind, Schema, Undeclared};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, is_date};
 use crate::verdict::Rejection;
 use std::borrow::Cow;
 
@@ -128,16 +128,6 @@ fn misfit_kind(value: &Node<'_>, kind: FieldKind) -> Option<Cow<'static, str>> {
         }
     };
     (!fits).then_some(must.into())
-}
-
-fn is_date(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let has_form = bytes.len() == 10
-        && bytes.iter().enumerate().all(|(place, byte)| match place {
-            4 | 7 => *byte == b'-',
-            _ => byte.is_ascii_digit(),
-        });
-    has_form && text.parse::<jiff::civil::Date>().is_ok()
 }
 
 /// A value as a message shows it: scalars as they are, unless they are long.

@@ -7,6 +7,7 @@
 
 use super::scope;
 use crate::limits::{EXPRESSION_BRACKETS, EXPRESSION_BYTES, EXPRESSION_DEPTH, EXPRESSION_LINKS};
+use crate::rule::Rule;
 use std::sync::Arc;
 
 /// A compiled rule. Two are equal when their texts are.
@@ -14,6 +15,7 @@ use std::sync::Arc;
 pub struct Expression {
     source: Box<str>,
     program: Arc<cel::Program>,
+    rule: Arc<Rule>,
 }
 
 /// Why a text is no rule.
@@ -45,18 +47,41 @@ impl Expression {
             let message = "it opens too many brackets, or goes on too long without && or ||; write it as several rules";
             return refuse(message.to_owned(), Some(offset));
         }
-        match cel::Program::compile(source) {
-            Ok(program) if scope::is_deeper(program.expression(), EXPRESSION_DEPTH) => {
-                refuse(format!("it is nested over {EXPRESSION_DEPTH} levels deep; write it as several rules"), None)
+        let program = match cel::Program::compile(source) {
+            Ok(program) => program,
+            Err(errors) => return Err(first_error(source, &errors)),
+        };
+        if scope::is_deeper(program.expression(), EXPRESSION_DEPTH) {
+            return refuse(format!("it is nested over {EXPRESSION_DEPTH} levels deep; write it as several rules"), None);
+        }
+        match Rule::compile(program.expression()) {
+            Ok(rule) => Ok(Self { source: source.into(), program: Arc::new(program), rule: Arc::new(rule) }),
+            Err((message, id)) => {
+                let offset = program.source_info().offset_for(id).map(|(start, _)| start as usize);
+                refuse(message, offset)
             }
-            Ok(program) => Ok(Self { source: source.into(), program: Arc::new(program) }),
-            Err(errors) => Err(first_error(source, &errors)),
         }
     }
 
     /// The text.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// The entities whose records it names, after the group or before it.
+    ///
+    /// ```
+    /// use gbsync_core::schema::Expression;
+    /// let rule = Expression::compile("receipts.all(r, r.total >= 0) && size(before.stock) > 0").unwrap();
+    /// assert_eq!(rule.variables().collect::<Vec<_>>(), ["receipts", "stock"]);
+    /// ```
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.rule.entities.iter().map(|name| &**name)
+    }
+
+    /// What is evaluated.
+    pub(crate) fn rule(&self) -> &Rule {
+        &self.rule
     }
 
     /// The compiled program.

@@ -20,7 +20,7 @@ pub use expression::{Expression, ExpressionError};
 pub use problem::{Code, SchemaProblem, SchemaProblems};
 
 use crate::id::{Entity, GroupType, Role};
-use crate::json::Decimal;
+use crate::json::{Decimal, Node};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The rules of a space.
@@ -309,6 +309,14 @@ impl OnDelete {
             Self::Cascade => "cascade",
             Self::Ignore => "ignore",
         }
+    }
+}
+
+impl Reference {
+    /// The id that a reference's value names: a text itself, an integer by its digits; `None` where there is none.
+    pub fn id_in<'v>(value: &'v Node<'_>) -> Option<&'v str> {
+        let is_integer = |digits: &&str| digits.parse::<i64>().is_ok();
+        value.as_str().or_else(|| value.as_number().filter(is_integer))
     }
 }
 

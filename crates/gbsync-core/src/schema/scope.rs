@@ -4,9 +4,8 @@ use super::Expression;
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 
 /// What rules may call, but for operators and macros: CEL's own functions and `sum`.
-pub(crate) const FUNCTIONS: [&str; 16] = [
+pub(crate) const FUNCTIONS: [&str; 15] = [
     "bool",
-    "bytes",
     "contains",
     "double",
     "dyn",

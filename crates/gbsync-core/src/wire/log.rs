@@ -3,6 +3,7 @@
 use super::flags::{flag, push_flags};
 use super::push::{flag_id, hlc, push_texts};
 use super::read::{Fields, Read, WireError, each, parse, push_count, push_text, wrong};
+use super::resolution::read_resolution;
 use crate::clock::Hlc;
 use crate::decide::{Cause, Outcome};
 use crate::digest::Digest;
@@ -10,7 +11,7 @@ use crate::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, RecordK
 use crate::json::{Node, push_string};
 use crate::limits::PAYLOAD_DEPTH;
 use crate::time::Timestamp;
-use crate::verdict::Flag;
+use crate::verdict::{Flag, Resolution};
 
 /// Levels of a page around a payload: page, groups, entry, changes, change.
 const DEPTH: usize = PAYLOAD_DEPTH + 5;
@@ -35,6 +36,8 @@ pub struct LogEntry {
     pub seq: Seq,
     /// The group; `None` for an entry that changes no record, such as a resolution.
     pub group: Option<LogGroup>,
+    /// How somebody closed a rejection; `None` for an entry that is a group.
+    pub resolution: Option<Resolution>,
 }
 
 /// An accepted group as every device applies it.
@@ -54,6 +57,8 @@ pub struct LogGroup {
     pub flags: Vec<Flag>,
     /// The names of flags that it cleared.
     pub clears: Vec<Box<str>>,
+    /// The rejected group that it was sent instead of.
+    pub replaces: Option<GroupId>,
     /// The records as it leaves them; none when they are to be asked for in parts.
     pub changes: Vec<LogChange>,
     /// How its changes are to be asked for, when they are too large for a page.
@@ -118,8 +123,9 @@ impl LogPage {
 fn log_entry(node: &Node<'_>, text: &str) -> Read<LogEntry> {
     let fields = Fields::of(node)?;
     let seq = Seq(fields.count("seq")?);
-    if fields.optional("resolution").is_some() {
-        return Ok(LogEntry { seq, group: None });
+    if let Some(resolution) = fields.optional("resolution") {
+        let resolution = read_resolution(resolution).map_err(|error| error.within("resolution"))?;
+        return Ok(LogEntry { seq, group: None, resolution: Some(resolution) });
     }
     let (changes, in_parts) = entry_changes(&fields, text)?;
     let group = LogGroup {
@@ -130,10 +136,11 @@ fn log_entry(node: &Node<'_>, text: &str) -> Read<LogEntry> {
         hlc: hlc(&fields)?,
         flags: each("flags", fields.optional_array("flags")?, flag)?,
         clears: each("clears", fields.optional_array("clears")?, flag_id)?,
+        replaces: fields.optional_id("replaces", |text| GroupId::new(text))?,
         changes,
         in_parts,
     };
-    Ok(LogEntry { seq, group: Some(group) })
+    Ok(LogEntry { seq, group: Some(group), resolution: None })
 }
 
 fn entry_changes(fields: &Fields<'_, '_>, text: &str) -> Read<(Vec<LogChange>, Option<LogParts>)> {

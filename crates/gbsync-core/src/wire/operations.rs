@@ -36,18 +36,8 @@ impl OperationLine {
         let fields = Fields::of(&node)?;
         let group_type = fields.optional_id("type", |text| GroupType::new(text))?;
         let group_id = fields.optional_id("syncGroupId", |text| GroupId::new(text))?;
-        let items = fields.array("changes")?;
-        let edit = |(index, item): (usize, &Node<'_>)| {
-            edit(item, text, limits).map_err(|mut error| {
-                error.message = format!("change {index}: {}", error.message);
-                error.within(index).within("changes")
-            })
-        };
-        let edits = items.iter().enumerate().map(edit).collect::<Read<Vec<_>>>()?;
+        let edits = edits(&fields, text, limits)?;
         let root = fields.optional_text("root")?.unwrap_or_default().to_owned();
-        if edits.is_empty() {
-            return Err(WireError::new("the operation has no change").within("changes"));
-        }
         if group_type.is_some() && root.trim().is_empty() {
             return Err(
                 WireError::new("is required for an operation with a type: say which record it is about").within("root")
@@ -58,6 +48,21 @@ impl OperationLine {
             return Err(WireError::new(message).within("syncGroupId"));
         }
         Ok(Self { group_type, root, group_id, edits })
+    }
+}
+
+/// The member `changes` of an operation: at least one edit.
+pub(super) fn edits(fields: &Fields<'_, '_>, text: &str, limits: &Limits) -> Read<Vec<(RecordKey, Edit)>> {
+    let edit = |(index, item): (usize, &Node<'_>)| {
+        edit(item, text, limits).map_err(|mut error| {
+            error.message = format!("change {index}: {}", error.message);
+            error.within(index).within("changes")
+        })
+    };
+    let edits = fields.array("changes")?.iter().enumerate().map(edit).collect::<Read<Vec<_>>>()?;
+    match edits.is_empty() {
+        true => Err(WireError::new("the operation has no change").within("changes")),
+        false => Ok(edits),
     }
 }
 

@@ -57,6 +57,8 @@ problem_codes! {
     TimedOut = "timed_out", 408, "The request took too long to arrive";
     /// A number of this epoch is known under another id.
     EpochReused = "epoch_reused", 409, "The epoch's numbers are already used by other groups";
+    /// Somebody closed the rejection before.
+    AlreadyClosed = "already_closed", 409, "The rejection is already closed";
     /// The device must bootstrap again.
     ResyncRequired = "resync_required", 410, "The device must bootstrap again";
     /// Too many bytes.

@@ -39,6 +39,15 @@ pub fn parse_answer(text: &[u8]) -> Result<PushAnswer, WireError> {
     Ok(PushAnswer { results, head: fields.optional_count("head")?.map(Seq) })
 }
 
+/// Reads one result, the answer to a discard.
+///
+/// # Errors
+/// [`WireError`] when it is not what the protocol says.
+pub fn parse_result(text: &[u8]) -> Result<GroupResult, WireError> {
+    let (node, text) = parse(text, DEPTH)?;
+    group_result(&node, text)
+}
+
 fn group_result(node: &Node<'_>, text: &str) -> Read<GroupResult> {
     let fields = Fields::of(node)?;
     let id = fields.id("syncGroupId", |text| GroupId::new(text))?;

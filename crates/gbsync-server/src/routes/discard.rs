@@ -20,7 +20,7 @@ pub(super) async fn discard(
     let admission = app.admit(&headers, path.space(), None).await?;
     let id = path.group()?;
     let text = body::read_json(request, app.limits.request_bytes).await?;
-    let discard = Discard { space: admission.space, id, reason: parse_discard(&text)? };
+    let discard = Discard { space: admission.space, id, reason: parse_discard(&text)?.reason };
     match app.committer.discard(discard).await? {
         DiscardOutcome::Result(result) => Ok(json(result_json(&result))),
         DiscardOutcome::NoSpace => Err(Refusal::no_space()),

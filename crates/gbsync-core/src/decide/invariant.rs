@@ -1,0 +1,94 @@
+//! Do the rules hold in the state that the group leaves? Those of its operation, and those of every entity of which it
+//! changes a record or a record's references.
+//!
+//! A rule that cannot be evaluated, or not within its steps, does not hold: it is cut off, and stalls nobody.
+
+use super::refusal::{Stop, invalid, violated, whole};
+use super::working::Working;
+use super::world::Records;
+use crate::id::{Entity, RecordKey};
+use crate::rule::{Budget, Evaluation, Halt};
+use crate::schema::{Invariant, OperationRules, Schema};
+use crate::verdict::{Flag, Rejection, RejectionCode};
+use std::collections::BTreeSet;
+
+/// Steps that the rules of one group may take together: a hundred for each record of a large one, some hundredths of a second.
+const STEPS: u64 = 1_000_000;
+
+/// Judges every rule that the group has to keep.
+pub(super) fn check<'a>(
+    working: &Working<'a>,
+    schema: &'a Schema,
+    operation: Option<&'a OperationRules>,
+    flags: &mut Vec<Flag>,
+) -> Result<(), Stop> {
+    let of_operation = operation.into_iter().flat_map(|operation| &operation.invariants).map(|rule| (None, rule));
+    let entities = touched(working, schema);
+    let of_entities = entities.iter().flat_map(|entity| {
+        let rules = schema.entity(entity).into_iter().flat_map(|rules| &rules.invariants);
+        rules.map(move |rule| (Some(*entity), rule))
+    });
+    let mut invariants = of_operation.chain(of_entities).peekable();
+    if invariants.peek().is_none() {
+        return Ok(());
+    }
+    let (records, budget) = (Records::new(working, schema), Budget::of(STEPS));
+    for (entity, invariant) in invariants {
+        // A rule of an entity is asked only where there is a record of it.
+        if entity.is_some_and(|entity| records.has_none(entity)) {
+            continue;
+        }
+        judge(invariant, working, &records, &budget, flags)?;
+    }
+    Ok(())
+}
+
+/// The entities of which a rule may find a record: those of the group, and those that its records refer to.
+fn touched<'a>(working: &Working<'a>, schema: &'a Schema) -> BTreeSet<&'a Entity> {
+    let own: BTreeSet<&'a Entity> = working.slots.iter().map(|slot| &slot.key.entity).collect();
+    let rules = own.iter().filter_map(|entity| schema.entity(entity));
+    let others = rules.flat_map(|rules| rules.references().map(|(_, reference)| &reference.entity));
+    others.chain(own.iter().copied()).collect()
+}
+
+fn judge<'a>(
+    invariant: &'a Invariant,
+    working: &Working<'a>,
+    records: &Records<'_, 'a>,
+    budget: &Budget,
+    flags: &mut Vec<Flag>,
+) -> Result<(), Stop> {
+    let name = &invariant.name;
+    let rejection = match Evaluation::holds(invariant.cel.rule(), records, budget) {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(culprit)) => {
+            let of = culprit.as_ref().map(|record| format!(" for {}", record.key)).unwrap_or_default();
+            let message = format!("the rule {name:?} would not hold{of}; correct the operation and save it again");
+            let slot = culprit.and_then(|record| records.blamed(record.key));
+            refusal(name, message, slot.map(|slot| slot.place()), working)
+        }
+        Err(Halt::Error(problem)) => {
+            let message = format!("the rule {name:?} cannot be evaluated: {problem}; correct the operation or the rule");
+            refusal(name, message, None, working)
+        }
+        Err(Halt::Exhausted) => {
+            let message = format!("the rule {name:?} was cut off after {STEPS} steps; simplify it or split the operation");
+            refusal(name, message, None, working)
+        }
+        Err(Halt::Needs(mut needs)) => {
+            let mut more = records.needed(invariant.cel.rule());
+            needs.records.append(&mut more.records);
+            needs.index.append(&mut more.index);
+            return Err(needs.into());
+        }
+    };
+    violated(flags, invariant.on_violation, rejection)
+}
+
+fn refusal(name: &str, message: String, place: Option<(usize, &RecordKey)>, working: &Working<'_>) -> Rejection {
+    let code = RejectionCode::InvariantViolation;
+    match place {
+        Some(place) => invalid(code, name.to_owned(), message, place, working.facts),
+        None => whole(code, name.to_owned(), message),
+    }
+}
