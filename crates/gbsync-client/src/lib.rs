@@ -39,7 +39,7 @@ pub use resolver::{RESOLVER_ATTEMPTS, Resolution, Resolver};
 pub use status::{ClientDigest, GroupFilter, GroupInfo, GroupState, Status};
 pub use store::Durability;
 pub use store::state::LastError;
-pub use sync::{SentBatch, SentGroup, SyncError, SyncObserver, SyncOptions, SyncReport, Transfer};
+pub use sync::{OnTransfer, SentBatch, SentGroup, SyncError, SyncObserver, SyncOptions, SyncReport, Transfer};
 #[cfg(feature = "native")]
 pub use transport::{FixedToken, HttpTransport, TokenProvider};
 pub use transport::{Method, Request, Response, Transport, TransportError};

@@ -17,7 +17,7 @@ use gbsync_core::wire::{LogChange, LogGroup, LogPage};
 use rusqlite::Connection;
 use std::collections::BTreeSet;
 
-/// How many records are laid anew at a time when the whole overlay is.
+/// How many records are laid anew at a time, at least, when the whole overlay is.
 const RELAY_KEYS: u32 = 500;
 
 /// What a page brought.
@@ -170,9 +170,11 @@ fn cover(tx: &Tx<'_>, key: &RecordKey, local_no: i64) -> Result<(), Error> {
 
 /// Lays the whole overlay anew, some records at a time.
 pub(crate) fn relay_all(tx: &Tx<'_>) -> Result<(), Error> {
+    // A group is read whole however few of its records are laid: the largest one must not be read a hundred times.
+    let most_keys = outbox::most_records(tx)?.max(RELAY_KEYS);
     let mut after: Option<RecordKey> = None;
     loop {
-        let keys = overlay::keys_after(tx, after.as_ref(), RELAY_KEYS)?;
+        let keys = overlay::keys_after(tx, after.as_ref(), most_keys)?;
         let Some(last) = keys.last().cloned() else { return Ok(()) };
         relay(tx, keys.into_iter().collect::<BTreeSet<_>>())?;
         after = Some(last);

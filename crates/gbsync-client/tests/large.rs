@@ -30,8 +30,12 @@ fn devices(world: &World) -> (Device, Device) {
 
 /// A stock take: one operation on more records than a request holds.
 fn take_stock(device: &Device, root: &str) -> Sealed {
+    take_stock_of(device, root, RECORDS)
+}
+
+fn take_stock_of(device: &Device, root: &str, records: u64) -> Sealed {
     let sealed = device.client.operation::<Error>("stock-take", root, |op| {
-        (0..RECORDS).try_for_each(|n| {
+        (0..records).try_for_each(|n| {
             op.upsert("items", &format!("{root}-{n}"), format!(r#"{{"counted":{n},"note":"}},{{\"[","take":"{root}"}}"#))
         })
     });
@@ -353,4 +357,24 @@ fn reading_the_log_anew_takes_large_groups_and_settles_own_ones() {
     assert_eq!((b.digest(), b.digest()), (a.digest(), world.digest()));
     let waiting: i64 = b.query("SELECT count(*) FROM gbsync_overlay");
     assert_eq!(waiting, 0);
+}
+
+#[test]
+fn a_large_group_that_waits_stays_in_sight_whole_when_the_log_is_read_anew() {
+    let world = world();
+    let (a, b) = devices(&world);
+    take_stock(&a, "t1");
+    a.client.patch("items", "t1-3", r#"{"counted":4}"#).unwrap();
+    a.sync();
+    take_stock_of(&b, "t2", 1_200);
+    let connection = rusqlite::Connection::open(world.path("b")).unwrap();
+    connection.execute("UPDATE gbsync_state SET log = 'another', chain = NULL, cursor = 0", []).unwrap();
+    drop(connection);
+    b.transport.plan(|request| if is_upload(request) { Fault::DropRequest } else { Fault::Pass });
+    b.try_sync().unwrap_err();
+    assert_eq!((seen(&b, "t1"), seen(&b, "t2")), (RECORDS, 1_200));
+    b.transport.heal();
+    b.sync();
+    a.sync();
+    assert_eq!((seen(&a, "t2"), a.digest(), a.digest()), (1_200, b.digest(), world.digest()));
 }

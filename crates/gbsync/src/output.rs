@@ -99,6 +99,17 @@ impl Output {
         Some(ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr()).with_style(style))
     }
 
+    /// A bar for the parts of something that travels; `None` where nobody watches.
+    pub fn parts_bar(&self, parts: u64, what: &str) -> Option<ProgressBar> {
+        if !io::stderr().is_terminal() || self.is_json {
+            return None;
+        }
+        let style = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} parts {eta}")
+            .expect("the template is constant and well-formed");
+        let bar = ProgressBar::with_draw_target(Some(parts), ProgressDrawTarget::stderr()).with_style(style);
+        Some(bar.with_message(what.to_owned()))
+    }
+
     /// Flushes, and says whether standard output took everything. A reader that went away is no failure.
     pub fn finish(&self) -> Option<Failure> {
         self.flush();

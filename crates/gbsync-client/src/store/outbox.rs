@@ -284,6 +284,11 @@ pub(crate) fn read_changes(text: &str) -> Result<Vec<Change>, Error> {
     wire::parse_changes(text, &unlimited).map_err(|error| damaged("gbsync_outbox.changes", error))
 }
 
+/// The most changes that a kept group has.
+pub(crate) fn most_records(connection: &Connection) -> Result<u32, Error> {
+    Ok(connection.query_row("SELECT coalesce(max(records), 0) FROM gbsync_outbox", [], |row| row.get(0))?)
+}
+
 /// The records that a group touches.
 pub(crate) fn keys_of(connection: &Connection, local_no: i64) -> Result<BTreeSet<RecordKey>, Error> {
     Ok(changes_of(connection, local_no)?.into_iter().map(|change| change.key).collect())

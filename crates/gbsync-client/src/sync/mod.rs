@@ -11,7 +11,7 @@ mod send;
 mod upload;
 mod watch;
 
-pub use options::{SentBatch, SentGroup, SyncError, SyncOptions, SyncReport, Transfer};
+pub use options::{OnTransfer, SentBatch, SentGroup, SyncError, SyncOptions, SyncReport, Transfer};
 pub use watch::SyncObserver;
 
 use crate::client::Client;

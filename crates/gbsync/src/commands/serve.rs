@@ -3,11 +3,14 @@
 //! Invariant: `listening on http://…` is printed, and handed over, only when requests are answered; a signal ends the process
 //! with code 0 after every acknowledged push is durable.
 
+mod limits;
+
 use crate::config;
 use crate::exit::Exit;
 use crate::output::{Output, shell_word};
 use anyhow::{Context, Result};
 use gbsync_server::{Server, ServerConfig};
+use limits::LimitArguments;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,6 +21,7 @@ Examples:
   gbsync serve --data ./server
   gbsync serve --data ./server --listen 0.0.0.0:4680
   gbsync serve --data ./server --schema gbsync.toml
+  gbsync serve --data ./server --request-bytes 262144 --group-records 50000
 
 With --schema, operations must look like the file says; the folder keeps it, so that it holds without the argument too. A \
 changed file needs a higher version. SIGHUP reads the file again; one that is wrong is reported and changes nothing.
@@ -37,6 +41,8 @@ pub struct Arguments {
     /// What operations must look like: a file in TOML or JSON
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
+    #[command(flatten)]
+    limits: LimitArguments,
 }
 
 /// Runs the verb.
@@ -51,8 +57,9 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
         // Without a file to read again it ends the process, as ever.
         None => None,
     };
+    let limits = arguments.limits.limits()?;
     let schema = arguments.schema.as_deref().map(config::schema_file).transpose()?;
-    let config = ServerConfig { listen: arguments.listen, schema, ..ServerConfig::new(&arguments.data) };
+    let config = ServerConfig { listen: arguments.listen, limits, schema, ..ServerConfig::new(&arguments.data) };
     let server = Server::start(config).await.map_err(|error| config::server_failure(&error))?;
     if output.is_json() {
         output.json(&json!({ "listening": server.url() }));

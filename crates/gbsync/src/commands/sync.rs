@@ -4,6 +4,7 @@
 //! says that it is.
 
 mod report;
+mod transfer;
 
 use crate::config::{self, DeviceFile};
 use crate::exit::{Exit, Failure};
@@ -87,6 +88,7 @@ fn options(arguments: &Arguments, output: &Output) -> SyncOptions {
         batch_bytes: arguments.batch_bytes,
         ignores_backoff: true,
         on_batch: if arguments.trace { Some(Arc::new(on_batch)) } else { None },
+        on_transfer: transfer::shown_on(output),
         ..SyncOptions::default()
     }
 }

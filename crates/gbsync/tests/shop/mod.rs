@@ -62,8 +62,13 @@ pub struct Serving {
 impl Serving {
     /// Starts a server on a folder and waits until it listens.
     pub fn start(data: &Path, listen: &str) -> Self {
+        Self::start_with(data, listen, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(data: &Path, listen: &str, arguments: &[&str]) -> Self {
         let mut command = gbsync();
-        command.args(["serve", "--listen", listen, "--data"]).arg(data);
+        command.args(["serve", "--listen", listen]).args(arguments).arg("--data").arg(data);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
