@@ -12,8 +12,10 @@ use crate::schema::{Invariant, OperationRules, Schema};
 use crate::verdict::{Flag, Rejection, RejectionCode};
 use std::collections::BTreeSet;
 
-/// Steps that the rules of one group may take together: a hundred for each record of a large one, some hundredths of a second.
-const STEPS: u64 = 1_000_000;
+/// Steps that each rule may take: some thousandths of a second, and more for groups of many records.
+const STEPS: u64 = 100_000;
+/// Steps more for each record that the group touches.
+const STEPS_A_RECORD: u64 = 200;
 
 /// Judges every rule that the group has to keep.
 pub(super) fn check<'a>(
@@ -32,13 +34,13 @@ pub(super) fn check<'a>(
     if invariants.peek().is_none() {
         return Ok(());
     }
-    let (records, budget) = (Records::new(working, schema), Budget::of(STEPS));
+    let records = Records::new(working, schema);
     for (entity, invariant) in invariants {
         // A rule of an entity is asked only where there is a record of it.
         if entity.is_some_and(|entity| records.has_none(entity)) {
             continue;
         }
-        judge(invariant, working, &records, &budget, flags)?;
+        judge(invariant, working, &records, flags)?;
     }
     Ok(())
 }
@@ -55,11 +57,11 @@ fn judge<'a>(
     invariant: &'a Invariant,
     working: &Working<'a>,
     records: &Records<'_, 'a>,
-    budget: &Budget,
     flags: &mut Vec<Flag>,
 ) -> Result<(), Stop> {
     let name = &invariant.name;
-    let rejection = match Evaluation::holds(invariant.cel.rule(), records, budget) {
+    let steps = STEPS + STEPS_A_RECORD * working.slots.len() as u64;
+    let rejection = match Evaluation::holds(invariant.cel.rule(), records, &Budget::of(steps)) {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(culprit)) => {
             let of = culprit.as_ref().map(|record| format!(" for {}", record.key)).unwrap_or_default();
@@ -72,7 +74,7 @@ fn judge<'a>(
             refusal(name, message, None, working)
         }
         Err(Halt::Exhausted) => {
-            let message = format!("the rule {name:?} was cut off after {STEPS} steps; simplify it or split the operation");
+            let message = format!("the rule {name:?} was cut off after {steps} steps; simplify it or split the operation");
             refusal(name, message, None, working)
         }
         Err(Halt::Needs(mut needs)) => {

@@ -27,7 +27,7 @@ pub(crate) trait World<'a> {
     fn member(&self, record: &RecordValue<'a>, name: &str) -> Result<Value<'a>, Halt>;
 }
 
-/// Steps that may still be taken. All rules of a group share them.
+/// Steps that may still be taken.
 #[derive(Debug)]
 pub(crate) struct Budget(Cell<u64>);
 
