@@ -1,14 +1,14 @@
 //! What an app sees of a device's database.
 
+use crate::capture;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::life;
 use crate::operation::staging::Staging;
 use crate::operation::{IntoPayload, Operation, Sealed, Written, in_scope, seal};
 use crate::resolver::Resolver;
 use crate::schemas::Schemas;
 use crate::store::state::{self, NewDevice};
-use crate::store::{Durability, Store};
+use crate::store::{Durability, Opening, Store};
 use crate::view;
 use gbsync_core::change::Payload;
 use gbsync_core::id::{Actor, GroupId, GroupType, RecordKey, SpaceId};
@@ -109,7 +109,7 @@ impl Client {
         let device = seal::new_device(&config.environment);
         let epoch = config.environment.new_epoch();
         let first = NewDevice { server: &remote.server, space: &remote.space, device: &device, epoch: &epoch };
-        let store = Store::create(&config.path, config.durability, config.schema.take(), &first)?;
+        let store = Store::create(opening(&mut config), &first)?;
         Self::with_store(store, config)
     }
 
@@ -119,13 +119,12 @@ impl Client {
     /// [`Error::NotInitialized`], [`Error::NotSqlite`], [`Error::ReadOnly`] and [`Error::NewerFormat`] leave the file
     /// untouched.
     pub fn open(mut config: Config) -> Result<Self, Error> {
-        let store = Store::open(&config.path, config.durability, config.schema.take())?;
+        let store = Store::open(opening(&mut config))?;
         Self::with_store(store, config)
     }
 
     fn with_store(store: Store, config: Config) -> Result<Self, Error> {
         let limits = state::read(&store.writer())?.limits;
-        store.write(|tx| life::recognize(tx, store.path(), store.companion(), &config.environment))?;
         let inner = Inner {
             store,
             environment: config.environment,
@@ -225,6 +224,7 @@ impl Client {
             return read;
         }
         let key = RecordKey::new(entity, id)?;
+        self.complete_captured()?;
         let mut reader = self.inner.store.reader();
         let tx = reader.transaction()?;
         Ok(view::of(&tx, &key)?.payload)
@@ -251,7 +251,23 @@ impl Client {
     /// }
     /// ```
     pub fn with_reader<T>(&self, read: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
+        self.complete_captured()?;
         Ok(read(&self.inner.store.reader())?)
+    }
+
+    /// Makes groups of what programs captured through SQL, so that whoever reads finds them. While another process holds the
+    /// file, they stay what they are.
+    pub(crate) fn complete_captured(&self) -> Result<(), Error> {
+        if !capture::is_waiting(&self.inner.store.reader())? {
+            return Ok(());
+        }
+        match self.inner.store.complete() {
+            Err(Error::Locked) => Ok(()),
+            completed => {
+                self.notify();
+                completed
+            }
+        }
     }
 
     /// Hears of every change of this client's: a sealed group, a verdict, a page of the log. The value only counts; what
@@ -354,6 +370,11 @@ impl Client {
     pub(crate) fn notify(&self) {
         self.inner.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
+}
+
+fn opening(config: &mut Config) -> Opening<'_> {
+    let Config { path, durability, schema, environment, .. } = config;
+    Opening { path, durability: *durability, schema: schema.take(), environment }
 }
 
 fn json(entity: &str, id: &str, payload: impl IntoPayload) -> Result<String, Error> {

@@ -59,6 +59,9 @@ pub enum Error {
     /// A text is no name of a flag. Take one of `gbsync_flag.flag_id`.
     #[error("{0:?} is no flag; gbsync_flag.flag_id names them, like 42.0")]
     InvalidFlag(String),
+    /// A program left an operation open that it wrote through SQL.
+    #[error("a program ended without closing the operation; look at what it wrote, then retry, amend or discard it")]
+    LeftOpen,
     /// A scope's writes went to another database than its first one.
     #[error("an operation scope writes to one database; this one began with another")]
     AnotherClient,
@@ -114,6 +117,31 @@ pub enum Error {
         /// The newest format this version knows.
         known: i64,
     },
+    /// The rules that the program brings are older than those of the file. Nothing was changed.
+    #[error(
+        "the file is kept under version {stored} of its schema and this program brings {brought}; install the newer program"
+    )]
+    OlderSchema {
+        /// The version that the program brings.
+        brought: u64,
+        /// The version that the file has.
+        stored: u64,
+    },
+    /// The rules that the program brings are others than those of the file, under the same version. Nothing was changed.
+    #[error("the schema was changed but is version {version} still; raise its version")]
+    SameSchemaVersion {
+        /// The version of both.
+        version: u64,
+    },
+    /// Something of the app's in the file has the name of a table that the schema makes. Nothing was changed.
+    #[error("the file has a table or view {name:?} of its own; rename it, or the entity of the schema")]
+    TableTaken {
+        /// The name.
+        name: String,
+    },
+    /// No table can be made for an entity of the schema. Nothing was changed.
+    #[error("the schema cannot be used here: {0}")]
+    UnusableSchema(String),
     /// The file cannot be written.
     #[error("{path} cannot be written: {reason}; check the permissions of the file and its folder")]
     ReadOnly {
@@ -152,6 +180,7 @@ impl Error {
             Self::ChangeTooLarge { .. } => "too_large",
             Self::EmptyOperation => "empty_operation",
             Self::InvalidFlag(_) => "invalid_flag",
+            Self::LeftOpen => "operation_left_open",
             Self::AnotherClient => "another_client",
             Self::AlreadyApplied(_) => "already_applied",
             Self::UnknownGroup(_) => "unknown_group",
@@ -161,6 +190,10 @@ impl Error {
             Self::NotInitialized { .. } => "not_initialized",
             Self::AlreadyInitialized { .. } => "already_initialized",
             Self::NewerFormat { .. } => "newer_format",
+            Self::OlderSchema { .. } => "older_schema",
+            Self::SameSchemaVersion { .. } => "same_schema_version",
+            Self::TableTaken { .. } => "table_taken",
+            Self::UnusableSchema(_) => "unusable_schema",
             Self::ReadOnly { .. } => "read_only",
             Self::Locked => "locked",
             Self::Damaged(_) => "damaged",

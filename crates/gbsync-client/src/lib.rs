@@ -6,6 +6,7 @@
 //! The crate decides nothing that `gbsync-core` decides: it stores, sends, fetches and lays.
 
 mod apply;
+mod capture;
 mod client;
 mod closing;
 mod environment;
@@ -26,6 +27,7 @@ mod settle;
 mod status;
 mod store;
 mod sync;
+mod tables;
 mod transport;
 mod view;
 

@@ -12,8 +12,9 @@ use crate::store::base::{self, Applier, BaseTable};
 use crate::store::outbox::{self, StoredState};
 use crate::store::state::{self, State};
 use crate::store::{Tx, clock, download, flag, overlay, parked};
+use crate::tables;
 use gbsync_core::id::{LogId, RecordKey, Seq};
-use gbsync_core::wire::{LogChange, LogGroup, LogPage};
+use gbsync_core::wire::{LogChange, LogGroup, LogPage, LogState};
 use rusqlite::Connection;
 use std::collections::BTreeSet;
 
@@ -63,8 +64,10 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
                 None => None,
             };
             base.apply(change)?;
-            if has_overlay {
-                settling.touch(&change.key, row);
+            match &change.state {
+                _ if has_overlay => settling.touch(&change.key, row),
+                LogState::Live(payload) => tables::write(tx, &change.key, Some(payload))?,
+                LogState::Deleted | LogState::Left => tables::write(tx, &change.key, None)?,
             }
             Ok(())
         })?;
@@ -153,7 +156,8 @@ pub(crate) fn flip(tx: &Tx<'_>) -> Result<(), Error> {
     if outbox::has_other_epochs(tx)? {
         state::want_new_epoch(tx)?;
     }
-    relay_all(tx)
+    relay_all(tx)?;
+    tables::refill(tx)
 }
 
 /// Puts a row of a group over a record, hidden until the overlay is laid anew.

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::schemas::Schemas;
 use crate::store::overlay::{self, OverlayRow};
 use crate::store::{Tx, base, outbox};
+use crate::tables;
 use gbsync_core::change::{Change, Edit, Payload};
 use gbsync_core::depend::{Touch, Trail};
 use gbsync_core::id::RecordKey;
@@ -30,9 +31,12 @@ struct Standing {
 pub(crate) fn relay(tx: &Tx<'_>, mut records: BTreeSet<RecordKey>) -> Result<(), Error> {
     loop {
         match lay_over(tx, &records)? {
-            Laid::Done(rows) => {
+            Laid::Done(rows, standings) => {
                 for (key, row) in rows {
                     overlay::put(tx, &key, &row)?;
+                }
+                for (key, standing) in standings {
+                    tables::write(tx, &key, standing.payload.as_ref().map(Payload::as_str))?;
                 }
                 return Ok(());
             }
@@ -43,7 +47,8 @@ pub(crate) fn relay(tx: &Tx<'_>, mut records: BTreeSet<RecordKey>) -> Result<(),
 }
 
 enum Laid {
-    Done(Vec<(RecordKey, OverlayRow)>),
+    /// The overlay's rows that changed, and every record as it shows now.
+    Done(Vec<(RecordKey, OverlayRow)>, BTreeMap<RecordKey, Standing>),
     NeedsAll(i64),
 }
 
@@ -53,9 +58,6 @@ fn lay_over(tx: &Tx<'_>, records: &BTreeSet<RecordKey>) -> Result<Laid, Error> {
     let mut before: BTreeMap<(i64, RecordKey), OverlayRow> = BTreeMap::new();
     for key in records {
         let rows = overlay::rows_of(tx, key)?;
-        if rows.is_empty() {
-            continue;
-        }
         let payload = base::read(tx, key)?.and_then(|row| row.payload);
         standings.insert(key.clone(), Standing { payload, trail: Trail::default() });
         for row in rows {
@@ -89,7 +91,7 @@ fn lay_over(tx: &Tx<'_>, records: &BTreeSet<RecordKey>) -> Result<Laid, Error> {
             }
         }
     }
-    Ok(Laid::Done(changed))
+    Ok(Laid::Done(changed, standings))
 }
 
 /// A group's edits of each record, in order.

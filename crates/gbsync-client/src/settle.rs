@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::relay::relay;
 use crate::store::outbox::{self, StoredState};
 use crate::store::{Tx, base, overlay, parked};
+use crate::tables;
 use gbsync_core::change::Payload;
 use gbsync_core::id::{GroupId, RecordKey, Seq};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +39,7 @@ pub(crate) fn park(tx: &Tx<'_>, local_no: i64, reason: &Reason<'_>, now: u64) ->
     }
     let mut touched = BTreeSet::new();
     for local_no in &parked {
-        touched.extend(take_off(tx, *local_no)?);
+        touched.extend(take_off(tx, *local_no, true)?);
     }
     relay(tx, touched)?;
     Ok(parked)
@@ -65,10 +66,13 @@ fn keep_bases(tx: &Tx<'_>, local_no: i64) -> Result<(), Error> {
 }
 
 /// Takes a group off the local view. Answers the records it lay over.
-fn take_off(tx: &Tx<'_>, local_no: i64) -> Result<BTreeSet<RecordKey>, Error> {
+fn take_off(tx: &Tx<'_>, local_no: i64, becomes_parked: bool) -> Result<BTreeSet<RecordKey>, Error> {
     let keys = outbox::keys_of(tx, local_no)?;
     for key in &keys {
-        overlay::remove(tx, key, local_no)?;
+        let row = overlay::remove(tx, key, local_no)?;
+        if let Some(row) = row.filter(|row| becomes_parked && !row.is_hidden) {
+            tables::keep_refused(tx, local_no, key, row.payload.as_ref())?;
+        }
     }
     Ok(keys)
 }
@@ -97,23 +101,30 @@ impl Settling {
         }
     }
 
-    /// Lays the overlay anew where that can change anything: not where the log took over the oldest groups of a record
-    /// in order and left what they had left here.
+    /// Lays the overlay anew where that can change anything, and shows what is left of a record: not where the log took
+    /// over the oldest groups of a record in order and left what they had left here.
     pub(crate) fn finish(self, tx: &Tx<'_>) -> Result<(), Error> {
-        if overlay::is_empty(tx)? {
+        let is_empty = overlay::is_empty(tx)?;
+        if is_empty && tx.tables().next().is_none() {
             return Ok(());
         }
         let mut stale = BTreeSet::new();
         for (key, settled) in self.settled {
-            let Some(earliest) = overlay::earliest(tx, &key)? else { continue };
+            let earliest = if is_empty { None } else { overlay::earliest(tx, &key)? };
+            if earliest.is_none() && tx.table(&key.entity).is_none() {
+                continue;
+            }
+            let confirmed = base::read(tx, &key)?.and_then(|row| row.payload);
             let is_same = match settled {
-                Some((local_no, left)) if local_no < earliest => {
-                    crate::store::base::read(tx, &key)?.and_then(|row| row.payload) == left
-                }
+                Some((local_no, left)) if earliest.is_none_or(|earliest| local_no < earliest) => confirmed == left,
                 _ => false,
             };
-            if !is_same {
-                stale.insert(key);
+            match earliest {
+                _ if is_same => {}
+                None => tables::write(tx, &key, confirmed.as_ref().map(Payload::as_str))?,
+                Some(_) => {
+                    stale.insert(key);
+                }
             }
         }
         relay(tx, stale)
@@ -132,7 +143,7 @@ pub(crate) fn accept(
 ) -> Result<bool, Error> {
     let is_news = outbox::set_accepted(tx, local_no, (seq, generation), 1, now)?;
     if is_news && seq <= cursor {
-        let touched = take_off(tx, local_no)?;
+        let touched = take_off(tx, local_no, false)?;
         relay(tx, touched)?;
     }
     Ok(is_news)

@@ -179,6 +179,7 @@ impl Client {
     /// # Errors
     /// [`Error`] when the database fails.
     pub fn status(&self) -> Result<Status, Error> {
+        self.complete_captured()?;
         let mut reader = self.store().reader();
         let tx = reader.transaction()?;
         let state = state::read(&tx)?;
@@ -207,6 +208,7 @@ impl Client {
     /// # Errors
     /// [`Error`] when the database fails.
     pub fn groups(&self, filter: GroupFilter, limit: usize) -> Result<Vec<GroupInfo>, Error> {
+        self.complete_captured()?;
         let of = match filter {
             GroupFilter::All => "",
             GroupFilter::Pending => {

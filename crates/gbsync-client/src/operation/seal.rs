@@ -9,6 +9,7 @@ use crate::sequences;
 use crate::store::outbox::{self, NewRow, NextGroup, StoredState};
 use crate::store::overlay::{self, OverlayRow};
 use crate::store::{Tx, clock, parked};
+use crate::tables;
 use crate::view::{self, View};
 use gbsync_core::change::{Change, Edit, Payload};
 use gbsync_core::depend::{Touch, Trail};
@@ -34,7 +35,7 @@ pub(crate) fn seal(tx: &Tx<'_>, environment: &Environment, staging: &Staging, is
     if let Some(instead) = &staging.instead {
         parked::open(tx, &instead.of)?;
     }
-    let now = environment.clock.now_ms();
+    let now = staging.made_at.unwrap_or_else(|| environment.clock.now_ms());
     let NextGroup { local_no, device_seq, epoch } = outbox::next_group(tx)?;
     let numbered = sequences::fill(tx, staging)?;
     let laid = staging.changed().map(|(key, record)| lay_record(tx, key, record, numbered.get(key), is_current));
@@ -171,6 +172,9 @@ fn store_overlay(tx: &Tx<'_>, local_no: i64, laid: &[Laid<'_>]) -> Result<(), Er
     for Laid { key, touch, trail, payload } in laid {
         let payload = if is_hidden { None } else { payload.clone().unwrap_or_default() };
         let trail = trail.after(local_no, *touch);
+        if !is_hidden {
+            tables::write(tx, key, payload.as_ref().map(Payload::as_str))?;
+        }
         overlay::put(tx, key, &OverlayRow { local_no, touch: *touch, trail, is_hidden, payload })?;
     }
     Ok(())

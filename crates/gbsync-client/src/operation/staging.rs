@@ -27,6 +27,8 @@ pub(crate) struct Staging {
     rules: Schemas,
     /// The parked group in whose place this one is sealed.
     pub(crate) instead: Option<Instead>,
+    /// When it was made, where that is not now: in milliseconds after 1970.
+    pub(crate) made_at: Option<u64>,
     limits: Limits,
     records: BTreeMap<RecordKey, StagedRecord>,
     /// Records with changes, in the order first changed.
@@ -93,6 +95,7 @@ impl Staging {
             clears: Vec::new(),
             rules,
             instead: None,
+            made_at: None,
             limits,
             records: BTreeMap::new(),
             order: Vec::new(),

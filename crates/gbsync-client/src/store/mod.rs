@@ -6,6 +6,7 @@ pub(crate) mod base;
 pub(crate) mod clock;
 pub(crate) mod discards;
 pub(crate) mod download;
+mod face;
 pub(crate) mod family;
 pub(crate) mod flag;
 pub(crate) mod outbox;
@@ -17,11 +18,15 @@ pub(crate) mod state;
 mod tx;
 pub(crate) mod upload;
 
+pub(crate) use face::SCHEMA_VERSION;
 pub(crate) use tx::Tx;
 
+use crate::capture;
+use crate::environment::Environment;
 use crate::error::Error;
-use crate::life::Companion;
+use crate::life::{self, Companion};
 use crate::schemas::Schemas;
+use crate::tables::{self, Rules};
 use gbsync_core::schema::Schema;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -49,7 +54,9 @@ pub(crate) struct Store {
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
     /// The rules that the file is kept under.
-    schema: Mutex<Option<Arc<Schema>>>,
+    rules: Mutex<Option<Arc<Rules>>>,
+    /// Clock and randomness for what programs captured.
+    environment: Environment,
     /// Transactions committed through the writing connection.
     writes: AtomicU64,
     /// The rules that the server has, where it told others than the app's.
@@ -86,71 +93,83 @@ pub(crate) struct Stamp {
     data_version: i64,
 }
 
+/// How to open a file.
+pub(crate) struct Opening<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) durability: Durability,
+    /// The rules that the program brings.
+    pub(crate) schema: Option<Schema>,
+    pub(crate) environment: &'a Environment,
+}
+
 impl Store {
     /// Opens a file that has gbsync tables.
-    pub(crate) fn open(path: &Path, durability: Durability, schema: Option<Schema>) -> Result<Self, Error> {
-        if inspect(path)?.is_none() {
-            return Err(Error::NotInitialized { path: path.display().to_string() });
+    pub(crate) fn open(opening: Opening<'_>) -> Result<Self, Error> {
+        if inspect(opening.path)?.is_none() {
+            return Err(Error::NotInitialized { path: opening.path.display().to_string() });
         }
-        Self::connect(path, durability, schema)
+        Self::connect(opening)
     }
 
     /// Makes the tables in a new file or in one of the app's, and fills the one row of state.
-    pub(crate) fn create(
-        path: &Path,
-        durability: Durability,
-        schema: Option<Schema>,
-        first: &state::NewDevice<'_>,
-    ) -> Result<Self, Error> {
+    pub(crate) fn create(opening: Opening<'_>, first: &state::NewDevice<'_>) -> Result<Self, Error> {
+        let path = opening.path;
         if let Some((server, space)) = inspect(path)? {
             return Err(Error::AlreadyInitialized { path: path.display().to_string(), server, space });
         }
         make_private(path)
             .map_err(|error| Error::ReadOnly { path: path.display().to_string(), reason: error.to_string() })?;
         let connection = open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        let mut connection = configure(connection, durability).map_err(|error| Error::about_file(error, path))?;
+        let mut connection = configure(connection, opening.durability).map_err(|error| Error::about_file(error, path))?;
         let tx = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|error| Error::about_file(error, path))?;
         schema::migrate(&tx, 0)?;
         state::insert(&tx, first)?;
+        // With the rest: rules whose tables cannot be made leave the file untouched.
+        tables::adopt(&tx, opening.schema.clone(), opening.environment)?;
         tx.commit()?;
         drop(connection);
-        Self::connect(path, durability, schema)
+        Self::connect(opening)
     }
 
-    fn connect(path: &Path, durability: Durability, schema: Option<Schema>) -> Result<Self, Error> {
+    fn connect(opening: Opening<'_>) -> Result<Self, Error> {
+        let Opening { path, durability, schema, environment } = opening;
         let about = |error| Error::about_file(error, path);
-        let writer = configure(open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, durability).map_err(about)?;
+        let mut writer = configure(open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, durability).map_err(about)?;
         // A file that cannot be written is better refused now than when the first sale is saved.
-        writer.execute_batch("BEGIN IMMEDIATE").map_err(about)?;
+        let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate).map_err(about)?;
         // Asked again under the lock: another process may have migrated the file meanwhile.
-        if let Some(found) = schema::format(&writer, path)? {
-            schema::migrate(&writer, found)?;
+        if let Some(found) = schema::format(&tx, path)? {
+            schema::migrate(&tx, found)?;
         }
-        writer.execute_batch("COMMIT").map_err(about)?;
+        let companion = Companion::default();
+        // Before anything is numbered: an old copy of a file gives numbers in its own name.
+        life::recognize(&Tx::new(&tx, None, None), path, &companion, environment)?;
+        let rules = tables::adopt(&tx, schema, environment)?;
+        tx.commit().map_err(about)?;
         let reader = configure(open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, durability).map_err(about)?;
         reader.pragma_update(None, "query_only", true)?;
         Ok(Self {
             path: path.to_owned(),
             writer: Mutex::new(writer),
             reader: Mutex::new(reader),
-            schema: Mutex::new(schema.map(Arc::new)),
+            rules: Mutex::new(rules),
+            environment: environment.clone(),
             server_schema: Mutex::default(),
-            companion: Companion::default(),
+            companion,
             writes: AtomicU64::new(0),
         })
     }
 
     /// What lies beside the file.
-    pub(crate) fn companion(&self) -> &Companion {
-        &self.companion
-    }
-
     /// The schemas that the device knows: the app's and the server's.
     pub(crate) fn schemas(&self) -> Schemas {
-        let server = self.server_schema.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Schemas { app: self.schema(), server }
+        Schemas { app: self.schema(), server: self.server_schema() }
+    }
+
+    fn server_schema(&self) -> Option<Arc<Schema>> {
+        self.server_schema.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -163,11 +182,25 @@ impl Store {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The writing connection on one state of the file, which no other process changes before the look is dropped.
+    /// The writing connection on one state of the file, which no other process changes before the look is dropped. What
+    /// programs captured until now is completed first: it is part of that state.
     pub(crate) fn look(&self) -> Result<Look<'_>, Error> {
-        let connection = self.writer();
-        connection.prepare_cached("BEGIN")?.execute([])?;
-        Ok(Look { connection })
+        let mut connection = self.writer();
+        loop {
+            connection.prepare_cached("BEGIN")?.execute([])?;
+            let look = Look { connection };
+            if !capture::is_waiting(&look)? {
+                return Ok(look);
+            }
+            drop(look);
+            self.complete()?;
+            connection = self.writer();
+        }
+    }
+
+    /// Makes groups of what programs captured, if anything is.
+    pub(crate) fn complete(&self) -> Result<(), Error> {
+        self.write(|_| Ok(()))
     }
 
     /// The reading connection: never waits for a write.
@@ -182,22 +215,42 @@ impl Store {
 
     /// The rules that the file is kept under, if there are any.
     pub(crate) fn schema(&self) -> Option<Arc<Schema>> {
-        self.schema.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|rules| rules.schema.clone())
     }
 
-    /// Runs `write` in one durable transaction: all of it or nothing.
+    /// Runs `write` in one durable transaction: all of it or nothing. What programs captured before becomes groups first,
+    /// in the same transaction, and stays when `write` fails.
     pub(crate) fn write<T, E: From<Error>>(&self, write: impl FnOnce(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
         let mut connection = self.writer();
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Error::from)?;
-        let write_tx = Tx::new(&tx, self.schemas());
-        let value = write(&write_tx)?;
+        let rules = self.current_rules(&tx)?;
+        let write_tx = Tx::new(&tx, rules, self.server_schema());
+        let value = if capture::complete(&write_tx, &self.environment)? {
+            // Whoever looked at the file before did not see this.
+            self.writes.fetch_add(1, Ordering::Relaxed);
+            tx.execute_batch("SAVEPOINT completed").map_err(Error::from)?;
+            let value = write(&write_tx);
+            if value.is_err() {
+                tx.execute_batch("ROLLBACK TO completed").map_err(Error::from)?;
+            }
+            value
+        } else {
+            Ok(write(&write_tx)?)
+        };
         let sealed = write_tx.sealed();
         tx.commit().map_err(Error::from)?;
         if let Some(local_no) = sealed {
             self.companion.note(local_no);
         }
         self.writes.fetch_add(1, Ordering::Relaxed);
-        Ok(value)
+        value
+    }
+
+    fn current_rules(&self, tx: &Connection) -> Result<Option<Arc<Rules>>, Error> {
+        let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = tables::reload(tx, known.as_ref())?;
+        known.clone_from(&current);
+        Ok(current)
     }
 
     /// The stamp of the content that `connection`, the writing one, sees. Whoever holds it knows that nothing changed
@@ -271,5 +324,7 @@ fn configure(connection: Connection, durability: Durability) -> Result<Connectio
     // Without the planner's stability guarantee, SQLite plans statements anew at every step because their bound values
     // changed: that was nine tenths of the time of sealing an operation.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // Triggers capture what programs write; what the engine writes is no news to it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     Ok(connection)
 }

@@ -1,26 +1,43 @@
-//! A write transaction, with the schemas that the device knows.
+//! A write transaction, with the rules that the file is kept under.
 //!
 //! Rejected alternative: handing connection and schema down side by side; one of the many callers would pass none.
 
 use crate::schemas::Schemas;
+use crate::tables::{Rules, Table};
+use gbsync_core::id::Entity;
+use gbsync_core::schema::Schema;
 use rusqlite::Connection;
 use std::cell::Cell;
+use std::sync::Arc;
 
 /// A write transaction. Commits and ends in [`super::Store::write`].
 pub(crate) struct Tx<'t> {
     connection: &'t Connection,
+    rules: Option<Arc<Rules>>,
     schemas: Schemas,
     sealed: Cell<Option<i64>>,
 }
 
 impl<'t> Tx<'t> {
-    pub(super) fn new(connection: &'t Connection, schemas: Schemas) -> Self {
-        Self { connection, schemas, sealed: Cell::new(None) }
+    /// Under the rules that the app brought, and the schema of the server where that is another one.
+    pub(crate) fn new(connection: &'t Connection, rules: Option<Arc<Rules>>, server: Option<Arc<Schema>>) -> Self {
+        let schemas = Schemas { app: rules.as_ref().map(|rules| rules.schema.clone()), server };
+        Self { connection, rules, schemas, sealed: Cell::new(None) }
     }
 
     /// The schemas that the device knows.
     pub(crate) fn schemas(&self) -> &Schemas {
         &self.schemas
+    }
+
+    /// The table of a kind of record, if it has one.
+    pub(crate) fn table(&self, entity: &Entity) -> Option<&Table> {
+        self.rules.as_ref()?.tables.get(entity)
+    }
+
+    /// All tables of records.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Table> {
+        self.rules.iter().flat_map(|rules| rules.tables.values())
     }
 
     /// Notes that a group is sealed in this transaction.

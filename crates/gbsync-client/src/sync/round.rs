@@ -13,7 +13,7 @@ use crate::status::GroupState;
 use crate::store::state::{self, LastError, State};
 use crate::store::{outbox, parked, sequence, upload};
 use crate::transport::{Method, Transport};
-use crate::{epoch, pull};
+use crate::{epoch, pull, tables};
 use gbsync_core::id::{LogId, Seq};
 use gbsync_core::limits::Limits;
 use gbsync_core::retry::{Backoff, Step};
@@ -304,6 +304,7 @@ impl<'c> Round<'c> {
             outbox::prune(tx, before, PRUNE_GROUPS)?;
             upload::forget_decided(tx)?;
             parked::prune(tx, before, PRUNE_GROUPS)?;
+            tables::sweep_refused(tx)?;
             state::clear_failure(tx)
         })?;
         // Some came back by themselves, or the resolver answered for them.

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod app;
+
 use gbsync_client::{
     BoxFuture, Client, Config, FixedToken, GroupState, HttpTransport, Method, Remote, Request, Response, SyncError,
     SyncOptions, SyncReport, Transport, TransportError,
@@ -52,6 +54,13 @@ impl World {
         let remote = Remote { server: self.url.clone(), space: space() };
         let client = Client::create(Config::new(self.path(name)), &remote).unwrap();
         self.with_client(client)
+    }
+
+    /// A device under the schema of the shop.
+    pub fn shop(&self, name: &str) -> Device {
+        let remote = Remote { server: self.url.clone(), space: space() };
+        let config = Config { schema: Some(app::shop()), ..Config::new(self.path(name)) };
+        self.with_client(Client::create(config, &remote).unwrap())
     }
 
     /// Opens a device's file that exists.

@@ -1,0 +1,233 @@
+//! The triggers of an entity's table: `BEFORE` ones refuse with a sentence what could never be a change, `AFTER` ones append
+//! to `gbsync_capture` what was done.
+//!
+//! Invariant: they work in every SQLite since 3.38, on every connection: plain columns and no JSON functions (a program with
+//! `trusted_schema=OFF` may not call them here), no constraint that an outer `OR REPLACE` could turn into something else, no
+//! dependence on `recursive_triggers`.
+//!
+//! `unique` is checked here and not by an index: `INSERT OR REPLACE` would remove the other record without any trigger.
+
+use super::decimal;
+use super::plan::{Column, Table, list, literal, quoted};
+use gbsync_core::schema::FieldKind;
+
+/// Terms of one compound SELECT; SQLite takes 500.
+const TERMS: usize = 200;
+
+/// Whether an operation is open, and whether the triggers saw it open: one that they did not see was left behind by a
+/// program with triggers and foreign keys off, and would swallow what others write.
+const LEFT_OPEN: &str = "(SELECT count(*) FROM gbsync_operation)
+      <> coalesce((SELECT action = 'open' FROM gbsync_capture WHERE action IN ('open', 'close') ORDER BY no DESC LIMIT 1), 0)";
+
+/// The statements that make the triggers.
+pub(super) fn create(table: &Table) -> Vec<String> {
+    let changed = table.columns.iter().map(differs).collect::<Vec<_>>();
+    let mut triggers = vec![
+        trigger(table, "before_insert", "BEFORE INSERT", "", &checks(table, &insert_checks(table))),
+        trigger(table, "before_update", "BEFORE UPDATE", "", &checks(table, &update_checks(table))),
+        trigger(table, "before_delete", "BEFORE DELETE", "", &checks(table, &[])),
+        trigger(table, "after_insert", "AFTER INSERT", "", &(capture(&inserted(table)) + &normalize(table))),
+        trigger(table, "after_delete", "AFTER DELETE", "", &capture(&[head(table, "delete", "OLD")])),
+    ];
+    if !changed.is_empty() {
+        // Nothing is captured of an UPDATE that changes nothing, such as the normalizing one of another trigger.
+        let when = format!("WHEN {}", changed.join(" OR "));
+        let body = capture(&updated(table)) + &normalize(table);
+        triggers.push(trigger(table, "after_update", "AFTER UPDATE", &when, &body));
+    }
+    triggers
+}
+
+fn trigger(table: &Table, name: &str, event: &str, when: &str, body: &str) -> String {
+    let trigger = quoted(&format!("gbsync_{}_{name}", table.entity));
+    format!("CREATE TRIGGER {trigger} {event} ON {} {when} BEGIN\n{body}END", table.name)
+}
+
+/// A condition under which a write is refused, and the sentence.
+type Check = (String, String);
+
+fn checks(table: &Table, own: &[Check]) -> String {
+    let mut all = vec![(
+        LEFT_OPEN.to_owned(),
+        "an operation was left open by a program with triggers or foreign keys off; it ends when gbsync next opens or syncs \
+         this file"
+            .to_owned(),
+    )];
+    if table.needs_operation {
+        all.push((
+            "NOT EXISTS (SELECT 1 FROM gbsync_operation)".to_owned(),
+            format!("{} changes only inside an operation; INSERT INTO gbsync_operation(type, root) first", table.entity),
+        ));
+    }
+    let all = all.iter().chain(own);
+    let raise = |(when, sentence): &Check| {
+        format!("  SELECT RAISE(ABORT, {}) WHERE {when};\n", literal(&format!("gbsync: {sentence}")))
+    };
+    all.map(raise).collect()
+}
+
+fn insert_checks(table: &Table) -> Vec<Check> {
+    let entity = &table.entity;
+    let mut checks = vec![
+        (
+            "NEW.\"id\" IS NULL OR length(CAST(NEW.\"id\" AS BLOB)) NOT BETWEEN 1 AND 256".to_owned(),
+            format!("a row of {entity} needs an id of 1 to 256 bytes of text"),
+        ),
+        (
+            "instr(CAST(NEW.\"id\" AS BLOB), x'00')
+             OR NEW.\"id\" GLOB '*[' || char(1) || '-' || char(31) || char(127) || '-' || char(159) || ']*'"
+                .to_owned(),
+            format!("the id of a row of {entity} must not hold control characters"),
+        ),
+    ];
+    for column in &table.columns {
+        let new = new(column);
+        if column.is_required {
+            checks.push((format!("{new} IS NULL"), format!("{entity}.{} is required", column.name)));
+        }
+        checks.extend(fit(table, column));
+    }
+    checks.extend(table.unique.iter().filter_map(|columns| taken(table, columns)));
+    checks
+}
+
+fn update_checks(table: &Table) -> Vec<Check> {
+    let entity = &table.entity;
+    let mut checks = vec![(
+        "NEW.\"id\" IS NOT OLD.\"id\"".to_owned(),
+        format!("the id of a row of {entity} cannot change; delete the row and insert another"),
+    )];
+    for column in &table.columns {
+        let (old, new) = (old(column), new(column));
+        if column.is_required || column.is_counter {
+            let what = if column.is_counter { "is a counter and cannot become NULL" } else { "is required" };
+            checks.push((format!("{new} IS NULL AND {old} IS NOT NULL"), format!("{entity}.{} {what}", column.name)));
+        }
+        if column.is_counter && column.kind == FieldKind::Integer {
+            checks.push((
+                format!("typeof(coalesce({new}, 0) - coalesce({old}, 0)) = 'real'"),
+                format!("{entity}.{} changes by more than an integer can hold", column.name),
+            ));
+        }
+        checks.extend(fit(table, column).map(|(when, sentence)| (format!("{new} IS NOT {old} AND ({when})"), sentence)));
+    }
+    checks.extend(table.unique.iter().filter_map(|columns| taken(table, columns)));
+    checks
+}
+
+/// When a value is none of the column's type, as far as the column's own type lets it pass.
+fn fit(table: &Table, column: &Column) -> Option<Check> {
+    let new = new(column);
+    let (day, time) = ("[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]", "[0-9][0-9]:[0-9][0-9]:[0-9][0-9]");
+    let nul = format!("instr(CAST({new} AS BLOB), x'00')");
+    let (when, sentence) = match column.kind {
+        FieldKind::Integer => return None,
+        FieldKind::Text | FieldKind::Json => (nul, "holds a NUL, which no text may".to_owned()),
+        FieldKind::Real => (format!("{new} IN (9e999, -9e999)"), "must be a finite number".to_owned()),
+        FieldKind::Boolean => (format!("{new} NOT IN (0, 1)"), "must be 0 or 1".to_owned()),
+        FieldKind::Date => (format!("{new} NOT GLOB '{day}' OR {nul}"), "must be a date like 2026-11-25".to_owned()),
+        FieldKind::Timestamp => (
+            format!("{new} NOT GLOB '{day}T{time}*Z' OR {nul}"),
+            "must be a time in UTC like 2026-11-25T13:00:00Z".to_owned(),
+        ),
+        FieldKind::Decimal { scale } => (
+            format!("{new} IS NOT NULL AND {} IS NULL", decimal::normal_sql(&new, scale)),
+            format!("must be a decimal with at most {scale} digits after the point"),
+        ),
+    };
+    Some((when, format!("{}.{} {sentence}", table.entity, column.name)))
+}
+
+/// When another row has the same values in columns that stand for one record.
+fn taken(table: &Table, names: &[String]) -> Option<Check> {
+    let columns = names.iter().map(|name| table.column(name)).collect::<Option<Vec<_>>>()?;
+    let same = columns.iter().map(|column| format!("t.{} = {}", quoted(&column.name), normal(column, &new(column))));
+    let same = same.collect::<Vec<_>>().join(" AND ");
+    let when = format!("EXISTS (SELECT 1 FROM {} AS t WHERE {same} AND t.\"id\" <> NEW.\"id\")", table.name);
+    Some((when, format!("another row of {} has this {}", table.entity, names.join(" and "))))
+}
+
+/// The first captured row of a changed record.
+fn head(table: &Table, action: &str, row: &str) -> String {
+    format!("SELECT '{action}', {}, {row}.\"id\", NULL, NULL", literal(table.entity.as_str()))
+}
+
+fn inserted(table: &Table) -> Vec<String> {
+    let set = |column: &Column| {
+        let new = new(column);
+        let value = normal(column, &new);
+        format!("SELECT 'set', NULL, NULL, {}, {value} WHERE {new} IS NOT NULL", literal(&column.name))
+    };
+    std::iter::once(head(table, "insert", "NEW")).chain(table.columns.iter().map(set)).collect()
+}
+
+fn updated(table: &Table) -> Vec<String> {
+    let set = |column: &Column| {
+        let (old, new) = (normal(column, &old(column)), normal(column, &new(column)));
+        let name = literal(&column.name);
+        let (action, value) = match column.kind {
+            _ if !column.is_counter => ("set", new),
+            FieldKind::Decimal { .. } => ("add_minor", format!("{} - {}", minor(&new), minor(&old))),
+            _ => ("add", format!("coalesce({new}, 0) - coalesce({old}, 0)")),
+        };
+        format!("SELECT '{action}', NULL, NULL, {name}, {value} WHERE {}", differs(column))
+    };
+    std::iter::once(head(table, "update", "NEW")).chain(table.columns.iter().map(set)).collect()
+}
+
+fn minor(normal: &str) -> String {
+    format!("coalesce(CAST(replace({normal}, '.', '') AS INTEGER), 0)")
+}
+
+/// Appends rows, in this order.
+fn capture(rows: &[String]) -> String {
+    let append = |rows: &[String]| {
+        let rows = rows.join("\n    UNION ALL ");
+        format!("  INSERT INTO gbsync_capture(action, entity, id, field, value)\n    {rows};\n")
+    };
+    rows.chunks(TERMS).map(append).collect()
+}
+
+/// Writes decimals the way the rules write them, where the app did not. Fires the triggers of UPDATE, which find no
+/// difference.
+fn normalize(table: &Table) -> String {
+    let decimals = table.columns.iter().filter(|column| matches!(column.kind, FieldKind::Decimal { .. }));
+    let decimals: Vec<String> = decimals.map(|column| quoted(&column.name)).collect();
+    if decimals.is_empty() {
+        return String::new();
+    }
+    let of = |name: &String| {
+        let column = table.columns.iter().find(|column| quoted(&column.name) == *name);
+        column.map_or(name.clone(), |column| normal(column, name))
+    };
+    let set = list(decimals.iter().map(|name| format!("{name} = {}", of(name))));
+    let unlike = decimals.iter().map(|name| format!("{name} IS NOT {}", of(name))).collect::<Vec<_>>().join(" OR ");
+    format!("  UPDATE {} SET {set} WHERE \"id\" = NEW.\"id\" AND ({unlike});\n", table.name)
+}
+
+/// Whether an UPDATE changes what a column says.
+fn differs(column: &Column) -> String {
+    let (old, new) = (old(column), new(column));
+    match column.kind {
+        // One that the engine wrote may not fit the scale: it came from before the rules.
+        FieldKind::Decimal { .. } => {
+            format!("{} IS NOT coalesce({}, {old})", normal(column, &new), normal(column, &old))
+        }
+        _ => format!("{new} IS NOT {old}"),
+    }
+}
+
+fn normal(column: &Column, value: &str) -> String {
+    match column.kind {
+        FieldKind::Decimal { scale } => decimal::normal_sql(value, scale),
+        _ => value.to_owned(),
+    }
+}
+
+fn old(column: &Column) -> String {
+    format!("OLD.{}", quoted(&column.name))
+}
+
+fn new(column: &Column) -> String {
+    format!("NEW.{}", quoted(&column.name))
+}
