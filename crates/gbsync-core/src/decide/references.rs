@@ -25,7 +25,7 @@ pub(super) fn check(working: &Working<'_>, schema: &Schema, flags: &mut Vec<Flag
     if needs.is_empty() { Ok(()) } else { Err(needs.into()) }
 }
 
-/// Every reference that the group sets points to a record.
+/// Every reference that the group sets points to a record, or, with `on_delete = "ignore"`, to one that was.
 fn outgoing(working: &Working<'_>, _: &Schema, needs: &mut Needs, flags: &mut Vec<Flag>) -> Result<(), Stop> {
     for slot in &working.slots {
         let (Some(rules), Some(after)) = (slot.rules, slot.after()) else { continue };
@@ -60,11 +60,13 @@ fn points(working: &Working<'_>, after: &Node<'_>, field: &str, reference: &Refe
     // A text that is no id is that of no record.
     let Some(id) = target(after, field) else { return false };
     let key = RecordKey { entity: reference.entity.clone(), id };
+    // What may stay when the other record goes may also be written after it went: the reversal of a voided receipt.
+    let may_be_gone = reference.on_delete == OnDelete::Ignore;
     if let Some(slot) = working.slot(&key) {
-        return slot.after().is_some();
+        return slot.after().is_some() || (may_be_gone && slot.existing.is_some());
     }
     match working.facts.record(&key) {
-        Some(record) => record.is_some_and(|record| record.payload.is_some()),
+        Some(record) => record.is_some_and(|record| may_be_gone || record.payload.is_some()),
         None => {
             needs.records.insert(key);
             true

@@ -144,7 +144,7 @@ pub enum OnDelete {
     Restrict,
     /// It is deleted with it.
     Cascade,
-    /// Nothing: the reference may point nowhere from then on.
+    /// Nothing: the reference may point nowhere from then on, and others may be made to the deleted record.
     Ignore,
 }
 
