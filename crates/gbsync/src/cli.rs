@@ -3,7 +3,7 @@
 //! Invariant: exactly one place turns an error into a printed failure and an exit code, so that every verb fails alike. An
 //! asynchronous runtime is made only for the verbs that talk over a network.
 
-use crate::commands::{apply, bench, demo, digest, init, orphans, outbox, query, serve, status, sync, token};
+use crate::commands::{apply, bench, check, demo, digest, init, orphans, outbox, query, schema, serve, status, sync, token};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, is_stderr_coloured};
 use anyhow::{Context, Result};
@@ -50,6 +50,8 @@ enum Command {
     Orphans(orphans::Arguments),
     Outbox(outbox::Arguments),
     Digest(digest::Arguments),
+    Check(check::Arguments),
+    Schema(schema::Arguments),
     Demo(demo::Arguments),
     Bench(bench::Arguments),
 }
@@ -88,6 +90,8 @@ fn dispatch(command: &Command, output: &Output) -> Result<Exit> {
         Command::Orphans(arguments) => orphans::run(arguments, output),
         Command::Outbox(arguments) => outbox::run(arguments, output),
         Command::Digest(arguments) => digest::run(arguments, output),
+        Command::Check(arguments) => check::run(arguments, output),
+        Command::Schema(arguments) => schema::run(arguments, output),
         Command::Demo(arguments) => many_threads(demo::run(arguments, output)),
         Command::Bench(arguments) => many_threads(bench::run(arguments, output)),
     }

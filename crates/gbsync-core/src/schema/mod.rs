@@ -6,7 +6,9 @@
 //!
 //! Rejected alternative: JSON Schema, which knows neither references nor the sum of an invoice's lines.
 
+mod diff;
 mod expression;
+mod infer;
 mod json;
 mod names;
 mod problem;
@@ -16,7 +18,9 @@ mod source;
 mod table;
 mod translate;
 
+pub use diff::{SchemaChange, Severity, diff};
 pub use expression::{Expression, ExpressionError};
+pub use infer::{Inference, Inferred, infer};
 pub use problem::{Code, SchemaProblem, SchemaProblems};
 
 use crate::id::{Entity, GroupType, Role};

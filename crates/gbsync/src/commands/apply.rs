@@ -4,7 +4,7 @@
 //! nothing of itself. Memory is bounded by one chunk of lines ([`lines`]). Rejected: one transaction for the whole file,
 //! which would bind the memory and the writer lock to the file's length and lose all of it to one bad line.
 
-mod lines;
+pub(super) mod lines;
 
 use self::lines::{Chunk, Lines};
 use crate::config::{DeviceFile, client_failure};
@@ -72,8 +72,8 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Why not everything was applied.
-enum Stop {
+/// Why not every line was taken.
+pub(super) enum Stop {
     /// A line is at fault.
     Line { line: u64, code: String, reason: String },
     /// The file or the database is.

@@ -2,12 +2,14 @@
 
 pub mod apply;
 pub mod bench;
+pub mod check;
 pub mod demo;
 pub mod digest;
 pub mod init;
 pub mod orphans;
 pub mod outbox;
 pub mod query;
+pub mod schema;
 pub mod serve;
 pub mod status;
 pub mod sync;
