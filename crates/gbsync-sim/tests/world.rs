@@ -16,6 +16,9 @@ fn every_promise_holds_in_a_few_worlds_of_each_kind() {
     let output = sim(&["--seeds", "9", "--first-seed", "1"]);
     assert!(output.status.success(), "{}", text(&output));
     assert!(text(&output).contains("9 seeds, every promise held"), "{}", text(&output));
+    for what in ["a part was sent", "a part was fetched"] {
+        assert!(text(&output).contains(what), "no large group travelled: {}", text(&output));
+    }
 }
 
 #[test]

@@ -216,6 +216,9 @@ impl World {
             Method::Post => "POST",
             Method::Put => "PUT",
         };
+        if message.request.path.contains("/parts/") {
+            self.note(if message.request.method == Method::Put { "a part was sent" } else { "a part was fetched" });
+        }
         let server = self.server()?;
         let (path, body) = (message.request.path.clone(), message.request.body.clone());
         let answer = self.runtime.block_on(server.local()?.answer(method, &path, Some(&server.token), body));
