@@ -85,3 +85,50 @@ fn a_rule_made_to_be_deep_is_read_or_refused_in_a_moment() {
     assert!(compile(format!("{}1{}", "(".repeat(9), ")".repeat(9))).unwrap_err().contains("brackets"));
     assert!(compile("1+".repeat(100) + "1").unwrap_err().contains("levels"));
 }
+
+#[test]
+fn every_example_of_the_page_is_a_schema() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/schema.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let examples = page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let (schemas, rules): (Vec<&str>, Vec<&str>) = examples.partition(|example| example.starts_with("version"));
+    assert!(schemas.len() >= 2 && rules.len() == 1);
+    for schema in schemas {
+        if let Err(problems) = Schema::parse(schema) {
+            panic!("{problems}\n{schema}");
+        }
+    }
+    let entities = "version = 1\n[entities.invoices]\n[entities.invoice_lines.fields]\n\
+        invoiceId = { type = \"text\", references = \"invoices\" }\n[entities.receipts]\n";
+    for (index, rule) in rules[0].lines().filter(|line| line.starts_with("cel")).enumerate() {
+        let text = format!("{entities}[[entities.receipts.invariants]]\nname = \"rule {index}\"\n{rule}\n");
+        if let Err(problems) = Schema::parse(&text) {
+            panic!("{problems}\n{rule}");
+        }
+    }
+}
+
+#[test]
+fn a_schema_within_every_limit_is_read_in_a_moment_and_one_beyond_is_refused() {
+    let entities = |count: usize, fields: usize| {
+        let mut text = String::from("version = 1\n");
+        for entity in 0..count {
+            text.push_str(&format!("[entities.e{entity}]\n"));
+            (0..fields).for_each(|field| text.push_str(&format!("fields.f{field}=\"text\"\n")));
+        }
+        text
+    };
+    let start = std::time::Instant::now();
+    assert_eq!(Schema::parse(&entities(1000, 40)).unwrap().entities.len(), 1000);
+    assert_eq!(Schema::parse(&entities(1, 500)).unwrap().entities.len(), 1);
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    let long = "n".repeat(100);
+    let mut unknown = entities(1000, 1);
+    (0..300).for_each(|n| unknown.push_str(&format!("[operations.o{n}]\nshape = {{ {long}{n} = \"1\" }}\n")));
+    assert_eq!(Schema::parse(&unknown).unwrap_err().iter().count(), 300);
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    for text in [entities(1001, 1), entities(1, 501), format!("# {}\nversion = 1\n", "x".repeat(1 << 20))] {
+        let problems = Schema::parse(&text).unwrap_err();
+        assert!(problems.iter().all(|problem| problem.code == Code::TooLarge), "{problems}");
+    }
+}

@@ -25,6 +25,9 @@ pub struct SchemaProblem {
     pub fix: Option<String>,
 }
 
+/// Problems of one text for which the nearest name is sought.
+const MOST_NEAR: usize = 200;
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
         /// The kinds of mistakes in a schema.
@@ -146,7 +149,9 @@ impl Problems {
 
     /// Notes a name that is none of those known, with the nearest of them.
     pub fn add_unknown(&mut self, at: usize, path: &str, code: Code, message: String, name: &str, known: &[&str]) {
-        let fix = match nearest(name, known.iter().copied()) {
+        // Nearness is quadratic in the lengths: it is not sought for each of thousands.
+        let near = if self.0.len() < MOST_NEAR { nearest(name, known.iter().copied()) } else { None };
+        let fix = match near {
             Some(near) => Some(format!("did you mean {near:?}?")),
             None if known.is_empty() || known.len() > 16 => None,
             None => Some(format!("known are {}", known.join(", "))),
@@ -189,8 +194,12 @@ impl Problems {
 /// The name that was probably meant, if one is near enough.
 pub(super) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let lower = name.to_lowercase();
+    let length = name.chars().count();
+    let most = 1 + length / 4;
+    // A distance is at least the difference of the lengths, and slow to find.
+    let may_be_near = |known: &&str| known.chars().count().abs_diff(length) <= most;
     let distance = |known: &str| strsim::damerau_levenshtein(&lower, &known.to_lowercase());
-    let most = 1 + name.chars().count() / 4;
-    let is_near = |distance: usize| distance <= most && distance < name.chars().count();
-    known.map(|known| (distance(known), known)).filter(|(distance, _)| is_near(*distance)).min().map(|(_, known)| known)
+    let is_near = |distance: usize| distance <= most && distance < length;
+    let known = known.filter(may_be_near).map(|known| (distance(known), known));
+    known.filter(|(distance, _)| is_near(*distance)).min().map(|(_, known)| known)
 }
