@@ -10,6 +10,8 @@ use crate::schemas::Schemas;
 use crate::store::state::{self, NewDevice};
 use crate::store::{Durability, Opening, Store};
 use crate::view;
+#[cfg(feature = "native")]
+use crate::watch::others;
 use gbsync_core::change::Payload;
 use gbsync_core::id::{Actor, GroupId, GroupType, RecordKey, SpaceId};
 use gbsync_core::limits::Limits;
@@ -88,7 +90,7 @@ pub struct Client {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     store: Store,
     environment: Environment,
     actor: Option<Actor>,
@@ -97,6 +99,8 @@ struct Inner {
     limits: Mutex<Limits>,
     round: tokio::sync::Mutex<()>,
     changed: watch::Sender<u64>,
+    #[cfg(feature = "native")]
+    pub(crate) listening: others::Listening,
 }
 
 impl Client {
@@ -134,6 +138,8 @@ impl Client {
             limits: Mutex::new(limits),
             round: tokio::sync::Mutex::new(()),
             changed: watch::channel(0).0,
+            #[cfg(feature = "native")]
+            listening: others::Listening::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -270,10 +276,29 @@ impl Client {
         }
     }
 
-    /// Hears of every change of this client's: a sealed group, a verdict, a page of the log. The value only counts; what
-    /// changed is in [`Client::status`] and in the tables. Changes in quick succession are heard of once.
+    /// Hears of every change of the file: a sealed group, a verdict, a page of the log, and what other processes write. The
+    /// value only counts; what changed is in [`Client::status`] and in the tables. Changes in quick succession are heard of
+    /// once.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.inner.changed.subscribe()
+        let changes = self.inner.changed.subscribe();
+        #[cfg(feature = "native")]
+        others::listen(self);
+        changes
+    }
+
+    #[cfg(feature = "native")]
+    pub(crate) fn of(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+
+    #[cfg(feature = "native")]
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    #[cfg(feature = "native")]
+    pub(crate) fn has_no_subscriber(&self) -> bool {
+        self.inner.changed.receiver_count() == 0
     }
 
     /// Waits until a group is decided: accepted, parked or closed. `None` when it is not kept, because it is unknown or long

@@ -30,6 +30,7 @@ mod sync;
 mod tables;
 mod transport;
 mod view;
+mod watch;
 
 pub use apply::{Applied, LineResult};
 pub use client::{Client, Config, Remote};
@@ -45,3 +46,4 @@ pub use sync::{OnTransfer, SentBatch, SentGroup, SyncError, SyncObserver, SyncOp
 #[cfg(feature = "native")]
 pub use transport::{FixedToken, HttpTransport, TokenProvider};
 pub use transport::{Method, Request, Response, Transport, TransportError};
+pub use watch::{Watch, WatchedRow};

@@ -277,3 +277,52 @@ os.kill(os.getpid(), signal.SIGKILL)
             .contains("needs a type")
     );
 }
+
+#[test]
+fn a_watch_answers_at_once_and_again_when_another_program_wrote() {
+    let world = World::new();
+    let device = world.shop("a");
+    let app = app(&world.path("a"));
+    world.runtime.block_on(async {
+        let mut watch = device.client.watch("SELECT id, total, sync_state FROM receipts_all").unwrap();
+        assert!(watch.next().await.unwrap().is_empty());
+        app.execute_batch("INSERT INTO receipts(id, total) VALUES ('r1', 2)").unwrap();
+        let next = tokio::time::timeout(std::time::Duration::from_secs(30), watch.next()).await;
+        let rows = next.expect("the write of the other program is heard of").unwrap();
+        assert_eq!(serde_json::to_string(&rows).unwrap(), r#"[{"id":"r1","total":"2.00","sync_state":"sealed"}]"#);
+        // Nothing that the query does not show wakes it.
+        app.execute_batch("INSERT INTO stock(id, quantity) VALUES ('s1', 2)").unwrap();
+        let quiet = tokio::time::timeout(std::time::Duration::from_millis(500), watch.next()).await;
+        assert!(quiet.is_err());
+        assert_eq!(device.client.watch("SELECT nonsense").err().unwrap().code(), "database");
+    });
+}
+
+#[test]
+fn a_watching_sync_sends_what_another_program_writes() {
+    struct Quiet;
+    impl gbsync_client::SyncObserver for Quiet {
+        fn round(&self, _: &gbsync_client::SyncReport) {}
+        fn failed(&self, _: &gbsync_client::SyncError) {}
+    }
+    let world = World::new();
+    let (a, b) = (world.shop("a"), world.shop("b"));
+    let app = app(&world.path("a"));
+    world.runtime.block_on(async {
+        let watching = a.client.watch_sync(a.transport.as_ref(), &a.options, &Quiet);
+        let work = async {
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            app.execute_batch("INSERT INTO receipts(id, total) VALUES ('r1', 2)").unwrap();
+            let mut changes = a.client.subscribe();
+            while a.states().iter().all(|(state, _)| *state != GroupState::Accepted) {
+                changes.changed().await.unwrap();
+            }
+        };
+        let done = async {
+            tokio::select! { _ = watching => unreachable!(), () = work => () }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), done).await.expect("the group is sent");
+    });
+    b.sync();
+    assert_eq!(b.read("receipts", "r1").as_deref(), Some(r#"{"total":"2.00"}"#));
+}

@@ -178,6 +178,23 @@ fn a_new_schema_version_makes_the_tables_anew_and_keeps_every_group_and_record()
 }
 
 #[test]
+fn a_schema_change_that_cannot_be_made_leaves_the_old_tables_and_every_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("till.db");
+    drop(device(&path, shop()));
+    let app = app(&path);
+    app.execute_batch("CREATE TABLE customers(name); INSERT INTO stock(id, quantity) VALUES ('s1', 1)").unwrap();
+    let newer = common::app::SHOP.replace("version = 1", "version = 2") + "[entities.customers]\nfields.name = \"text\"\n";
+    let newer = Schema::parse(&newer).unwrap();
+    let error = Client::open(Config { schema: Some(newer), ..Config::new(&path) }).err().unwrap();
+    assert_eq!(error.code(), "table_taken");
+    app.execute("UPDATE stock SET quantity = quantity + 1", []).unwrap();
+    let client = Client::open(Config { schema: Some(shop()), ..Config::new(&path) }).unwrap();
+    assert_eq!(client.status().unwrap().pending_groups, 2);
+    assert_eq!(rows(&app, "SELECT id, quantity FROM stock"), ["s1|2"]);
+}
+
+#[test]
 fn a_program_that_brought_an_older_schema_is_told_so_and_one_that_brought_none_follows() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("till.db");

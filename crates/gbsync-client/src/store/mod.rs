@@ -253,6 +253,13 @@ impl Store {
         Ok(current)
     }
 
+    /// Changes when another process wrote to the file; `None` while this one is writing.
+    #[cfg(feature = "native")]
+    pub(crate) fn others_version(&self) -> Option<i64> {
+        let writer = self.writer.try_lock().ok()?;
+        writer.pragma_query_value(None, "data_version", |row| row.get(0)).ok()
+    }
+
     /// The stamp of the content that `connection`, the writing one, sees. Whoever holds it knows that nothing changed
     /// since when it finds the same stamp again.
     pub(crate) fn stamp(&self, connection: &Connection) -> Result<Stamp, Error> {
