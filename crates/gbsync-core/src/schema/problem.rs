@@ -26,7 +26,7 @@ pub struct SchemaProblem {
 }
 
 /// Problems of one text for which the nearest name is sought.
-const MOST_NEAR: usize = 200;
+const MOST_NEAR: usize = 100;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {

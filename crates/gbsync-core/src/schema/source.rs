@@ -69,7 +69,12 @@ impl Item {
 
 /// Reads the tree; what is no TOML or no JSON becomes a problem.
 pub(super) fn read(text: &str, problems: &mut Problems) -> Item {
-    if text.trim_start().starts_with('{') { read_json(text, problems) } else { read_toml(text, problems) }
+    // JSON has no byte order mark: its parser says so.
+    if text.trim_start_matches('\u{FEFF}').trim_start().starts_with('{') {
+        read_json(text, problems)
+    } else {
+        read_toml(text, problems)
+    }
 }
 
 fn read_json(text: &str, problems: &mut Problems) -> Item {
