@@ -124,11 +124,11 @@ fn explain(error: &clap::Error, is_json: bool) -> Exit {
     Exit::Usage
 }
 
-/// Logs go to standard error; `GBSYNC_LOG` or `RUST_LOG` say which, warnings by default.
+/// Logs go to standard error; `GBSYNC_LOG` or `RUST_LOG` say which, warnings by default, and how far an upgrade of records is.
 fn log_to_stderr() {
     let filter =
         ["GBSYNC_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty()));
-    let filter = tracing_subscriber::EnvFilter::new(filter.as_deref().unwrap_or("warn"));
+    let filter = tracing_subscriber::EnvFilter::new(filter.as_deref().unwrap_or("warn,gbsync_server::rules=info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_stderr_coloured()).init();
 }
 

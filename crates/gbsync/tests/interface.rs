@@ -8,7 +8,7 @@ use expect_test::expect;
 use shop::{Shop, gbsync, single};
 use std::process::Stdio;
 
-const VERBS: [&[&str]; 15] = [
+const VERBS: [&[&str]; 16] = [
     &[],
     &["serve"],
     &["token"],
@@ -20,6 +20,7 @@ const VERBS: [&[&str]; 15] = [
     &["sync"],
     &["query"],
     &["status"],
+    &["orphans"],
     &["outbox"],
     &["digest"],
     &["demo"],

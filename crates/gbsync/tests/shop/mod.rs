@@ -91,6 +91,12 @@ impl Serving {
         self.child.wait().unwrap();
     }
 
+    /// Sends SIGTERM and waits for the end, where standard error is read elsewhere.
+    pub fn terminate_quietly(mut self) -> Option<i32> {
+        signal(&self.child, "TERM");
+        self.child.wait().unwrap().code()
+    }
+
     /// Sends SIGTERM and waits for the end.
     pub fn terminate(mut self) -> Ran {
         signal(&self.child, "TERM");
