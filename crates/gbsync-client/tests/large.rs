@@ -378,3 +378,50 @@ fn a_large_group_that_waits_stays_in_sight_whole_when_the_log_is_read_anew() {
     a.sync();
     assert_eq!((seen(&a, "t2"), a.digest(), a.digest()), (1_200, b.digest(), world.digest()));
 }
+
+#[test]
+fn a_part_that_needs_a_sign_in_waits_for_it_and_nothing_is_lost() {
+    let world = world();
+    let (a, b) = devices(&world);
+    take_stock(&a, "t1");
+    a.transport.plan(|request| match part_number(request) {
+        Some(2) => Fault::Answer(problem(401, "unauthenticated", None)),
+        _ => Fault::Pass,
+    });
+    assert_eq!(a.try_sync().unwrap_err().code(), "sign_in");
+    a.transport.heal();
+    assert_eq!(a.sync().accepted, 1);
+    let parts = times(&a, is_upload);
+    assert_eq!((parts[&0], parts[&1], parts[&2]), (1, 1, 2));
+    b.sync();
+    assert_eq!(a.digest(), b.digest());
+}
+
+#[test]
+fn a_part_that_is_refused_as_malformed_twice_parks_its_group_and_one_that_is_not_pointed_at_parks_nothing() {
+    let world = world();
+    let (a, _) = devices(&world);
+    take_stock(&a, "t1");
+    a.receipt("r1", "1.00");
+    a.transport.plan(|request| match is_upload(request) {
+        true => Fault::Answer(problem(400, "malformed", None)),
+        false => Fault::Pass,
+    });
+    assert_eq!(a.try_sync().unwrap_err().code(), "stopped");
+    assert!(a.states().iter().all(|(state, _)| *state != GroupState::Parked), "{:?}", a.states());
+    let mut damaged = Some(problem(400, "malformed", Some("/0/payload")));
+    a.transport.plan(move |request| match is_upload(request) {
+        true => damaged.take().map_or(Fault::Pass, Fault::Answer),
+        false => Fault::Pass,
+    });
+    assert_eq!(a.sync().accepted, 1, "once may have been damage on the way");
+    take_stock(&a, "t2");
+    a.receipt("r2", "1.00");
+    a.transport.plan(|request| match is_upload(request) {
+        true => Fault::Answer(problem(400, "malformed", Some("/0/payload"))),
+        false => Fault::Pass,
+    });
+    let report = a.sync();
+    assert_eq!((report.accepted, report.parked.len()), (1, 1));
+    assert_eq!(report.parked[0].code.as_deref(), Some("malformed"));
+}

@@ -15,6 +15,8 @@ pub(super) struct Exchanged<T> {
     /// A stable code and a sentence for every other step.
     pub(super) code: String,
     pub(super) reason: String,
+    /// Whether the server pointed at a place in the body.
+    pub(super) is_pointed: bool,
     pub(super) retry_after_ms: Option<u64>,
 }
 
@@ -56,9 +58,13 @@ pub(super) async fn exchange<T>(
             (Outcome::Refused { status, problem }, None, code, reason, response.retry_after_ms)
         }
     };
+    let is_pointed = match &outcome {
+        Outcome::Refused { problem: Some(problem), .. } => problem.pointer.is_some(),
+        _ => false,
+    };
     let step = classify(&outcome);
     let retry_after_ms = retry_after_ms.map(|wait_ms| wait_ms.min(LONGEST_RETRY_AFTER_MS));
-    Exchanged { step, answer, code, reason, retry_after_ms }
+    Exchanged { step, answer, code, reason, is_pointed, retry_after_ms }
 }
 
 fn read_answer<T>(response: &Response, read: impl FnOnce(&[u8]) -> Result<T, WireError>) -> Result<T, String> {

@@ -36,7 +36,7 @@ pub(super) struct Care {
     /// A group that was refused alone without a reason that points at it.
     suspect: Option<Suspect>,
     /// Groups that a refusal pointed at once: perhaps the request was damaged on its way.
-    pointed_at: BTreeSet<i64>,
+    pub(super) pointed_at: BTreeSet<i64>,
     /// The groups in the report.
     parked: BTreeSet<GroupId>,
     /// Groups in parts that rest until a later round.

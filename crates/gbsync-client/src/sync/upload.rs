@@ -215,6 +215,9 @@ impl<'c> Round<'c> {
                 self.fail(&exchanged.code, &exchanged.reason, None)?;
                 Err(SyncError::SignIn { reason: exchanged.reason })
             }
+            // Once is no proof: the same bytes again, and only then is it the group.
+            Step::SendLess if exchanged.is_pointed && self.care.pointed_at.insert(local_no) => Ok(()),
+            Step::SendLess if exchanged.is_pointed => Ok(self.park(local_no, &exchanged.code, &exchanged.reason)?),
             Step::SendLess | Step::ParkGroup(_) => self.send_less(&[local_no], &exchanged.code, &exchanged.reason),
             _ => self.act_on(&[local_no], &exchanged).await,
         }
