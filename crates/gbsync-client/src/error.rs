@@ -4,6 +4,7 @@ use gbsync_core::change::InvalidPayload;
 use gbsync_core::group::InvalidGroup;
 use gbsync_core::id::{GroupId, InvalidId, RecordKey};
 use gbsync_core::lay::LayError;
+use gbsync_core::verdict::RejectionCode;
 
 /// What can go wrong on a device. Verdicts are no errors: see [`crate::GroupInfo`].
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,18 @@ pub enum Error {
     /// An operation ended without a change: there is nothing to seal.
     #[error("the operation changed nothing, so there is nothing to save")]
     EmptyOperation,
+    /// The operation breaks a rule of the schema. Nothing of it was stored; correct it and write again.
+    #[error("{message}{}", rule.as_ref().map(|rule| format!(" (rule {rule})")).unwrap_or_default())]
+    RuleViolated {
+        /// The code that the server would refuse it with.
+        code: RejectionCode,
+        /// The rule: a field, a reference, a shape, or an invariant by its name.
+        rule: Option<String>,
+        /// What is wrong.
+        message: String,
+        /// The place of the change at fault in the operation, where one is.
+        index: Option<usize>,
+    },
     /// A text is no name of a flag. Take one of `gbsync_flag.flag_id`.
     #[error("{0:?} is no flag; gbsync_flag.flag_id names them, like 42.0")]
     InvalidFlag(String),
@@ -179,6 +192,7 @@ impl Error {
             Self::InvalidGroup(_) => "invalid_group",
             Self::ChangeTooLarge { .. } => "too_large",
             Self::EmptyOperation => "empty_operation",
+            Self::RuleViolated { code, .. } => code.as_str(),
             Self::InvalidFlag(_) => "invalid_flag",
             Self::LeftOpen => "operation_left_open",
             Self::AnotherClient => "another_client",

@@ -7,6 +7,7 @@
 
 mod apply;
 mod capture;
+mod cascade;
 mod client;
 mod closing;
 mod environment;
@@ -21,6 +22,7 @@ mod push;
 mod relay;
 mod requeue;
 mod resolver;
+mod rules;
 mod schemas;
 mod sequences;
 mod settle;

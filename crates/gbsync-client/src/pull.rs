@@ -71,6 +71,11 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
             }
             Ok(())
         })?;
+        // What the server did not take along is there again.
+        for key in own.map(|local_no| overlay::derived_of(tx, local_no)).transpose()?.into_iter().flatten() {
+            let row = own.map(|local_no| overlay::remove(tx, &key, local_no)).transpose()?.flatten();
+            settling.touch(&key, row);
+        }
         applied.groups += 1;
     }
     download::clear(tx)?;
@@ -167,6 +172,7 @@ fn cover(tx: &Tx<'_>, key: &RecordKey, local_no: i64) -> Result<(), Error> {
         touch: gbsync_core::depend::Touch::Edit,
         trail: gbsync_core::depend::Trail::default(),
         is_hidden: true,
+        is_derived: false,
         payload: None,
     };
     overlay::put(tx, key, &row)

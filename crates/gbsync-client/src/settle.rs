@@ -3,6 +3,7 @@
 //! Invariant (P7): a group and what depends on it leave the local view as a unit, and nothing is deleted: payload and
 //! reason stay until somebody decides.
 
+use crate::cascade;
 use crate::error::Error;
 use crate::relay::relay;
 use crate::store::outbox::{self, StoredState};
@@ -67,7 +68,8 @@ fn keep_bases(tx: &Tx<'_>, local_no: i64) -> Result<(), Error> {
 
 /// Takes a group off the local view. Answers the records it lay over.
 fn take_off(tx: &Tx<'_>, local_no: i64, becomes_parked: bool) -> Result<BTreeSet<RecordKey>, Error> {
-    let keys = outbox::keys_of(tx, local_no)?;
+    let mut keys = outbox::keys_of(tx, local_no)?;
+    keys.extend(overlay::derived_of(tx, local_no)?);
     for key in &keys {
         let row = overlay::remove(tx, key, local_no)?;
         if let Some(row) = row.filter(|row| becomes_parked && !row.is_hidden) {
@@ -108,13 +110,18 @@ impl Settling {
         if is_empty && tx.tables().next().is_none() {
             return Ok(());
         }
-        let mut stale = BTreeSet::new();
+        let (mut stale, has_cascades) = (BTreeSet::new(), !is_empty && cascade::has_any(tx));
         for (key, settled) in self.settled {
             let earliest = if is_empty { None } else { overlay::earliest(tx, &key)? };
-            if earliest.is_none() && tx.table(&key.entity).is_none() {
+            if earliest.is_none() && tx.table(&key.entity).is_none() && !has_cascades {
                 continue;
             }
             let confirmed = base::read(tx, &key)?.and_then(|row| row.payload);
+            // A record that came with the page may refer to one that is deleted here.
+            if earliest.is_none() && has_cascades && cascade::is_taken_along(tx, &key, confirmed.as_ref())? {
+                stale.insert(key);
+                continue;
+            }
             let is_same = match settled {
                 Some((local_no, left)) if earliest.is_none_or(|earliest| local_no < earliest) => confirmed == left,
                 _ => false,

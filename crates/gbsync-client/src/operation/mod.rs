@@ -10,6 +10,7 @@ mod payload;
 mod scope;
 pub(crate) mod seal;
 pub(crate) mod staging;
+mod waits;
 
 pub use payload::{IntoPayload, Json};
 pub(crate) use scope::in_scope;

@@ -1,9 +1,13 @@
 //! Sealing: staged changes and the local view they make become durable in one transaction, as one group.
 
 use super::staging::{StagedRecord, Staging};
+use super::waits;
 use crate::Sealed;
+use crate::cascade;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::relay::relay;
+use crate::rules;
 use crate::schemas::Schemas;
 use crate::sequences;
 use crate::store::outbox::{self, NewRow, NextGroup, StoredState};
@@ -17,14 +21,15 @@ use gbsync_core::group::{Group, Header};
 use gbsync_core::id::{DeviceId, GroupId, RecordKey};
 use gbsync_core::time::Timestamp;
 use rusqlite::Connection;
+use std::collections::BTreeSet;
 
 /// What one record will be under the group.
-struct Laid<'a> {
-    key: &'a RecordKey,
-    touch: Touch,
+pub(super) struct Laid<'a> {
+    pub(super) key: &'a RecordKey,
+    pub(super) touch: Touch,
     trail: Trail<i64>,
     /// `Err` when the edits cannot be laid on the record as it is now.
-    payload: Result<Option<Payload>, ()>,
+    pub(super) payload: Result<Option<Payload>, ()>,
 }
 
 /// Seals a staging inside a transaction. `is_current` says that what the staging saw is still so.
@@ -43,6 +48,12 @@ pub(crate) fn seal(tx: &Tx<'_>, environment: &Environment, staging: &Staging, is
     let changes = staging.changes(&numbered)?;
     let depends_on = dependencies(tx, staging, &laid, &changes)?;
     let parked_behind = parked_among(tx, &depends_on)?;
+    let is_shown = parked_behind.is_none() && laid.iter().all(|laid| laid.payload.is_ok());
+    // What cannot be laid on what is there now was right on what its author saw: the server decides about it.
+    if is_shown {
+        let seen = staging.changed().filter(|_| is_current).map(|(key, record)| (key, record.seen.payload.as_ref()));
+        rules::check(tx, &changes, staging.group_type.as_ref(), staging.limits(), seen)?;
+    }
     let header = Header {
         id: group_id(tx, environment, staging, &changes)?,
         group_type: staging.group_type.clone(),
@@ -68,6 +79,13 @@ pub(crate) fn seal(tx: &Tx<'_>, environment: &Environment, staging: &Staging, is
     tx.note_sealed(local_no);
     if let Some(instead) = &staging.instead {
         parked::replace(tx, instead, (local_no, group.id()), now)?;
+    }
+    if let Some(schema) = tx.schemas().effective().filter(|_| is_shown) {
+        let deleted = laid.iter().filter(|laid| laid.touch == Touch::Delete && cascade::takes_along(schema, laid.key));
+        let deleted: BTreeSet<RecordKey> = deleted.map(|laid| laid.key.clone()).collect();
+        if !deleted.is_empty() {
+            relay(tx, deleted)?;
+        }
     }
     Ok(Sealed { group_id: group.id().clone(), device_seq })
 }
@@ -99,7 +117,7 @@ fn replay(rules: &Schemas, key: &RecordKey, edits: &[Edit], current: Option<Payl
 }
 
 /// What touches the same records first (docs/decisions/0003), then the bases, then what the app named.
-fn dependencies(tx: &Connection, staging: &Staging, laid: &[Laid<'_>], changes: &[Change]) -> Result<Vec<GroupId>, Error> {
+fn dependencies(tx: &Tx<'_>, staging: &Staging, laid: &[Laid<'_>], changes: &[Change]) -> Result<Vec<GroupId>, Error> {
     let mut ids: Vec<GroupId> = Vec::new();
     let mut add = |id: GroupId| {
         if !ids.contains(&id) {
@@ -111,6 +129,11 @@ fn dependencies(tx: &Connection, staging: &Staging, laid: &[Laid<'_>], changes: 
             if let Some(id) = outbox::id_of(tx, local_no)? {
                 add(id);
             }
+        }
+    }
+    for local_no in waits::by_references(tx, laid)? {
+        if let Some(id) = outbox::id_of(tx, local_no)? {
+            add(id);
         }
     }
     changes.iter().filter_map(|change| change.base.group.clone()).for_each(&mut add);
@@ -175,7 +198,7 @@ fn store_overlay(tx: &Tx<'_>, local_no: i64, laid: &[Laid<'_>]) -> Result<(), Er
         if !is_hidden {
             tables::write(tx, key, payload.as_ref().map(Payload::as_str))?;
         }
-        overlay::put(tx, key, &OverlayRow { local_no, touch: *touch, trail, is_hidden, payload })?;
+        overlay::put(tx, key, &OverlayRow { local_no, touch: *touch, trail, is_hidden, is_derived: false, payload })?;
     }
     Ok(())
 }

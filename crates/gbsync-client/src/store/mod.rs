@@ -9,6 +9,7 @@ pub(crate) mod download;
 mod face;
 pub(crate) mod family;
 pub(crate) mod flag;
+pub(crate) mod lists;
 pub(crate) mod outbox;
 pub(crate) mod overlay;
 pub(crate) mod parked;

@@ -15,10 +15,12 @@ pub(crate) struct OverlayRow {
     /// Who touched the record, up to and with this group.
     pub(crate) trail: Trail<i64>,
     pub(crate) is_hidden: bool,
+    /// The group does not name the record: it deletes one that this refers to.
+    pub(crate) is_derived: bool,
     pub(crate) payload: Option<Payload>,
 }
 
-const COLUMNS: &str = "local_no, touch, edited, born_or_died, is_hidden, payload";
+const COLUMNS: &str = "local_no, touch, edited, born_or_died, is_hidden, payload, is_derived";
 
 fn from_row(row: &Row<'_>) -> Result<OverlayRow, Error> {
     let local_no = row.get(0)?;
@@ -29,6 +31,7 @@ fn from_row(row: &Row<'_>) -> Result<OverlayRow, Error> {
         touch: Touch::from_stored(word).ok_or_else(|| damaged("gbsync_overlay.touch", word))?,
         trail: Trail { touched: Some(local_no), edited: row.get(2)?, born_or_died: row.get(3)? },
         is_hidden: row.get(4)?,
+        is_derived: row.get(6)?,
         payload: payload.map(Payload::from_stored),
     })
 }
@@ -76,9 +79,9 @@ pub(crate) fn rows_of(connection: &Connection, key: &RecordKey) -> Result<Vec<Ov
 /// Writes a row, new or laid anew.
 pub(crate) fn put(connection: &Connection, key: &RecordKey, row: &OverlayRow) -> Result<(), Error> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO gbsync_overlay(entity, id, local_no, touch, edited, born_or_died, is_hidden, payload)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-         ON CONFLICT DO UPDATE SET touch = ?4, edited = ?5, born_or_died = ?6, is_hidden = ?7, payload = ?8",
+        "INSERT INTO gbsync_overlay(entity, id, local_no, touch, edited, born_or_died, is_hidden, payload, is_derived)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         ON CONFLICT DO UPDATE SET touch = ?4, edited = ?5, born_or_died = ?6, is_hidden = ?7, payload = ?8, is_derived = ?9",
     )?;
     let payload = row.payload.as_ref().map(Payload::as_str);
     let (entity, id) = (key.entity.as_str(), key.id.as_str());
@@ -91,7 +94,8 @@ pub(crate) fn put(connection: &Connection, key: &RecordKey, row: &OverlayRow) ->
         edited,
         born_or_died,
         row.is_hidden,
-        payload
+        payload,
+        row.is_derived
     ])?;
     Ok(())
 }
@@ -114,6 +118,24 @@ pub(crate) fn earliest(connection: &Connection, key: &RecordKey) -> Result<Optio
     Ok(statement.query_row([key.entity.as_str(), key.id.as_str()], |row| row.get(0)).optional()?)
 }
 
+/// The records that a group takes along without naming them.
+pub(crate) fn derived_of(connection: &Connection, local_no: i64) -> Result<Vec<RecordKey>, Error> {
+    let sql = "SELECT entity, id FROM gbsync_overlay WHERE is_derived AND local_no = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([local_no])?;
+    let mut keys = Vec::new();
+    while let Some(row) = rows.next()? {
+        keys.push(key(row)?);
+    }
+    Ok(keys)
+}
+
+/// Whether an overlay group that shows deletes a record.
+pub(crate) fn is_deleted(connection: &Connection, key: &RecordKey) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM gbsync_overlay WHERE touch = 'delete' AND entity = ?1 AND id = ?2)";
+    Ok(connection.prepare_cached(sql)?.query_row([key.entity.as_str(), key.id.as_str()], |row| row.get(0))?)
+}
+
 /// Whether any group lies over anything.
 pub(crate) fn is_empty(connection: &Connection) -> Result<bool, Error> {
     let mut statement = connection.prepare_cached("SELECT 1 FROM gbsync_overlay LIMIT 1")?;
@@ -128,9 +150,13 @@ pub(crate) fn keys_after(connection: &Connection, after: Option<&RecordKey>, lim
     let mut rows = statement.query(params![entity, id, limit])?;
     let mut keys = Vec::new();
     while let Some(row) = rows.next()? {
-        let (entity, id): (Box<str>, Box<str>) = (row.get(0)?, row.get(1)?);
-        let about = |error| damaged("gbsync_overlay", error);
-        keys.push(RecordKey { entity: Entity::new(entity).map_err(about)?, id: RecordId::new(id).map_err(about)? });
+        keys.push(key(row)?);
     }
     Ok(keys)
+}
+
+fn key(row: &Row<'_>) -> Result<RecordKey, Error> {
+    let (entity, id): (Box<str>, Box<str>) = (row.get(0)?, row.get(1)?);
+    let about = |error| damaged("gbsync_overlay", error);
+    Ok(RecordKey { entity: Entity::new(entity).map_err(about)?, id: RecordId::new(id).map_err(about)? })
 }

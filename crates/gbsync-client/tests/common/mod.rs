@@ -9,6 +9,7 @@ use gbsync_client::{
     SyncOptions, SyncReport, Transport, TransportError,
 };
 use gbsync_core::id::SpaceId;
+use gbsync_core::schema::Schema;
 use gbsync_server::{NewToken, Server, ServerConfig, Tokens};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -43,6 +44,25 @@ impl World {
         let server = runtime.block_on(Server::start(config)).unwrap();
         let url = server.url();
         Self { folder, runtime, server: Some(server), url, token }
+    }
+
+    /// A server that decides by a schema.
+    pub fn under(schema: &str) -> Self {
+        let schema = Schema::parse(schema).unwrap();
+        Self::with(|config| config.schema = Some(schema))
+    }
+
+    /// A device whose app brings a schema.
+    pub fn device_under(&self, name: &str, schema: &str) -> Device {
+        let remote = Remote { server: self.url.clone(), space: space() };
+        let config = Config { schema: Some(Schema::parse(schema).unwrap()), ..Config::new(self.path(name)) };
+        self.with_client(Client::create(config, &remote).unwrap())
+    }
+
+    /// Opens a device's file with an app that brings a schema.
+    pub fn reopen_under(&self, name: &str, schema: &str) -> Device {
+        let config = Config { schema: Some(Schema::parse(schema).unwrap()), ..Config::new(self.path(name)) };
+        self.with_client(Client::open(config).unwrap())
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

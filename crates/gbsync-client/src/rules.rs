@@ -1,0 +1,70 @@
+//! The rules of the schema held against a group before it is sealed: the server's own code on what this device knows.
+//!
+//! Invariant: nothing is decided here. What this passes the server may still refuse, because others wrote meanwhile; what
+//! this refuses would have been refused on what the person saw.
+//!
+//! Rejected alternative: to leave it all to the server; a wrong total would come back when the customer is gone.
+
+use crate::error::Error;
+use crate::store::{Tx, lists};
+use crate::view;
+use gbsync_core::change::{Change, Payload};
+use gbsync_core::decide::{self, Facts, Needs, Record};
+use gbsync_core::id::{GroupType, RecordKey, Seq};
+use gbsync_core::limits::Limits;
+use gbsync_core::schema::Schema;
+
+/// Holds the changes of a group against the rules. `seen` are records that are known to be so still.
+///
+/// # Errors
+/// [`Error::RuleViolated`] names the rule and the change at fault. A rule whose violation only flags is none.
+pub(crate) fn check<'s>(
+    tx: &Tx<'_>,
+    changes: &[Change],
+    group_type: Option<&GroupType>,
+    limits: &Limits,
+    seen: impl Iterator<Item = (&'s RecordKey, Option<&'s Payload>)>,
+) -> Result<(), Error> {
+    let Some(schema) = tx.schemas().effective() else { return Ok(()) };
+    let changes = tx.schemas().translated(changes, tx.schemas().app_version());
+    let mut facts = Facts::default();
+    seen.for_each(|(key, payload)| facts.learn_record(key.clone(), payload.map(known)));
+    loop {
+        match decide::check(&changes, &facts, schema, group_type, limits) {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(rejection)) => {
+                let index = rejection.changes.first().map(|change| change.index);
+                let (code, rule, message) = (rejection.code, rejection.rule, rejection.message);
+                return Err(Error::RuleViolated { code, rule, message, index });
+            }
+            Err(needs) => learn(tx, schema, &changes, needs, &mut facts)?,
+        }
+    }
+}
+
+/// A record as the local view shows it. Versions say nothing here: conflicts are the server's to find.
+fn known(payload: &Payload) -> Record {
+    Record { version: Seq(0), edit_version: Seq(0), payload: Some(payload.clone()), marks: None }
+}
+
+fn learn(tx: &Tx<'_>, schema: &Schema, changes: &[Change], needs: Needs, facts: &mut Facts) -> Result<(), Error> {
+    for key in needs.records {
+        let payload = view::of(tx, &key)?.payload;
+        facts.learn_record(key, payload.as_ref().map(known));
+    }
+    for list in needs.index {
+        let mut ids = lists::members(tx, schema, &list)?;
+        // An app that writes plain SQL has changed its rows already; these records are asked for as they were before.
+        for Change { key, .. } in changes.iter().filter(|change| change.key.entity == list.entity) {
+            let before = view::of(tx, key)?.payload;
+            let is_on_it = before.is_some_and(|payload| decide::entries(schema, key, &payload).contains(&list));
+            if is_on_it {
+                ids.insert(key.id.clone())
+            } else {
+                ids.remove(&key.id)
+            };
+        }
+        facts.learn_index(list, ids);
+    }
+    Ok(())
+}
