@@ -233,7 +233,9 @@ impl Client {
         self.complete_captured()?;
         let mut reader = self.inner.store.reader();
         let tx = reader.transaction()?;
-        Ok(view::of(&tx, &key)?.payload)
+        let payload = view::of(&tx, &key)?.payload;
+        let schemas = self.inner.store.schemas();
+        Ok(payload.map(|payload| Payload::from_stored(schemas.in_apps_names(&key.entity, payload.as_str()))))
     }
 
     pub(crate) fn seal(&self, staging: &Staging) -> Result<Sealed, Error> {

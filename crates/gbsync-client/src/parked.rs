@@ -121,7 +121,7 @@ impl Client {
         write: impl FnOnce(&mut Operation) -> Result<(), E>,
     ) -> Result<Sealed, E> {
         let old = self.open_parked(id)?;
-        let edits = edits_of(&self.store().reader(), &old)?;
+        let edits = edits_of(&self.store().reader(), &self.store().schemas(), &old)?;
         self.amend(id, |operation| {
             edits.into_iter().try_for_each(|(key, edit)| operation.stage(key, edit))?;
             write(operation)
@@ -149,7 +149,7 @@ impl Client {
             let old = parked::open(tx, id)?;
             let (edits, depends_on) = match edits {
                 Some(edits) => (edits, Vec::new()),
-                None => (edits_of(tx, &old)?, still_wanted(tx, &old)?),
+                None => (edits_of(tx, tx.schemas(), &old)?, still_wanted(tx, &old)?),
             };
             reseal(tx, self.environment(), limits, &old, &edits, depends_on, made_by)
         })?;

@@ -11,7 +11,7 @@ use crate::settle::{Settling, settle};
 use crate::store::base::{self, Applier, BaseTable};
 use crate::store::outbox::{self, StoredState};
 use crate::store::state::{self, State};
-use crate::store::{Tx, clock, download, flag, overlay, parked};
+use crate::store::{Tx, clock, download, flag, overlay, parked, server_schema};
 use crate::tables;
 use gbsync_core::id::{LogId, RecordKey, Seq};
 use gbsync_core::wire::{LogChange, LogGroup, LogPage, LogState};
@@ -176,6 +176,17 @@ fn cover(tx: &Tx<'_>, key: &RecordKey, local_no: i64) -> Result<(), Error> {
         payload: None,
     };
     overlay::put(tx, key, &row)
+}
+
+/// Lays the overlay anew where the newest schema known is another one than it is laid under. Answers whether it was.
+pub(crate) fn lay_under_newest(tx: &Tx<'_>) -> Result<bool, Error> {
+    let version = tx.schemas().effective().map_or(0, |schema| schema.version);
+    if !server_schema::set_laid_under(tx, version)? {
+        return Ok(false);
+    }
+    relay_all(tx)?;
+    tables::refill(tx)?;
+    Ok(true)
 }
 
 /// Lays the whole overlay anew, some records at a time.

@@ -79,7 +79,7 @@ fn lay_over<'t>(tx: &'t Tx<'t>, records: &BTreeSet<RecordKey>) -> Result<Laying<
         needs: BTreeSet::new(),
     };
     for key in records {
-        let payload = base::read(tx, key)?.and_then(|row| row.payload);
+        let payload = tx.schemas().renewed(key, base::read(tx, key)?.and_then(|row| row.payload));
         for row in overlay::rows_of(tx, key)? {
             let over = groups.entry(row.local_no).or_default();
             if !row.is_derived {

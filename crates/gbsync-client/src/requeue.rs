@@ -12,7 +12,7 @@ use crate::operation::{Sealed, seal};
 use crate::schemas::Schemas;
 use crate::store::parked::{self, Kept};
 use crate::store::{Tx, outbox, state};
-use gbsync_core::change::Edit;
+use gbsync_core::change::{Change, Edit};
 use gbsync_core::id::{GroupId, RecordKey, Seq};
 use gbsync_core::limits::Limits;
 
@@ -31,7 +31,7 @@ pub(crate) fn requeue(tx: &Tx<'_>, environment: &Environment, limits: Limits) ->
     for id in parked::dependents(tx)? {
         let old = parked::open(tx, &id)?;
         let Some(depends_on) = settled(tx, &old.depends_on, cursor)? else { continue };
-        let edits = edits_of(tx, &old)?;
+        let edits = edits_of(tx, tx.schemas(), &old)?;
         match attempt(tx, |tx| reseal(tx, environment, limits, &old, &edits, depends_on, MadeBy::Requeue)) {
             Ok(_) => requeued += 1,
             Err(error @ (Error::Database(_) | Error::Damaged(_) | Error::Locked)) => return Err(error),
@@ -91,8 +91,11 @@ pub(crate) fn still_wanted(tx: &Tx<'_>, old: &Kept) -> Result<Vec<GroupId>, Erro
 }
 
 /// The edits of a kept group, without the bases they were made on.
-pub(crate) fn edits_of(tx: &rusqlite::Connection, old: &Kept) -> Result<Vec<(RecordKey, Edit)>, Error> {
-    Ok(outbox::changes_of(tx, old.local_no)?.into_iter().map(|change| (change.key, change.edit)).collect())
+pub(crate) fn edits_of(tx: &rusqlite::Connection, schemas: &Schemas, old: &Kept) -> Result<Vec<(RecordKey, Edit)>, Error> {
+    let (changes, version) = outbox::sealed_changes(tx, old.local_no)?;
+    // Sealed again they are made under the app's present schema.
+    let edit = |change: &Change| schemas.rewritten(&change.key, &change.edit, version).into_owned();
+    Ok(changes.iter().map(|change| (change.key.clone(), edit(change))).collect())
 }
 
 /// A staging for a group in the place of a parked one: the same type, root and actor.

@@ -49,14 +49,14 @@ fn known(payload: &Payload) -> Record {
 
 fn learn(tx: &Tx<'_>, schema: &Schema, changes: &[Change], needs: Needs, facts: &mut Facts) -> Result<(), Error> {
     for key in needs.records {
-        let payload = view::of(tx, &key)?.payload;
+        let payload = view::under(tx.schemas(), tx, &key)?.payload;
         facts.learn_record(key, payload.as_ref().map(known));
     }
     for list in needs.index {
         let mut ids = lists::members(tx, schema, &list)?;
         // An app that writes plain SQL has changed its rows already; these records are asked for as they were before.
         for Change { key, .. } in changes.iter().filter(|change| change.key.entity == list.entity) {
-            let before = view::of(tx, key)?.payload;
+            let before = view::under(tx.schemas(), tx, key)?.payload;
             let is_on_it = before.is_some_and(|payload| decide::entries(schema, key, &payload).contains(&list));
             if is_on_it {
                 ids.insert(key.id.clone())

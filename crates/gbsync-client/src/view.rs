@@ -1,6 +1,7 @@
 //! One record as the device shows it, with the base that an edit of it would have and the groups that touched it last.
 
 use crate::error::Error;
+use crate::schemas::Schemas;
 use crate::store::overlay::OverlayRow;
 use crate::store::{base, outbox, overlay};
 use gbsync_core::change::{Base, Payload};
@@ -17,6 +18,12 @@ pub(crate) struct View {
     pub(crate) base: Base,
     /// The overlay groups that touched it last, hidden ones included.
     pub(crate) trail: Trail<i64>,
+}
+
+/// The record as base and overlay show it, in the names that records are laid under.
+pub(crate) fn under(schemas: &Schemas, connection: &Connection, key: &RecordKey) -> Result<View, Error> {
+    let view = of(connection, key)?;
+    Ok(View { payload: schemas.renewed(key, view.payload), ..view })
 }
 
 /// The record as base and overlay show it.

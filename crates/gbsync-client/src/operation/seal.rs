@@ -102,7 +102,7 @@ fn lay_record<'a>(
         let touch = record.touch(record.seen.payload.is_some());
         return Ok(Laid { key, touch, trail: record.seen.trail, payload: Ok(record.now.clone()) });
     }
-    let View { payload: current, trail, .. } = view::of(tx, key)?;
+    let View { payload: current, trail, .. } = view::under(tx.schemas(), tx, key)?;
     let touch = record.touch(current.is_some());
     let payload = match numbered {
         None if current == record.seen.payload => Ok(record.now.clone()),

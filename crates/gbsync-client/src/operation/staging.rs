@@ -119,12 +119,13 @@ impl Staging {
 
     /// The record as this operation sees it.
     pub(crate) fn read(&mut self, connection: &Connection, key: &RecordKey) -> Result<Option<Payload>, Error> {
-        Ok(self.touch(connection, key)?.now.clone())
+        let payload = self.touch(connection, key)?.now.clone();
+        Ok(payload.map(|payload| Payload::from_stored(self.rules.in_apps_names(&key.entity, payload.as_str()))))
     }
 
     fn touch(&mut self, connection: &Connection, key: &RecordKey) -> Result<&mut StagedRecord, Error> {
         if !self.records.contains_key(key) {
-            let seen = view::of(connection, key)?;
+            let seen = view::under(&self.rules, connection, key)?;
             // Versions of two logs in one group: the older one is named, so that the server sees that a base is lost.
             if self.log.is_none() && seen.base.version.0 > 0 {
                 self.log = outbox::current_log(connection)?;

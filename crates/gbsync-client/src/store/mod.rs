@@ -15,6 +15,7 @@ pub(crate) mod overlay;
 pub(crate) mod parked;
 pub(crate) mod schema;
 pub(crate) mod sequence;
+pub(crate) mod server_schema;
 pub(crate) mod state;
 mod tx;
 pub(crate) mod upload;
@@ -26,7 +27,7 @@ use crate::capture;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::life::{self, Companion};
-use crate::schemas::Schemas;
+use crate::schemas::{Schemas, ServerSchema};
 use crate::tables::{self, Rules};
 use gbsync_core::schema::Schema;
 use rusqlite::config::DbConfig;
@@ -61,7 +62,7 @@ pub(crate) struct Store {
     /// Transactions committed through the writing connection.
     writes: AtomicU64,
     /// The rules that the server has, where it told others than the app's.
-    server_schema: Mutex<Option<Arc<Schema>>>,
+    server_schema: Mutex<ServerSchema>,
     companion: Companion,
 }
 
@@ -146,8 +147,9 @@ impl Store {
         }
         let companion = Companion::default();
         // Before anything is numbered: an old copy of a file gives numbers in its own name.
-        life::recognize(&Tx::new(&tx, None, None), path, &companion, environment)?;
+        life::recognize(&Tx::new(&tx, None, ServerSchema::default()), path, &companion, environment)?;
         let rules = tables::adopt(&tx, schema, environment)?;
+        let server_schema = Mutex::new(server_schema::current(&tx, &ServerSchema::default())?);
         tx.commit().map_err(about)?;
         let reader = configure(open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, durability).map_err(about)?;
         reader.pragma_update(None, "query_only", true)?;
@@ -157,19 +159,18 @@ impl Store {
             reader: Mutex::new(reader),
             rules: Mutex::new(rules),
             environment: environment.clone(),
-            server_schema: Mutex::default(),
+            server_schema,
             companion,
             writes: AtomicU64::new(0),
         })
     }
 
-    /// What lies beside the file.
     /// The schemas that the device knows: the app's and the server's.
     pub(crate) fn schemas(&self) -> Schemas {
         Schemas { app: self.schema(), server: self.server_schema() }
     }
 
-    fn server_schema(&self) -> Option<Arc<Schema>> {
+    fn server_schema(&self) -> ServerSchema {
         self.server_schema.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -225,7 +226,7 @@ impl Store {
         let mut connection = self.writer();
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Error::from)?;
         let rules = self.current_rules(&tx)?;
-        let write_tx = Tx::new(&tx, rules, self.server_schema());
+        let write_tx = Tx::new(&tx, rules, self.current_server_schema(&tx)?);
         let value = if capture::complete(&write_tx, &self.environment)? {
             // Whoever looked at the file before did not see this.
             self.writes.fetch_add(1, Ordering::Relaxed);
@@ -245,6 +246,12 @@ impl Store {
         }
         self.writes.fetch_add(1, Ordering::Relaxed);
         value
+    }
+
+    fn current_server_schema(&self, tx: &Connection) -> Result<ServerSchema, Error> {
+        let mut known = self.server_schema.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = server_schema::current(tx, &known)?;
+        Ok(known.clone())
     }
 
     fn current_rules(&self, tx: &Connection) -> Result<Option<Arc<Rules>>, Error> {

@@ -2,10 +2,9 @@
 //!
 //! Rejected alternative: handing connection and schema down side by side; one of the many callers would pass none.
 
-use crate::schemas::Schemas;
+use crate::schemas::{Schemas, ServerSchema};
 use crate::tables::{Rules, Table};
 use gbsync_core::id::Entity;
-use gbsync_core::schema::Schema;
 use rusqlite::Connection;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ pub(crate) struct Tx<'t> {
 
 impl<'t> Tx<'t> {
     /// Under the rules that the app brought, and the schema of the server where that is another one.
-    pub(crate) fn new(connection: &'t Connection, rules: Option<Arc<Rules>>, server: Option<Arc<Schema>>) -> Self {
+    pub(crate) fn new(connection: &'t Connection, rules: Option<Arc<Rules>>, server: ServerSchema) -> Self {
         let schemas = Schemas { app: rules.as_ref().map(|rules| rules.schema.clone()), server };
         Self { connection, rules, schemas, sealed: Cell::new(None) }
     }

@@ -7,6 +7,7 @@ mod exchange;
 mod options;
 mod parked;
 mod round;
+mod schema;
 mod send;
 mod upload;
 mod watch;

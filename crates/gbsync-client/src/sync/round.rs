@@ -11,7 +11,7 @@ use crate::push::{Clocks, is_due};
 use crate::requeue::requeue;
 use crate::status::GroupState;
 use crate::store::state::{self, LastError, State};
-use crate::store::{outbox, parked, sequence, upload};
+use crate::store::{outbox, parked, sequence, server_schema, upload};
 use crate::transport::{Method, Transport};
 use crate::{epoch, pull, tables};
 use gbsync_core::id::{LogId, Seq};
@@ -155,8 +155,10 @@ impl<'c> Round<'c> {
             for (name, n) in shake.device.iter().flat_map(|device| &device.sequences) {
                 sequence::go_on_above(tx, name, *n)?;
             }
+            server_schema::set_version(tx, shake.schema_version)?;
             state::set_handshake(tx, &shake.log, shake.head, &shake.limits)
         })?;
+        self.fetch_schema(&state, shake.schema_version).await?;
         self.client.set_limits(shake.limits);
         self.limits = Limits {
             batch_records: self.options.batch_records.unwrap_or(shake.limits.batch_records),

@@ -7,7 +7,9 @@ use super::{Rules, Table, ddl};
 use crate::capture;
 use crate::environment::Environment;
 use crate::error::{Error, damaged};
-use crate::store::Tx;
+use crate::pull;
+use crate::schemas::ServerSchema;
+use crate::store::{Tx, server_schema};
 use gbsync_core::change::Payload;
 use gbsync_core::id::RecordKey;
 use gbsync_core::schema::Schema;
@@ -38,7 +40,8 @@ pub(crate) fn adopt(
     }
     let rules = Arc::new(Rules::new(brought, true)?);
     let old = stored.map(|schema| Rules::new(schema, false).map(Arc::new)).transpose()?;
-    capture::complete(&Tx::new(connection, old.clone(), None), environment)?;
+    let server = server_schema::current(connection, &ServerSchema::default())?;
+    capture::complete(&Tx::new(connection, old.clone(), server.clone()), environment)?;
     for table in old.iter().flat_map(|old| old.tables.values()) {
         connection.execute_batch(&ddl::drop(table))?;
     }
@@ -51,7 +54,10 @@ pub(crate) fn adopt(
     let sql = "INSERT INTO gbsync_schema(one, version, schema) VALUES (1, ?1, ?2)
                ON CONFLICT DO UPDATE SET version = ?1, schema = ?2";
     connection.execute(sql, params![rules.schema.version, rules.schema.to_json()])?;
-    refill(&Tx::new(connection, Some(rules.clone()), None))?;
+    let tx = Tx::new(connection, Some(rules.clone()), server);
+    if !pull::lay_under_newest(&tx)? {
+        refill(&tx)?;
+    }
     Ok(Some(rules))
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn write(tx: &Tx<'_>, key: &RecordKey, payload: Option<&str>) -> Resu
     };
     let mut statement = tx.prepare_cached(&table.upsert)?;
     statement.raw_bind_parameter(1, key.id.as_str())?;
-    project::bind(&mut statement, 2, table, payload)?;
+    project::bind(&mut statement, 2, table, &tx.schemas().in_apps_names(&key.entity, payload))?;
     statement.raw_execute()?;
     Ok(())
 }
@@ -72,7 +72,7 @@ fn write_refused(tx: &Tx<'_>, local_no: i64, key: &RecordKey, payload: &Payload)
     let mut statement = tx.prepare_cached(&table.refuse)?;
     statement.raw_bind_parameter(1, local_no)?;
     statement.raw_bind_parameter(2, key.id.as_str())?;
-    project::bind(&mut statement, 3, table, payload.as_str())?;
+    project::bind(&mut statement, 3, table, &tx.schemas().in_apps_names(&key.entity, payload.as_str()))?;
     statement.raw_execute()?;
     Ok(())
 }

@@ -52,6 +52,19 @@ impl World {
         Self::with(|config| config.schema = Some(schema))
     }
 
+    /// The same server again, under another schema.
+    pub fn renew(&mut self, schema: &str) {
+        if let Some(server) = self.server.take() {
+            self.runtime.block_on(server.stop()).unwrap();
+        }
+        let mut config = ServerConfig::new(self.folder.path().join("server"));
+        config.listen = "127.0.0.1:0".parse().unwrap();
+        config.schema = Some(Schema::parse(schema).unwrap());
+        let server = self.runtime.block_on(Server::start(config)).unwrap();
+        self.url = server.url();
+        self.server = Some(server);
+    }
+
     /// A device whose app brings a schema.
     pub fn device_under(&self, name: &str, schema: &str) -> Device {
         let remote = Remote { server: self.url.clone(), space: space() };

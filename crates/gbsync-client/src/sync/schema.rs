@@ -1,0 +1,35 @@
+//! The server's schema: fetched once a version, where it is another one than the app's, and kept in the file.
+//!
+//! Invariant: groups are sealed and sent in the app's names whatever the server has; only what lies over the base is laid
+//! anew, in the same round and before a page of the log brings records in the new names.
+
+use super::options::SyncError;
+use super::round::Round;
+use crate::pull;
+use crate::store::server_schema;
+use crate::store::state::State;
+use crate::transport::Method;
+use gbsync_core::schema::Schema;
+
+impl Round<'_> {
+    /// Fetches the schema of the version that the handshake told, and lays the overlay anew where that changes it.
+    ///
+    /// A schema that this version of gbsync cannot read is left: the server understands what is sent without it.
+    pub(super) async fn fetch_schema(&mut self, state: &State, version: u64) -> Result<(), SyncError> {
+        let known = self.client.store().schemas();
+        let is_known = known.app_version() == version || known.server.schema.is_some_and(|schema| schema.version == version);
+        if version > 0 && !is_known {
+            let path = format!("{}/schema", self.space_path(state));
+            let read = |body: &[u8]| Ok(Schema::parse(&String::from_utf8_lossy(body)).ok());
+            let answered = self.ask(Method::Get, path, None, read).await?;
+            if let Some(schema) = answered.answer.flatten().filter(|schema| schema.version == version) {
+                self.client.store().write(|tx| server_schema::keep(tx, version, &schema.to_json()))?;
+            }
+        }
+        let is_laid_anew = self.client.store().write(pull::lay_under_newest)?;
+        if is_laid_anew {
+            self.client.notify();
+        }
+        Ok(())
+    }
+}
