@@ -4,38 +4,9 @@
 
 mod common;
 
-use common::{Device, Fault, World, is_push, problem};
-use gbsync_client::{Client, Config, Error, GroupInfo, GroupState, ParkedGroup, Remote, Resolution, Resolver, Sealed};
+use common::{Device, Fault, World, group, is_push, problem, refused_with_three_dependents, state};
+use gbsync_client::{Client, Config, Error, GroupState, ParkedGroup, Remote, Resolution, Resolver};
 use std::sync::{Arc, Mutex};
-
-/// A receipt that another device made first is refused; an edit of it, a note and an edit of that depend on it.
-fn refused_with_three_dependents(world: &World) -> (Device, Device, Vec<Sealed>) {
-    let (a, b) = (world.device("a"), world.device("b"));
-    a.receipt("r1", "1.00");
-    a.sync();
-    let mut sealed = vec![b.receipt("r1", "9.00")];
-    let mut seal = |kind: &str, root: &str, write: &dyn Fn(&mut gbsync_client::Operation) -> Result<(), Error>| {
-        sealed.push(b.client.operation::<Error>(kind, root, write).unwrap());
-    };
-    seal("payment-edit", "p-r1", &|op| {
-        op.patch("payments", "p-r1", r#"{"note":"x"}"#)?;
-        op.upsert("notes", "n1", r#"{"edits":0}"#)
-    });
-    seal("note-edit", "n1", &|op| op.patch("notes", "n1", r#"{"edits":1}"#));
-    seal("note-edit", "n1", &|op| op.patch("notes", "n1", r#"{"edits":2}"#));
-    b.receipt("r2", "2.00");
-    let report = b.sync();
-    assert_eq!((report.accepted, report.parked.len()), (1, 4));
-    (a, b, sealed)
-}
-
-fn group(device: &Device, sealed: &Sealed) -> GroupInfo {
-    device.client.group(&sealed.group_id).unwrap().unwrap()
-}
-
-fn state(device: &Device, sealed: &Sealed) -> GroupState {
-    group(device, sealed).state
-}
 
 /// The types of the log's groups in order, as another device sees them.
 fn log_types(world: &World) -> Vec<String> {

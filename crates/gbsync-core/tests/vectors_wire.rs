@@ -349,7 +349,11 @@ fn problems_are_written_and_read_as_the_golden_ones() {
 #[test]
 fn no_golden_message_is_left_out() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vectors/wire");
-    let source = concat!(include_str!("vectors_wire.rs"), include_str!("vectors_parts.rs"));
+    let source = concat!(
+        include_str!("vectors_wire.rs"),
+        include_str!("vectors_parts.rs"),
+        include_str!("vectors_wire_resolutions.rs")
+    );
     for file in std::fs::read_dir(folder).unwrap() {
         let name = file.unwrap().file_name().into_string().unwrap();
         let stem = name.strip_suffix(".json").unwrap_or_else(|| panic!("{name} is no golden message"));

@@ -91,6 +91,12 @@ impl Environment {
         Timestamp::from_unix_ms(self.now_ms())
     }
 
+    /// A UUID version 7.
+    pub(crate) fn uuid(&self) -> String {
+        let uuid = uuid::Builder::from_unix_timestamp_millis(self.now_ms(), &self.random::<10>());
+        uuid.into_uuid().to_string()
+    }
+
     pub(crate) fn random<const BYTES: usize>(&self) -> [u8; BYTES] {
         let mut bytes = [0; BYTES];
         (self.fill_random)(&mut bytes);

@@ -112,6 +112,20 @@ impl World {
         }
     }
 
+    /// Closes a rejection as the back office does; the status and the body of the answer.
+    pub fn close(&self, id: &gbsync_core::id::GroupId, verb: &str, body: &str) -> (u16, String) {
+        let tokens = Tokens::open(&self.folder.path().join("server")).unwrap();
+        let roles = vec![gbsync_core::id::Role::new("admin").unwrap()];
+        let actor = Some(gbsync_core::id::Actor::new("ann").unwrap());
+        let token = tokens.create(NewToken { space: space(), roles, actor, device: None }).unwrap().token;
+        let http = HttpTransport::new(&self.url, Arc::new(FixedToken(token))).unwrap();
+        let id = id.as_str().replace(':', "%3A");
+        let path = format!("/v1/spaces/shop/rejections/{id}/{verb}");
+        let request = Request { method: Method::Post, path, body: Some(body.into()), timeout_ms: 10_000 };
+        let response = self.runtime.block_on(http.send(request)).unwrap();
+        (response.status, String::from_utf8(response.body).unwrap())
+    }
+
     /// The server's rows at its head.
     pub fn digest(&self) -> (u64, u64, String) {
         let digest = gbsync_server::space_digest(&self.folder.path().join("server"), &space()).unwrap();
@@ -255,4 +269,34 @@ pub fn problem(status: u16, code: &str, pointer: Option<&str>) -> Response {
 
 pub fn is_push(request: &Request) -> bool {
     request.path.ends_with("/push")
+}
+
+/// A receipt that another device made first is refused; an edit of it, a note and an edit of that depend on it.
+pub fn refused_with_three_dependents(world: &World) -> (Device, Device, Vec<gbsync_client::Sealed>) {
+    let (a, b) = (world.device("a"), world.device("b"));
+    a.receipt("r1", "1.00");
+    a.sync();
+    let mut sealed = vec![b.receipt("r1", "9.00")];
+    let mut seal =
+        |kind: &str, root: &str, write: &dyn Fn(&mut gbsync_client::Operation) -> Result<(), gbsync_client::Error>| {
+            sealed.push(b.client.operation::<gbsync_client::Error>(kind, root, write).unwrap());
+        };
+    seal("payment-edit", "p-r1", &|op| {
+        op.patch("payments", "p-r1", r#"{"note":"x"}"#)?;
+        op.upsert("notes", "n1", r#"{"edits":0}"#)
+    });
+    seal("note-edit", "n1", &|op| op.patch("notes", "n1", r#"{"edits":1}"#));
+    seal("note-edit", "n1", &|op| op.patch("notes", "n1", r#"{"edits":2}"#));
+    b.receipt("r2", "2.00");
+    let report = b.sync();
+    assert_eq!((report.accepted, report.parked.len()), (1, 4));
+    (a, b, sealed)
+}
+
+pub fn group(device: &Device, sealed: &gbsync_client::Sealed) -> gbsync_client::GroupInfo {
+    device.client.group(&sealed.group_id).unwrap().unwrap()
+}
+
+pub fn state(device: &Device, sealed: &gbsync_client::Sealed) -> GroupState {
+    group(device, sealed).state
 }

@@ -11,6 +11,7 @@ mod parts;
 mod problem;
 mod push;
 mod read;
+mod rejections;
 mod resolution;
 mod results;
 mod verdicts;
@@ -28,6 +29,7 @@ pub use parts::{
 pub use problem::{Problem, ProblemCode};
 pub use push::{Arrival, Content, PushRequest, group_json, group_json_bytes, push_json};
 pub use read::WireError;
+pub use rejections::{Closed, RejectedGroup, rejection_json, rejections_json, resolved_json};
 pub use resolution::{Remedy, Resolve, resolution_entry_json, resolution_json};
 pub use results::{GroupResult, PushAnswer, answer_json, parse_answer, parse_result, result_json};
 pub use verdicts::{DiscardRequest, SealedAs, discard_json, parse_discard, parse_verdicts_request, verdicts_request_json};

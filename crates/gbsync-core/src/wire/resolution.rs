@@ -4,7 +4,7 @@ use super::operations::edits;
 use super::read::{Fields, Read, WireError, parse, push_text};
 use super::verdicts::reason;
 use crate::change::Edit;
-use crate::id::{Actor, GroupId, GroupType, RecordKey, Seq};
+use crate::id::{Actor, GroupId, GroupType, RecordId, RecordKey, Seq};
 use crate::json::{Node, push_string};
 use crate::limits::{Limits, PAYLOAD_DEPTH};
 use crate::verdict::{Resolution, ResolvedAs};
@@ -86,18 +86,24 @@ impl Resolve {
         let fields = Fields::of(&node)?;
         let remedy = match resolved_as {
             ResolvedAs::Discarded => None,
-            ResolvedAs::Amended => Some(Remedy {
-                group_type: None,
-                root: fields.optional_text("root")?.map(Into::into),
-                edits: edits(&fields, text, limits)?,
-            }),
+            ResolvedAs::Amended => {
+                Some(Remedy { group_type: None, root: root(&fields)?, edits: edits(&fields, text, limits)? })
+            }
             ResolvedAs::Compensated => Some(Remedy {
                 group_type: Some(fields.id("type", |text| GroupType::new(text))?),
-                root: Some(fields.text("root")?.into()),
+                root: Some(root(&fields)?.ok_or_else(|| WireError::new("is required").within("root"))?),
                 edits: edits(&fields, text, limits)?,
             }),
         };
         let actor = fields.optional_id("actor", |text| Actor::new(text))?;
         Ok(Self { resolved_as, reason: reason(&fields)?, actor, remedy })
     }
+}
+
+/// What an operation is about: a text that an id can be made of.
+fn root(fields: &Fields<'_, '_>) -> Read<Option<String>> {
+    let Some(root) = fields.optional_text("root")? else { return Ok(None) };
+    let invalid = |error: crate::id::InvalidId| WireError::new(error.to_string()).within("root");
+    RecordId::new(root.trim()).map_err(invalid)?;
+    Ok(Some(root.into()))
 }

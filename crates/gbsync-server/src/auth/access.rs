@@ -2,7 +2,7 @@
 
 use super::secret;
 use crate::error::Refusal;
-use crate::store::Grant;
+use crate::store::{EpochKey, Grant};
 use axum::http::{HeaderMap, header};
 use gbsync_core::id::{Actor, DeviceId, Role, SpaceId};
 use gbsync_core::wire::{Arrival, ProblemCode, PushRequest};
@@ -59,12 +59,42 @@ impl Admission {
     /// The same rule for a device that a body names.
     pub(crate) fn check_device(&self, device: &DeviceId) -> Result<(), Refusal> {
         match &self.device {
+            _ if device.as_str() == EpochKey::SERVER => Err(Refusal::new(
+                ProblemCode::Forbidden,
+                format!("{device} is the name of the server's own groups; give the device another id"),
+            )),
             Some(bound) if bound != device => Err(Refusal::new(
                 ProblemCode::Forbidden,
                 format!("this token belongs to another device than {device}; use the token that was made for it"),
             )),
             _ => Ok(()),
         }
+    }
+
+    /// A group of another device or person is theirs to discard. `None` where it is not known whose it is.
+    pub(crate) fn check_owner(&self, device: Option<&DeviceId>, actor: Option<&Actor>) -> Result<(), Refusal> {
+        device.map_or(Ok(()), |device| self.check_device(device))?;
+        self.check_actor(actor)
+    }
+
+    /// A token that is bound to an actor speaks for no other.
+    pub(crate) fn check_actor(&self, actor: Option<&Actor>) -> Result<(), Refusal> {
+        match (&self.actor, actor) {
+            (Some(bound), Some(other)) if bound != other => Err(Refusal::new(
+                ProblemCode::Forbidden,
+                format!("the token speaks for {bound}, not for {other}; use that one's token"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The person who acts: the token's, or the one that the request names.
+    pub(crate) fn person(&self, named: Option<&Actor>) -> Result<Actor, Refusal> {
+        self.check_actor(named)?;
+        self.actor.clone().or_else(|| named.cloned()).ok_or_else(|| {
+            let detail = "the token has no actor, so the request must say in `actor` who decides";
+            Refusal::new(ProblemCode::Malformed, detail).pointing_at("/actor".into())
+        })
     }
 
     /// What only the back office may see.

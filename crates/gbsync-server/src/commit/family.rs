@@ -6,12 +6,14 @@
 //! Rejected alternative: following `replaces` from group to group; a chain of amendments would make each next one dearer.
 
 use gbsync_core::id::GroupId;
+use gbsync_core::verdict::Resolution;
 use std::collections::BTreeMap;
 
 /// The families that a transaction touches.
 pub(super) struct Families {
     roots: BTreeMap<GroupId, GroupId>,
     winners: BTreeMap<GroupId, GroupId>,
+    closures: BTreeMap<GroupId, Resolution>,
     changes: FamilyChanges,
 }
 
@@ -24,11 +26,17 @@ pub(super) struct FamilyChanges {
     pub(super) merges: Vec<(GroupId, GroupId)>,
     /// New winners, by root.
     pub(super) winners: BTreeMap<GroupId, GroupId>,
+    /// New closures, by root.
+    pub(super) closures: BTreeMap<GroupId, Resolution>,
 }
 
 impl Families {
-    pub(super) fn new(roots: BTreeMap<GroupId, GroupId>, winners: BTreeMap<GroupId, GroupId>) -> Self {
-        Self { roots, winners, changes: FamilyChanges::default() }
+    pub(super) fn new(
+        roots: BTreeMap<GroupId, GroupId>,
+        winners: BTreeMap<GroupId, GroupId>,
+        closures: BTreeMap<GroupId, Resolution>,
+    ) -> Self {
+        Self { roots, winners, closures, changes: FamilyChanges::default() }
     }
 
     fn root(&self, group: &GroupId) -> Option<&GroupId> {
@@ -43,6 +51,26 @@ impl Families {
     /// The accepted group of the family that this one belongs to.
     pub(super) fn winner(&self, group: &GroupId) -> Option<&GroupId> {
         self.winners.get(self.root(group)?)
+    }
+
+    /// How somebody closed the family that this group belongs to.
+    pub(super) fn closure(&self, group: &GroupId) -> Option<&Resolution> {
+        self.closures.get(self.root(group)?)
+    }
+
+    /// Notes that somebody closed the family of this group; the first to close it stays.
+    pub(super) fn close(&mut self, group: &GroupId, resolution: Resolution) {
+        let root = match self.root(group) {
+            Some(root) => root.clone(),
+            None => {
+                self.add(group, group.clone());
+                group.clone()
+            }
+        };
+        if !self.closures.contains_key(&root) {
+            self.closures.insert(root.clone(), resolution.clone());
+            self.changes.closures.insert(root, resolution);
+        }
     }
 
     /// Notes that `group` is sent instead of `replaced`.
@@ -70,6 +98,10 @@ impl Families {
         if let Some(winner) = self.winners.remove(&from) {
             self.changes.winners.remove(&from);
             self.crown(&into, &winner);
+        }
+        if let Some(resolution) = self.closures.remove(&from) {
+            self.changes.closures.remove(&from);
+            self.close(&into, resolution);
         }
         self.changes.merges.push((from, into));
     }
@@ -104,7 +136,7 @@ mod tests {
     #[test]
     fn a_chain_of_replacements_is_one_family_in_any_order_of_arrival() {
         for order in [["b>a", "c>b", "d>c"], ["d>c", "c>b", "b>a"], ["c>b", "b>a", "d>c"], ["d>c", "b>a", "c>b"]] {
-            let mut families = Families::new(BTreeMap::new(), BTreeMap::new());
+            let mut families = Families::new(BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
             for step in order {
                 let (group, replaced) = step.split_once('>').expect("a step");
                 families.join(&id(group), &id(replaced));
@@ -118,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_winner_survives_the_merge_of_its_family() {
-        let mut families = Families::new(BTreeMap::new(), BTreeMap::new());
+        let mut families = Families::new(BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         families.join(&id("c"), &id("b"));
         families.win(&id("c"));
         families.join(&id("b"), &id("a"));
@@ -127,7 +159,7 @@ mod tests {
 
     #[test]
     fn groups_that_replace_nothing_have_no_family() {
-        let mut families = Families::new(BTreeMap::new(), BTreeMap::new());
+        let mut families = Families::new(BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         families.win(&id("a"));
         assert_eq!(families.winner(&id("a")), None);
         assert!(families.finish().winners.is_empty());

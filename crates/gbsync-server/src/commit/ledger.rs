@@ -3,13 +3,16 @@
 //! Later groups of the transaction are decided on what earlier ones left, and a record that several of them touch is
 //! written once. Pure: the store does the rest.
 
+mod resolve;
+
 use super::PushOutcome;
 use super::family::Families;
 use super::flags::{self, Flags};
 use super::parts;
 use super::sequences::{self, Highest};
 use crate::store::{
-    Decided, DecidedAs, EpochKey, Held, SpaceState, StoreError, StoredEntry, StoredGroup, StoredRejection, Wanted, Written,
+    Decided, DecidedAs, EpochKey, Held, HeldRejection, SpaceState, StoreError, StoredEntry, StoredGroup, StoredRejection,
+    Wanted, Written,
 };
 use gbsync_core::decide::{Accepted, Decision, Facts, Known, Needs, Standing, decide, wants};
 use gbsync_core::group::{Group, Header};
@@ -37,12 +40,15 @@ pub(super) struct Ledger<'t> {
     terms: Terms<'t>,
     state: SpaceState,
     /// What the sender of the push that is being decided may do.
-    roles: BTreeSet<Role>,
+    /// `None` for the back office.
+    roles: Option<BTreeSet<Role>>,
     /// Records whose version is above the head that the transaction began with are to be written.
     facts: Facts,
     groups: BTreeMap<GroupId, Decided>,
     numbers: BTreeMap<EpochKey, BTreeMap<DeviceSeq, GroupId>>,
     families: Families,
+    /// Rejected groups that are to be closed.
+    rejected: BTreeMap<GroupId, HeldRejection>,
     flags: Flags,
     sequences: Highest,
     first_head: Seq,
@@ -67,16 +73,17 @@ pub(super) fn want<'r>(wanted: &mut Wanted<'r>, request: &'r PushRequest) {
 
 impl<'t> Ledger<'t> {
     pub(super) fn new(held: Held, terms: Terms<'t>) -> Self {
-        let Held { state, groups, roots, winners, numbers, flags } = held;
+        let Held { state, groups, roots, winners, closures, rejected, numbers, flags } = held;
         Self {
             terms,
-            roles: BTreeSet::new(),
+            roles: None,
             first_head: state.head,
             state,
             facts: Facts::default(),
             groups,
             numbers,
-            families: Families::new(roots, winners),
+            families: Families::new(roots, winners, closures),
+            rejected,
             flags: Flags::new(flags),
             sequences: Highest::new(),
             entries: Vec::new(),
@@ -117,7 +124,7 @@ impl<'t> Ledger<'t> {
         (actor, roles): (Option<&Actor>, &BTreeSet<Role>),
         source: &mut Source<'_>,
     ) -> Result<PushOutcome, StoreError> {
-        self.roles.clone_from(roles);
+        self.roles = Some(roles.clone());
         let key = EpochKey { device: request.device.clone(), epoch: request.epoch.clone() };
         if let Some(reused) = self.reused_number(&key, request) {
             return Ok(reused);
@@ -198,6 +205,9 @@ impl<'t> Ledger<'t> {
             Content::InParts(_) => return Ok(incomplete("its parts were not put together; send it again".into())),
         };
         let named = group.header().actor.as_ref();
+        if let Some(closed) = self.closed(group.header()) {
+            return Ok(self.reject(key, arrival, Some(group), closed));
+        }
         Ok(match self.decide(group, source)? {
             Decision::Accept(accepted) => self.accept(key, arrival, group, named.or(actor), accepted),
             Decision::Reject(rejection) => self.reject(key, arrival, Some(group), rejection),
@@ -219,7 +229,7 @@ impl<'t> Ledger<'t> {
             replaced_by: self.replaced_by(header),
             log: self.state.log.clone(),
             head: self.state.head,
-            roles: Some(self.roles.clone()),
+            roles: self.roles.clone(),
             now_ms: u64::try_from(self.terms.now.unix_ms()).unwrap_or(0),
         }
     }
@@ -341,47 +351,13 @@ impl<'t> Ledger<'t> {
         }
     }
 
-    /// Records that nobody wants a group any more, or says what was decided of it before.
-    pub(super) fn discard(&mut self, id: &GroupId, reason: &str) -> GroupResult {
-        let verdict = match self.groups.get(id) {
-            Some(decided) => verdict_again(decided),
-            None => self.discard_unknown(id, reason),
-        };
-        GroupResult { id: id.clone(), verdict }
-    }
-
-    fn discard_unknown(&mut self, id: &GroupId, reason: &str) -> Verdict {
-        let rejection =
-            Rejection { code: RejectionCode::Discarded, message: reason.into(), rule: None, changes: Vec::new() };
-        let verdict = Verdict::Rejected { rejection: rejection.clone(), is_duplicate: true };
-        let stored = StoredRejection {
-            result: result_json(&GroupResult { id: id.clone(), verdict }),
-            group_type: None,
-            actor: None,
-            created_at: None,
-            replaces: None,
-            changes: None,
-        };
-        self.decided.push(StoredGroup {
-            id: id.clone(),
-            digest: None,
-            source: None,
-            seq: None,
-            flags: Vec::new(),
-            rejected: Some(stored),
-        });
-        let outcome = DecidedAs::Rejected(Box::new(rejection.clone()));
-        self.groups.insert(id.clone(), Decided { digest: None, outcome });
-        rejected(rejection)
-    }
-
     /// What is to be written; `None` when nothing is.
     pub(super) fn finish(self) -> Option<Written> {
-        if self.decided.is_empty() && self.new_numbers.is_empty() {
+        let families = self.families.finish();
+        if self.decided.is_empty() && self.new_numbers.is_empty() && families.closures.is_empty() {
             return None;
         }
         let (records, index) = self.facts.into_changed(self.first_head);
-        let families = self.families.finish();
         Some(Written {
             decided_at: self.terms.now.clone(),
             head: self.state.head,
@@ -396,6 +372,7 @@ impl<'t> Ledger<'t> {
             roots: families.roots,
             merges: families.merges,
             winners: families.winners,
+            closures: families.closures,
         })
     }
 }

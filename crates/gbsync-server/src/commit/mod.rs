@@ -15,8 +15,9 @@ mod parts;
 mod sequences;
 mod writer;
 
+use crate::auth::Admission;
 use crate::config::Environment;
-use crate::error::ServerError;
+use crate::error::{Refusal, ServerError};
 use crate::feed::Feed;
 use crate::rules::Rules;
 use crate::store::{Staging, Store, ToldEpoch, UploadedPart};
@@ -24,7 +25,8 @@ use gather::Crowd;
 use gbsync_core::id::{Actor, DeviceSeq, GroupId, Role, Seq, SpaceId};
 use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
-use gbsync_core::wire::{GroupResult, PushRequest};
+use gbsync_core::verdict::Resolution;
+use gbsync_core::wire::{DiscardRequest, GroupResult, PushRequest, Resolve};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -61,9 +63,45 @@ pub(crate) struct Push {
 
 /// A group that nobody wants any more.
 pub(crate) struct Discard {
-    pub(crate) space: SpaceId,
+    /// Who may ask it, and of which space.
+    pub(crate) admission: Admission,
     pub(crate) id: GroupId,
-    pub(crate) reason: String,
+    pub(crate) request: DiscardRequest,
+}
+
+impl Discard {
+    /// Who discards it.
+    fn person(&self) -> Option<Actor> {
+        let sealed_by = || self.request.sealed_as.as_ref()?.actor.clone();
+        self.admission.actor.clone().or_else(|| self.request.actor.clone()).or_else(sealed_by)
+    }
+}
+
+/// A rejection that the back office closes.
+pub(crate) struct Resolving {
+    pub(crate) space: SpaceId,
+    pub(crate) of: GroupId,
+    pub(crate) request: Resolve,
+    pub(crate) person: Actor,
+    /// Of the group that is made instead.
+    pub(crate) uuid: String,
+}
+
+/// What closing a rejection comes to.
+#[derive(Debug)]
+pub(crate) enum ResolvingOutcome {
+    Closed {
+        resolution: Resolution,
+        seq: Seq,
+        result: Option<GroupResult>,
+        head: Seq,
+    },
+    /// What was to take effect instead did not; nothing is changed.
+    Refused(Box<GroupResult>),
+    AlreadyClosed(String),
+    Malformed(String),
+    Unknown,
+    NoSpace,
 }
 
 /// What a push comes to.
@@ -78,6 +116,7 @@ pub(crate) enum PushOutcome {
 #[derive(Debug)]
 pub(crate) enum DiscardOutcome {
     Result(Box<GroupResult>),
+    Refused(Box<Refusal>),
     NoSpace,
 }
 
@@ -87,7 +126,8 @@ pub(crate) struct NotCommitted;
 
 enum Work {
     Push(Box<Push>, oneshot::Sender<Result<PushOutcome, NotCommitted>>),
-    Discard(Discard, oneshot::Sender<Result<DiscardOutcome, NotCommitted>>),
+    Discard(Box<Discard>, oneshot::Sender<Result<DiscardOutcome, NotCommitted>>),
+    Resolve(Box<Resolving>, oneshot::Sender<Result<ResolvingOutcome, NotCommitted>>),
     Tell(ToldEpoch, oneshot::Sender<Result<(), NotCommitted>>),
     Stage(Box<UploadedPart>, oneshot::Sender<Result<Staging, NotCommitted>>),
     /// Travels alone.
@@ -139,7 +179,14 @@ impl Committer {
     /// Records a discard, or finds the verdict already given.
     pub(crate) async fn discard(&self, discard: Discard) -> Result<DiscardOutcome, NotCommitted> {
         let (sender, receiver) = oneshot::channel();
-        self.queue(Work::Discard(discard, sender))?;
+        self.queue(Work::Discard(Box::new(discard), sender))?;
+        receiver.await.unwrap_or(Err(NotCommitted))
+    }
+
+    /// Closes a rejection; returns after its transaction.
+    pub(crate) async fn resolve(&self, resolving: Resolving) -> Result<ResolvingOutcome, NotCommitted> {
+        let (sender, receiver) = oneshot::channel();
+        self.queue(Work::Resolve(Box::new(resolving), sender))?;
         receiver.await.unwrap_or(Err(NotCommitted))
     }
 

@@ -3,9 +3,9 @@
 use super::gather::{Crowd, Gatherer};
 use super::ledger::{Ledger, Terms, want};
 use super::parts;
-use super::{DiscardOutcome, NotCommitted, PushOutcome, Shared, Tally, Work};
+use super::{DiscardOutcome, NotCommitted, PushOutcome, ResolvingOutcome, Shared, Tally, Work};
 use crate::error::ServerError;
-use crate::store::{Staging, StoreError, Wanted, Writer};
+use crate::store::{EpochKey, Staging, StoreError, Wanted, Writer};
 use gbsync_core::decide::{Facts, Needs};
 use gbsync_core::id::{Seq, SpaceId};
 use gbsync_core::time::Timestamp;
@@ -38,6 +38,7 @@ pub(super) struct WriterLoop {
 enum Outcome {
     Push(PushOutcome),
     Discard(DiscardOutcome),
+    Resolve(ResolvingOutcome),
     Told,
     Staged(Staging),
 }
@@ -155,6 +156,16 @@ fn transact_space(
             Work::Push(push, _) => want(&mut wanted, assembled.as_ref().unwrap_or(&push.request)),
             Work::Discard(discard, _) => {
                 wanted.groups.insert(&discard.id);
+                wanted.rejected.insert(&discard.id);
+                if let Some(sealed_as) = &discard.request.sealed_as {
+                    let key = EpochKey { device: sealed_as.device.clone(), epoch: sealed_as.epoch.clone() };
+                    wanted.numbers.entry(key).or_default().insert(sealed_as.device_seq);
+                }
+            }
+            Work::Resolve(resolving, _) => {
+                wanted.groups.insert(&resolving.of);
+                wanted.rejected.insert(&resolving.of);
+                wanted.makes_groups = true;
             }
             Work::Tell(..) | Work::Stage(..) | Work::Adopt(..) => {}
         }
@@ -178,10 +189,13 @@ fn transact_space(
                 Outcome::Push(outcome)
             }
             (Work::Push(..), None) => Outcome::Push(PushOutcome::NoSpace),
-            (Work::Discard(discard, _), Some(ledger)) => {
-                Outcome::Discard(DiscardOutcome::Result(Box::new(ledger.discard(&discard.id, &discard.reason))))
-            }
+            (Work::Discard(discard, _), Some(ledger)) => Outcome::Discard(ledger.discard(discard)),
             (Work::Discard(..), None) => Outcome::Discard(DiscardOutcome::NoSpace),
+            (Work::Resolve(resolving, _), Some(ledger)) => {
+                let mut source = |needs: &Needs, facts: &mut Facts| writer.learn(space, needs, facts);
+                Outcome::Resolve(ledger.resolve(resolving, &mut source)?)
+            }
+            (Work::Resolve(..), None) => Outcome::Resolve(ResolvingOutcome::NoSpace),
             (Work::Tell(told, _), _) => {
                 writer.tell(told, terms.now)?;
                 Outcome::Told
@@ -201,6 +215,7 @@ fn answer(work: Work, outcome: Outcome) {
     match (work, outcome) {
         (Work::Push(_, sender), Outcome::Push(outcome)) => drop(sender.send(Ok(outcome))),
         (Work::Discard(_, sender), Outcome::Discard(outcome)) => drop(sender.send(Ok(outcome))),
+        (Work::Resolve(_, sender), Outcome::Resolve(outcome)) => drop(sender.send(Ok(outcome))),
         (Work::Tell(_, sender), Outcome::Told) => drop(sender.send(Ok(()))),
         (Work::Stage(_, sender), Outcome::Staged(staging)) => drop(sender.send(Ok(staging))),
         (work, _) => refuse(work),
@@ -211,6 +226,7 @@ fn refuse(work: Work) {
     match work {
         Work::Push(_, sender) => drop(sender.send(Err(NotCommitted))),
         Work::Discard(_, sender) => drop(sender.send(Err(NotCommitted))),
+        Work::Resolve(_, sender) => drop(sender.send(Err(NotCommitted))),
         Work::Tell(_, sender) => drop(sender.send(Err(NotCommitted))),
         Work::Stage(_, sender) => drop(sender.send(Err(NotCommitted))),
         Work::Adopt(_, sender) => drop(sender.send(Err(ServerError::Broken("the schema was not put in force".into())))),
@@ -221,7 +237,8 @@ impl Work {
     fn space(&self) -> Option<&SpaceId> {
         match self {
             Self::Push(push, _) => Some(&push.space),
-            Self::Discard(discard, _) => Some(&discard.space),
+            Self::Discard(discard, _) => Some(&discard.admission.space),
+            Self::Resolve(resolving, _) => Some(&resolving.space),
             Self::Tell(told, _) => Some(&told.space),
             Self::Stage(part, _) => Some(&part.space),
             Self::Adopt(..) => None,

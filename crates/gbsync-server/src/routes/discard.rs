@@ -20,9 +20,12 @@ pub(super) async fn discard(
     let admission = app.admit(&headers, path.space(), None).await?;
     let id = path.group()?;
     let text = body::read_json(request, app.limits.request_bytes).await?;
-    let discard = Discard { space: admission.space, id, reason: parse_discard(&text)?.reason };
+    let request = parse_discard(&text)?;
+    admission.check_actor(request.actor.as_ref())?;
+    let discard = Discard { admission, id, request };
     match app.committer.discard(discard).await? {
         DiscardOutcome::Result(result) => Ok(json(result_json(&result))),
+        DiscardOutcome::Refused(refusal) => Err(*refusal),
         DiscardOutcome::NoSpace => Err(Refusal::no_space()),
     }
 }

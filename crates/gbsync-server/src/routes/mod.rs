@@ -10,6 +10,8 @@ mod parameters;
 mod parts;
 mod path;
 mod push;
+mod rejections;
+mod resolve;
 mod schema;
 mod verdicts;
 
@@ -130,6 +132,11 @@ fn routes() -> Vec<(&'static str, &'static str, MethodRouter<Arc<App>>)> {
         ("get", "/v1/spaces/{space}/log", get(log::log)),
         ("get", "/v1/spaces/{space}/log/{seq}/parts/{part}", get(parts::of_log)),
         ("get", "/v1/spaces/{space}/flags", get(flags::flags)),
+        ("get", "/v1/spaces/{space}/rejections", get(rejections::list)),
+        ("get", "/v1/spaces/{space}/rejections/{id}", get(rejections::one)),
+        ("post", "/v1/spaces/{space}/rejections/{id}/amend", post(resolve::amend)),
+        ("post", "/v1/spaces/{space}/rejections/{id}/discard", post(resolve::discard)),
+        ("post", "/v1/spaces/{space}/rejections/{id}/compensate", post(resolve::compensate)),
     ]
 }
 

@@ -170,6 +170,7 @@ impl Adoption<'_> {
             merges: Vec::new(),
             roots: BTreeMap::new(),
             winners: BTreeMap::new(),
+            closures: BTreeMap::new(),
             cleared: BTreeMap::new(),
             sequences: BTreeMap::new(),
         })

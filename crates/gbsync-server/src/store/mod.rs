@@ -16,8 +16,8 @@ use gbsync_core::decide::{Facts, IndexMoves, Needs, Record};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, LogId, RecordKey, Role, Seq, SpaceId};
 use gbsync_core::time::Timestamp;
-use gbsync_core::verdict::{Flag, Rejection};
-use gbsync_core::wire::{DeviceReport, GroupResult};
+use gbsync_core::verdict::{Flag, Rejection, Resolution};
+use gbsync_core::wire::{DeviceReport, GroupResult, RejectedGroup};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -79,6 +79,22 @@ pub(crate) struct EpochKey {
     pub(crate) epoch: EpochId,
 }
 
+impl EpochKey {
+    /// The device of groups that the back office makes. No other may call itself so.
+    pub(crate) const SERVER: &str = "server";
+
+    /// In which epoch the back office's groups are numbered, without gaps: one a log.
+    pub(crate) fn of_server(log: &LogId) -> Self {
+        Self {
+            device: DeviceId::new(Self::SERVER).expect("a word is an id"),
+            // Not the log's own id: under that the server brings records to a new schema, numbered by the log.
+            epoch: EpochId::new(format!("office-{log}"))
+                .or_else(|_| EpochId::new(log.as_str()))
+                .expect("what names a log may name an epoch"),
+        }
+    }
+}
+
 /// The name of a flag: the group that it is on, and its place there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FlagId {
@@ -108,6 +124,10 @@ pub(crate) struct Wanted<'w> {
     pub(crate) numbers: BTreeMap<EpochKey, BTreeSet<DeviceSeq>>,
     /// Flags that groups clear.
     pub(crate) flags: BTreeSet<FlagId>,
+    /// Rejected groups that are to be closed.
+    pub(crate) rejected: BTreeSet<&'w GroupId>,
+    /// Whether the server makes groups itself, and so needs the last of its own numbers.
+    pub(crate) makes_groups: bool,
 }
 
 /// What the store holds of what was wanted.
@@ -119,9 +139,20 @@ pub(crate) struct Held {
     pub(crate) roots: BTreeMap<GroupId, GroupId>,
     /// The accepted group of a family, by the family's name.
     pub(crate) winners: BTreeMap<GroupId, GroupId>,
+    /// How somebody closed a family, by the family's name.
+    pub(crate) closures: BTreeMap<GroupId, Resolution>,
+    pub(crate) rejected: BTreeMap<GroupId, HeldRejection>,
     pub(crate) numbers: BTreeMap<EpochKey, BTreeMap<DeviceSeq, GroupId>>,
     /// Those of the flags that there are, cleared or not.
     pub(crate) flags: BTreeSet<FlagId>,
+}
+
+/// Whose a rejected group is.
+#[derive(Debug, Clone)]
+pub(crate) struct HeldRejection {
+    pub(crate) group_type: Option<GroupType>,
+    pub(crate) actor: Option<Actor>,
+    pub(crate) device: Option<DeviceId>,
 }
 
 /// A group that has its final verdict.
@@ -158,6 +189,8 @@ pub(crate) struct Written {
     pub(crate) roots: BTreeMap<GroupId, GroupId>,
     /// New winners: `(root, group)`.
     pub(crate) winners: BTreeMap<GroupId, GroupId>,
+    /// New closures, by root.
+    pub(crate) closures: BTreeMap<GroupId, Resolution>,
     /// Flags that were cleared, by the group at this place of the log.
     pub(crate) cleared: BTreeMap<FlagId, Seq>,
     /// Highest numbers learned, by device and sequence.
@@ -305,6 +338,17 @@ pub(crate) struct FlagsRequest {
     pub(crate) most: u64,
 }
 
+/// Which rejections are asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct RejectionsRequest {
+    pub(crate) space: SpaceId,
+    /// Those that are closed, or not; `None` for all.
+    pub(crate) is_closed: Option<bool>,
+    /// The last one seen.
+    pub(crate) after: Option<GroupId>,
+    pub(crate) most: u64,
+}
+
 /// The store: reads from committed states, and one writer.
 pub(crate) trait Store: Send + Sync {
     /// Opens the writer, after closing the one before it.
@@ -326,6 +370,10 @@ pub(crate) trait Store: Send + Sync {
     fn verdicts(&self, space: &SpaceId, ids: Vec<GroupId>) -> Result<Vec<GroupResult>, StoreError>;
     /// Flags in the order of the log; `None` when there is no such space.
     fn flags(&self, request: &FlagsRequest) -> Result<Option<Vec<FlagInfo>>, StoreError>;
+    /// Rejections in the order they came; `None` when there is no such space.
+    fn rejections(&self, request: &RejectionsRequest) -> Result<Option<Vec<RejectedGroup>>, StoreError>;
+    /// One rejection with all that is kept of it.
+    fn rejection(&self, space: &SpaceId, id: &GroupId) -> Result<Option<RejectedGroup>, StoreError>;
     /// Moves everything into the main file, for a clean stop.
     fn checkpoint(&self) -> Result<(), StoreError>;
 }

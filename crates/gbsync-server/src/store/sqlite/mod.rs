@@ -9,6 +9,7 @@ mod index;
 mod open;
 mod parts;
 mod read;
+mod rejections;
 mod row;
 mod scan;
 mod schema;
@@ -20,10 +21,13 @@ pub use digest::{SpaceDigest, space_digest};
 pub use scan::{Finding, Scanned, scan};
 pub(crate) use tokens::TokenTable;
 
-use super::{FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, SpaceView, Store, StoreError, ToldEpoch, Writer};
+use super::{
+    FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, RejectionsRequest, SpaceView, Store, StoreError, ToldEpoch,
+    Writer,
+};
 use crate::config::FaultPoint;
 use gbsync_core::id::{DeviceId, GroupId, LogId, Seq, SpaceId};
-use gbsync_core::wire::GroupResult;
+use gbsync_core::wire::{GroupResult, RejectedGroup};
 use rusqlite::{Connection, Transaction};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -112,6 +116,14 @@ impl Store for SqliteStore {
 
     fn flags(&self, request: &FlagsRequest) -> Result<Option<Vec<FlagInfo>>, StoreError> {
         self.read(|transaction| flags::list(transaction, request))
+    }
+
+    fn rejections(&self, request: &RejectionsRequest) -> Result<Option<Vec<RejectedGroup>>, StoreError> {
+        self.read(|transaction| rejections::list(transaction, request))
+    }
+
+    fn rejection(&self, space: &SpaceId, id: &GroupId) -> Result<Option<RejectedGroup>, StoreError> {
+        self.read(|transaction| rejections::one(transaction, space, id))
     }
 
     fn checkpoint(&self) -> Result<(), StoreError> {

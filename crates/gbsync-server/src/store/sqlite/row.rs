@@ -112,7 +112,7 @@ pub(super) fn record(row: &Row<'_>) -> Result<Record, StoreError> {
     })
 }
 
-fn rejection(connection: &Connection, space_no: i64, group: &GroupId) -> Result<Rejection, StoreError> {
+pub(super) fn rejection(connection: &Connection, space_no: i64, group: &GroupId) -> Result<Rejection, StoreError> {
     let damaged = |what: &str| StoreError::Damaged(format!("the rejection of {group} {what}"));
     let result: Option<String> = connection
         .prepare_cached("SELECT result FROM rejections WHERE space_no = ?1 AND group_id = ?2")?

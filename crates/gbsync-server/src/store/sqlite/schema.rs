@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use std::path::Path;
 
 /// The steps from one format to the next; the format of a file is how many of them it went through.
-const STEPS: &[&str] = &[FIRST, RULES, SCHEMAS, PARTS];
+const STEPS: &[&str] = &[FIRST, RULES, SCHEMAS, PARTS, CLOSURES];
 
 /// The newest format known here.
 pub(super) const FORMAT: i64 = STEPS.len() as i64;
@@ -133,6 +133,27 @@ ALTER TABLE log ADD COLUMN parts INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE log_parts (
   place INTEGER NOT NULL, part INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (place, part)
 ) STRICT;
+";
+
+const CLOSURES: &str = "
+-- How a rejection was closed: amended, discarded, compensated, or replaced by a group that was rejected as well.
+ALTER TABLE rejections ADD COLUMN closed_as TEXT;
+ALTER TABLE rejections ADD COLUMN closed_by TEXT;
+ALTER TABLE rejections ADD COLUMN closed_actor TEXT;
+ALTER TABLE rejections ADD COLUMN closed_reason TEXT;
+ALTER TABLE rejections ADD COLUMN closed_at TEXT;
+UPDATE rejections SET closed_as = 'discarded', closed_at = (SELECT g.decided_at FROM groups AS g
+    WHERE g.space_no = rejections.space_no AND g.group_id = rejections.group_id) WHERE result ->> '$.code' = 'discarded';
+UPDATE rejections SET closed_as = 'amended', closed_by = w.group_id, closed_at = (SELECT g.decided_at FROM groups AS g
+    WHERE g.space_no = rejections.space_no AND g.group_id = w.group_id)
+  FROM families AS f JOIN family_winners AS w ON w.space_no = f.space_no AND w.root = f.root
+ WHERE f.space_no = rejections.space_no AND f.group_id = rejections.group_id AND rejections.closed_as IS NULL;
+
+-- Who closed a family, and why; a family that a device's own amendment won has none.
+CREATE TABLE family_closures (
+  space_no INTEGER NOT NULL, root TEXT NOT NULL, of_group TEXT NOT NULL, closed_as TEXT NOT NULL, closed_by TEXT, actor TEXT,
+  reason TEXT, PRIMARY KEY (space_no, root)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Refuses what is not a store of this or an earlier format. `false`: the file is new and empty.

@@ -3,6 +3,7 @@
 use super::flags::{clear_flags, known_flags, write_flags};
 use super::index::{learn_index, write_index};
 use super::parts;
+use super::rejections::{last_number, load_closures, load_rejected, write_closures};
 use super::row::{decided, id, place, record, space as space_row, stored};
 use super::sequences::write_sequences;
 use crate::store::{
@@ -68,9 +69,16 @@ impl Writer for SqliteWriter {
             }
         }
         let (roots, winners) = load_families(connection, space_no, &wanted.groups)?;
-        let numbers = load_numbers(connection, space_no, &wanted.numbers)?;
+        let closures = load_closures(connection, space_no, &roots)?;
+        let rejected = load_rejected(connection, space_no, &wanted.rejected)?;
+        let mut numbers = load_numbers(connection, space_no, &wanted.numbers)?;
+        if wanted.makes_groups {
+            let key = EpochKey::of_server(&state.log);
+            let last = last_number(connection, space_no, key.device.as_str(), key.epoch.as_str())?;
+            numbers.insert(key, last.into_iter().collect());
+        }
         let flags = known_flags(connection, space_no, &wanted.flags)?;
-        Ok(Some(Held { state, groups, roots, winners, numbers, flags }))
+        Ok(Some(Held { state, groups, roots, winners, closures, rejected, numbers, flags }))
     }
 
     fn learn(&mut self, space: &SpaceId, needs: &Needs, facts: &mut Facts) -> Result<(), StoreError> {
@@ -93,6 +101,7 @@ impl Writer for SqliteWriter {
             write_group(connection, space_no, group, &epochs, &written.decided_at)?;
         }
         write_families(connection, space_no, written)?;
+        write_closures(connection, space_no, written)?;
         write_flags(connection, space_no, &written.groups)?;
         clear_flags(connection, space_no, &written.cleared)?;
         write_sequences(connection, space_no, &written.sequences)?;
