@@ -167,9 +167,14 @@ impl Staging {
         }
         let had_edits = !record.edits.is_empty();
         record.now = now;
+        let existed = record.seen.payload.is_some();
+        if edit == Edit::Delete && existed {
+            // Whatever came before it, a delete made anew among it: the record is gone.
+            record.edits.clear();
+        }
         match record.edits.pop() {
             None => record.edits.push(edit),
-            Some(last) => match squash(&last, &edit, record.seen.payload.is_some(), rules.writing(&key.entity)) {
+            Some(last) => match squash(&last, &edit, existed, rules.writing(&key.entity)) {
                 Squashed::One(one) => record.edits.push(one),
                 Squashed::Both => record.edits.extend([last, edit]),
                 Squashed::Nothing => {}

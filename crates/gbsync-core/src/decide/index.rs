@@ -10,8 +10,12 @@ use std::collections::BTreeSet;
 /// The lists that a record with this payload stands on.
 pub fn entries(schema: &Schema, key: &RecordKey, payload: &Payload) -> BTreeSet<IndexKey> {
     let Some(rules) = schema.entity(&key.entity) else { return BTreeSet::new() };
-    let is_indexed = !rules.unique.is_empty() || rules.references().next().is_some();
-    if is_indexed { entries_of(rules, key, &payload.node()) } else { BTreeSet::new() }
+    if is_indexed(rules) { entries_of(rules, key, &payload.node()) } else { BTreeSet::new() }
+}
+
+/// Whether records of an entity stand on any list.
+fn is_indexed(rules: &EntityRules) -> bool {
+    !rules.unique.is_empty() || rules.references().next().is_some()
 }
 
 /// The lists that a record with this value stands on.
@@ -34,8 +38,14 @@ pub(super) fn unique_key(key: &RecordKey, fields: &[String], node: &Node<'_>) ->
 
 /// The lists that a record joins (`true`) and leaves.
 pub fn moves(schema: &Schema, key: &RecordKey, before: Option<&Payload>, after: Option<&Payload>) -> Vec<(IndexKey, bool)> {
+    if before == after || !schema.entity(&key.entity).is_some_and(is_indexed) {
+        return Vec::new();
+    }
     let of = |payload: Option<&Payload>| payload.map(|payload| entries(schema, key, payload)).unwrap_or_default();
     let (before, after) = (of(before), of(after));
+    if before.is_empty() {
+        return after.into_iter().map(|index| (index, true)).collect();
+    }
     let left = before.difference(&after).map(|index| (index.clone(), false));
     let joined = after.difference(&before).map(|index| (index.clone(), true));
     left.chain(joined).collect()
