@@ -75,6 +75,8 @@ fn every_statement_of_an_orm_is_captured_as_what_it_changes() {
     app.execute(r#"UPDATE receipts SET extra = '{"y": {"n": null}}'"#, []).unwrap();
     app.execute("UPDATE receipts SET total = '1.00', note = note", []).unwrap();
     app.execute("INSERT OR REPLACE INTO stock(id, quantity, name) VALUES ('s1', 7, 'new')", []).unwrap();
+    app.execute_batch("PRAGMA recursive_triggers = ON").unwrap();
+    app.execute("INSERT OR REPLACE INTO stock(id, quantity, name) VALUES ('s1', 6, 'again')", []).unwrap();
     app.execute("UPDATE stock SET quantity = quantity + 1, name = 'newer'", []).unwrap();
     app.execute("DELETE FROM stock", []).unwrap();
     let groups = groups(&client);
@@ -86,6 +88,7 @@ fn every_statement_of_an_orm_is_captured_as_what_it_changes() {
             r#"- sealed [patch receipts:r1 {"extra":{"new":[1,2],"x":null,"y":{"z":null}}}]"#,
             r#"- sealed [upsert receipts:r1 {"day":"2026-11-25","extra":{"y":{"n":null}},"hidden":7,"paid":true,"total":"1.00"}]"#,
             r#"- sealed [upsert stock:s1 {"name":"new"}, increment stock:s1 {"quantity":-3}]"#,
+            r#"- sealed [upsert stock:s1 {"name":"again"}, increment stock:s1 {"quantity":-1}]"#,
             r#"- sealed [patch stock:s1 {"name":"newer"}, increment stock:s1 {"quantity":1}]"#,
             r#"- sealed [delete stock:s1 ]"#,
         ]

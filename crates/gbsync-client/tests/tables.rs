@@ -178,6 +178,19 @@ fn a_new_schema_version_makes_the_tables_anew_and_keeps_every_group_and_record()
 }
 
 #[test]
+fn a_file_that_had_no_schema_gets_tables_with_what_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("till.db");
+    let remote = Remote { server: "http://127.0.0.1:1".into(), space: common::space() };
+    let client = Client::create(Config::new(&path), &remote).unwrap();
+    client.upsert("receipts", "r1", r#"{"total":"1.5"}"#).unwrap();
+    client.upsert("elsewhere", "e1", r#"{"total":"1.5"}"#).unwrap();
+    let client = Client::open(Config { schema: Some(shop()), ..Config::new(&path) }).unwrap();
+    assert_eq!(rows(&app(&path), "SELECT id, total, total_minor FROM receipts"), ["r1|1.50|150"]);
+    assert_eq!(client.status().unwrap().pending_groups, 2);
+}
+
+#[test]
 fn a_schema_change_that_cannot_be_made_leaves_the_old_tables_and_every_row() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("till.db");

@@ -3,6 +3,7 @@
 use super::rows::{Action, How, Touched};
 use super::values;
 use crate::error::Error;
+use crate::store::Tx;
 use crate::tables::{Column, Table};
 use gbsync_core::change::{Edit, InvalidPayload, Payload};
 use gbsync_core::id::RecordKey;
@@ -18,12 +19,15 @@ type Draft = (fn(Payload) -> Edit, Members);
 
 /// The edits that do to the record what was done to its row; `now` is the record just before.
 pub(super) fn edits_of(
-    table: Option<&Table>,
+    tx: &Tx<'_>,
     key: &RecordKey,
     change: &Touched,
     now: Option<&Payload>,
     limits: &Limits,
 ) -> Result<Vec<Edit>, Error> {
+    let table = tx.table(&key.entity);
+    let now = now.map(|now| tx.schemas().in_apps_names(&key.entity, now.as_str()));
+    let now = now.as_deref();
     let json = |column: Option<&Column>, name: &str, how, value: &Value| {
         values::json_of(column, how, value)
             .map_err(|reason| Error::NotJson { key: key.clone(), message: format!("{}.{name}: {reason}", key.entity) })
@@ -42,7 +46,7 @@ pub(super) fn edits_of(
             replaced(table, row, now)?.into_iter().map(|(make, members)| Ok(make(payload(&members)?))).collect()
         }
         Action::Update => {
-            let node = now.map(|now| parsed(now.as_str())).transpose()?;
+            let node = now.map(parsed).transpose()?;
             let (mut patch, mut deltas, mut is_patch) = (Members::new(), Members::new(), true);
             for (name, how, value) in &change.fields {
                 let column = column(table, name);
@@ -59,11 +63,10 @@ pub(super) fn edits_of(
                     }),
                     false => text,
                 };
-                // Under its old name it would show again.
-                let was = column.and_then(|column| column.was.as_ref()).filter(|_| text == "null");
-                if let Some(was) = was.filter(|was| node.as_ref().is_some_and(|node| node.member(was).is_some())) {
-                    patch.push((was.clone(), "null".into()));
-                }
+                // Under another name it would show again.
+                let others = column.filter(|_| text == "null").into_iter().flat_map(|column| column.names().skip(1));
+                let others = others.filter(|other| node.as_ref().is_some_and(|node| node.member(other).is_some()));
+                patch.extend(others.map(|other| (other.to_owned(), "null".to_owned())));
                 patch.push((name.clone(), text));
             }
             let mut edits = Vec::new();
@@ -81,9 +84,10 @@ pub(super) fn edits_of(
 }
 
 /// The edits for a person to see, where those of [`edits_of`] cannot be made: never fails.
-pub(super) fn forced(table: Option<&Table>, change: &Touched, now: Option<&Payload>) -> Vec<Edit> {
+pub(super) fn forced(tx: &Tx<'_>, key: &RecordKey, change: &Touched, now: Option<&Payload>) -> Vec<Edit> {
     let unlimited = Limits { payload_bytes: u64::MAX, ..Limits::default() };
-    if let Ok(edits) = change.key().map_err(Error::from).and_then(|key| edits_of(table, &key, change, now, &unlimited)) {
+    let table = tx.table(&key.entity);
+    if let Ok(edits) = edits_of(tx, key, change, now, &unlimited) {
         return edits;
     }
     let members = change.fields.iter().map(|(name, how, value)| {
@@ -101,14 +105,11 @@ pub(super) fn forced(table: Option<&Table>, change: &Touched, now: Option<&Paylo
 
 /// An inserted row. On a record that is there (`INSERT OR REPLACE`) it leaves alone what no column shows, and moves counters
 /// by the difference.
-fn replaced(table: Option<&Table>, row: Members, now: Option<&Payload>) -> Result<Vec<Draft>, Error> {
+fn replaced(table: Option<&Table>, row: Members, now: Option<&str>) -> Result<Vec<Draft>, Error> {
     let Some(now) = now else { return Ok(vec![(Edit::Upsert, row)]) };
-    let node = parsed(now.as_str())?;
-    let is_shown = |name: &str| {
-        table.is_some_and(|table| {
-            table.columns.iter().any(|column| column.name == name || column.was.as_deref() == Some(name))
-        })
-    };
+    let node = parsed(now)?;
+    let is_shown =
+        |name: &str| table.is_some_and(|table| table.columns.iter().any(|column| column.names().any(|shown| shown == name)));
     let mut deltas = Members::new();
     let mut members = Members::new();
     for (name, value) in row {

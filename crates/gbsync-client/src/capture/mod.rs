@@ -116,7 +116,7 @@ impl Completion<'_> {
                 return Err(Error::NotJson { key, message: "the id is no text in UTF-8".into() });
             }
             let now = staging.read(self.tx, &key)?;
-            for edit in edits_of(self.tx.table(&key.entity), &key, change, now.as_ref(), &self.limits)? {
+            for edit in edits_of(self.tx, &key, change, now.as_ref(), &self.limits)? {
                 staging.stage(self.tx, key.clone(), edit)?;
             }
         }
@@ -147,7 +147,7 @@ impl Completion<'_> {
         for change in &captured.changes {
             let key = change.key()?;
             let shown = view::of(self.tx, &key)?.payload;
-            let edits = edits::forced(self.tx.table(&key.entity), change, shown.as_ref());
+            let edits = edits::forced(self.tx, &key, change, shown.as_ref());
             changes.extend(edits.into_iter().map(|edit| (key.clone(), edit)));
             change.remove_row_without_text_id(self.tx)?;
             self.stale.insert(key);

@@ -118,14 +118,22 @@ fn change(
     is_bracket: bool,
     take: &mut impl FnMut(Captured) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    if !is_bracket && let Some(before) = current.replace(begun(row, false)?) {
+    let (entity, id) = (text(row, 1)?.unwrap_or_default(), row.get_ref(2)?.as_bytes().unwrap_or_default());
+    let touched = String::from_utf8_lossy(id).into_owned();
+    // With recursive triggers on, INSERT OR REPLACE also tells of the row that it replaces: it is one edit.
+    let replaces = |last: &mut Touched| last.action == Action::Delete && last.entity == entity && last.id == touched;
+    let replaces =
+        action == Action::Insert && current.as_mut().and_then(|captured| captured.changes.pop_if(replaces)).is_some();
+    if !is_bracket
+        && !replaces
+        && let Some(before) = current.replace(begun(row, false)?)
+    {
         take(before)?;
     }
     let captured = current.as_mut().ok_or_else(|| damaged("gbsync_capture", "a row stands outside its operation"))?;
-    let id = row.get_ref(2)?.as_bytes().unwrap_or_default();
     captured.changes.push(Touched {
-        entity: text(row, 1)?.unwrap_or_default(),
-        id: String::from_utf8_lossy(id).into_owned(),
+        id: touched,
+        entity,
         id_bytes: std::str::from_utf8(id).is_err().then(|| id.to_vec()),
         action,
         fields: Vec::new(),

@@ -55,6 +55,11 @@ impl Column {
         }
     }
 
+    /// The names that a record may have it under, its own first.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.name.as_str()).chain(self.was.as_deref())
+    }
+
     /// The name of the exact integer beside a decimal.
     pub(crate) fn minor(&self) -> Option<String> {
         matches!(self.kind, FieldKind::Decimal { .. }).then(|| format!("{}_minor", self.name))

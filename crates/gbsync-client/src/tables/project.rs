@@ -16,8 +16,7 @@ use rusqlite::types::Null;
 pub(super) fn bind(statement: &mut Statement<'_>, place: usize, table: &Table, text: &str) -> Result<(), Error> {
     let node = json::parse(text.as_bytes(), PAYLOAD_DEPTH + 1).map_err(|error| damaged("a payload", error))?;
     for (column, place) in table.columns.iter().zip(place..) {
-        let own = node.member(&column.name);
-        match own.or_else(|| column.was.as_ref().and_then(|was| node.member(was))) {
+        match column.names().find_map(|name| node.member(name)) {
             Some(member) => bind_one(statement, place, column, member, text)?,
             None => match &column.default {
                 Some(default) => {
