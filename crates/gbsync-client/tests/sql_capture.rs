@@ -156,6 +156,24 @@ fn what_cannot_be_sealed_is_undone_and_parked_whole_with_what_was_written_on_top
 }
 
 #[test]
+fn a_deleted_row_takes_along_what_refers_to_it_and_a_row_that_refers_to_none_is_parked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("till.db");
+    let client = device(&path, shop());
+    let app = app(&path);
+    app.execute_batch(
+        "INSERT INTO receipts(id, total) VALUES ('r1', 1); INSERT INTO payments(id, receiptId, amount) VALUES ('p1', 'r1', 1);
+         INSERT INTO payments(id, receiptId, amount) VALUES ('p2', 'nowhere', 1); DELETE FROM receipts;",
+    )
+    .unwrap();
+    assert_eq!(client.status().unwrap().parked_groups, 1);
+    let parked = &client.groups(GroupFilter::Parked, 9).unwrap()[0];
+    assert_eq!(parked.code.as_deref(), Some("dangling_reference"));
+    assert_eq!(ask::<i64>(&app, "SELECT (SELECT count(*) FROM receipts) + (SELECT count(*) FROM payments)"), 0);
+    assert_eq!(rows(&app, "SELECT id, receiptId, sync_state FROM payments_all"), ["p2|nowhere|parked"]);
+}
+
+#[test]
 fn a_sync_sends_what_another_program_wrote_and_other_devices_have_it() {
     let world = World::new();
     let (a, b) = (world.shop("a"), world.shop("b"));
