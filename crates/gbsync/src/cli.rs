@@ -3,7 +3,9 @@
 //! Invariant: exactly one place turns an error into a printed failure and an exit code, so that every verb fails alike. An
 //! asynchronous runtime is made only for the verbs that talk over a network.
 
-use crate::commands::{apply, bench, check, demo, digest, init, orphans, outbox, query, schema, serve, status, sync, token};
+use crate::commands::{
+    apply, bench, check, demo, digest, init, orphans, outbox, query, rejections, schema, serve, status, sync, token,
+};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, is_stderr_coloured};
 use anyhow::{Context, Result};
@@ -49,6 +51,7 @@ enum Command {
     Status(status::Arguments),
     Orphans(orphans::Arguments),
     Outbox(outbox::Arguments),
+    Rejections(rejections::Arguments),
     Digest(digest::Arguments),
     Check(check::Arguments),
     Schema(schema::Arguments),
@@ -89,6 +92,7 @@ fn dispatch(command: &Command, output: &Output) -> Result<Exit> {
         Command::Status(arguments) => status::run(arguments, output),
         Command::Orphans(arguments) => orphans::run(arguments, output),
         Command::Outbox(arguments) => outbox::run(arguments, output),
+        Command::Rejections(arguments) => one_thread(rejections::run(arguments, output)),
         Command::Digest(arguments) => digest::run(arguments, output),
         Command::Check(arguments) => check::run(arguments, output),
         Command::Schema(arguments) => schema::run(arguments, output),

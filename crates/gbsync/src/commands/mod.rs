@@ -9,6 +9,7 @@ pub mod init;
 pub mod orphans;
 pub mod outbox;
 pub mod query;
+pub mod rejections;
 pub mod schema;
 pub mod serve;
 pub mod status;

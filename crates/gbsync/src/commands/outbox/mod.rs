@@ -1,11 +1,14 @@
 //! `gbsync outbox`: the groups that wait, and those that were refused, with the reason.
 
+mod decide;
+
 use crate::config::{DeviceFile, client_failure};
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
 use anyhow::Result;
+use decide::Verb;
 use gbsync_client::{GroupFilter, GroupInfo};
-use gbsync_core::id::{Actor, GroupType, Seq};
+use gbsync_core::id::{Actor, GroupId, GroupType, Seq};
 use gbsync_core::time::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -16,12 +19,29 @@ const EXAMPLE: &str = "\
 Examples:
   gbsync outbox till.db
   gbsync outbox till.db --all --limit 20
-  gbsync outbox till.db --json";
+  gbsync outbox show till.db 17                       # what was tried, why it was refused, both versions
+  gbsync outbox amend till.db 17 --changes changes.ndjson
+  gbsync outbox retry till.db 17
+  gbsync outbox discard till.db 17 --reason 'rung up twice'";
+const LIST: &str = "\
+Examples:
+  gbsync outbox list till.db --all --limit 20
+  gbsync outbox list till.db --json";
 
-/// List the groups that wait to be sent and those that are parked
+/// List the groups that wait and those that are parked, and decide about the latter
 #[derive(clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = EXAMPLE, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    list: Option<ListArguments>,
+}
+
+/// What to list.
+#[derive(clap::Args)]
+#[command(after_help = LIST)]
+pub struct ListArguments {
     /// The device's database
     file: PathBuf,
     /// List every group the device still keeps, accepted ones too
@@ -37,6 +57,14 @@ pub struct Arguments {
 /// # Errors
 /// A failure that says what to do.
 pub fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
+    match (&arguments.verb, &arguments.list) {
+        (Some(verb), _) => decide::run(verb, output),
+        (None, Some(arguments)) => list(arguments, output),
+        (None, None) => Err(Failure::new("usage", "name the device's database").exit(Exit::Usage).into()),
+    }
+}
+
+fn list(arguments: &ListArguments, output: &Output) -> Result<Exit> {
     let device = DeviceFile::open(&arguments.file)?;
     let read = |filter, limit| device.client.groups(filter, limit).map_err(|error| client_failure(&error));
     let mut groups = Vec::new();
@@ -79,6 +107,10 @@ pub struct GroupLine<'a> {
     sealed_at: &'a str,
     decided_at: Option<&'a str>,
     attempts: u32,
+    replaces: Option<&'a str>,
+    replaced_by: Option<&'a str>,
+    closed_by: Option<&'a str>,
+    reason: Option<&'a str>,
     seq: Option<u64>,
     /// The server's result as it came, numbers as written.
     verdict: Option<&'a RawValue>,
@@ -100,6 +132,10 @@ impl<'a> GroupLine<'a> {
             sealed_at: group.sealed_at.as_str(),
             decided_at: group.decided_at.as_ref().map(Timestamp::as_str),
             attempts: group.attempts,
+            replaces: group.replaces.as_ref().map(GroupId::as_str),
+            replaced_by: group.replaced_by.as_ref().map(GroupId::as_str),
+            closed_by: group.closed_by.as_ref().map(Actor::as_str),
+            reason: group.reason.as_deref(),
             seq: group.seq.map(|Seq(seq)| seq),
             verdict: group.verdict.as_deref().and_then(|verdict| serde_json::from_str(verdict).ok()),
         }
