@@ -113,9 +113,9 @@ fn run(groups: &[Group], store: &Store, schema: Option<&Schema>, limits: &Limits
         let began = Instant::now();
         let mut needs = Needs::default();
         for group in batch {
-            let mut wanted = wants(group, schema);
-            needs.records.append(&mut wanted.records);
-            needs.index.append(&mut wanted.index);
+            let wanted = wants(group, schema);
+            needs.records.extend(wanted.records);
+            needs.index.extend(wanted.index);
         }
         store.answer(needs, &mut facts);
         times[0] += began.elapsed();

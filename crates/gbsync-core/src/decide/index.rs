@@ -20,12 +20,16 @@ fn is_indexed(rules: &EntityRules) -> bool {
 
 /// The lists that a record with this value stands on.
 pub(super) fn entries_of(rules: &EntityRules, key: &RecordKey, node: &Node<'_>) -> BTreeSet<IndexKey> {
+    entries_in(rules, key, node).collect()
+}
+
+fn entries_in(rules: &EntityRules, key: &RecordKey, node: &Node<'_>) -> impl Iterator<Item = IndexKey> {
     let references = rules.references().filter_map(|(field, _)| {
         let id = Reference::id_in(node.member(field)?)?;
         Some(IndexKey { entity: key.entity.clone(), fields: field.into(), value: id.into() })
     });
     let unique = rules.unique.iter().filter_map(|fields| unique_key(key, fields, node));
-    references.chain(unique).collect()
+    references.chain(unique)
 }
 
 /// The list of a set of unique fields; none where one of them is absent or null, as in SQL.
@@ -38,14 +42,14 @@ pub(super) fn unique_key(key: &RecordKey, fields: &[String], node: &Node<'_>) ->
 
 /// The lists that a record joins (`true`) and leaves.
 pub fn moves(schema: &Schema, key: &RecordKey, before: Option<&Payload>, after: Option<&Payload>) -> Vec<(IndexKey, bool)> {
-    if before == after || !schema.entity(&key.entity).is_some_and(is_indexed) {
+    let Some(rules) = schema.entity(&key.entity).filter(|rules| before != after && is_indexed(rules)) else {
         return Vec::new();
+    };
+    if let (None, Some(after)) = (before, after) {
+        return entries_in(rules, key, &after.node()).map(|index| (index, true)).collect();
     }
     let of = |payload: Option<&Payload>| payload.map(|payload| entries(schema, key, payload)).unwrap_or_default();
     let (before, after) = (of(before), of(after));
-    if before.is_empty() {
-        return after.into_iter().map(|index| (index, true)).collect();
-    }
     let left = before.difference(&after).map(|index| (index.clone(), false));
     let joined = after.difference(&before).map(|index| (index.clone(), true));
     left.chain(joined).collect()

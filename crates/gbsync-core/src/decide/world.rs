@@ -20,6 +20,9 @@ type Referrer<'a> = (&'a Entity, &'a str, &'a Reference);
 /// The records that the group makes refer to another: entity and field that refer, and the id that they refer to.
 type Joined<'a> = BTreeMap<(&'a str, &'a str, String), Vec<&'a RecordKey>>;
 
+/// Records of a group up to which it is quicker to look at each than to sort them by what they refer to.
+const FEW: usize = 16;
+
 /// The records of one group.
 pub(super) struct Records<'w, 'a> {
     working: &'w Working<'a>,
@@ -130,8 +133,15 @@ impl<'w, 'a> Records<'w, 'a> {
         let mut more = Needs::default();
         referring(self.working, to, referrer, &mut more).for_each(|key| take(key, needs));
         needs.index.append(&mut more.index);
-        let joined = self.joined.get_or_init(|| joined(self.working));
-        keys.extend(joined.get(&(entity.as_str(), field, to.id.as_str().to_owned())).into_iter().flatten());
+        if self.working.slots.len() <= FEW {
+            let refers = |slot: &&Slot<'a>| {
+                slot.key.entity == *entity && reference(slot, field).is_some_and(|id| id == to.id.as_str())
+            };
+            keys.extend(self.working.slots.iter().filter(refers).map(|slot| slot.key));
+        } else {
+            let joined = self.joined.get_or_init(|| joined(self.working));
+            keys.extend(joined.get(&(entity.as_str(), field, to.id.as_str().to_owned())).into_iter().flatten());
+        }
         keys
     }
 
@@ -220,12 +230,16 @@ impl<'a> World<'a> for Records<'_, 'a> {
     }
 }
 
+/// The id that a record refers to by a field after the group.
+fn reference<'s>(slot: &'s Slot<'_>, field: &str) -> Option<&'s str> {
+    slot.after()?.member(field).and_then(Reference::id_in)
+}
+
 fn joined<'a>(working: &Working<'a>) -> Joined<'a> {
     let mut joined = Joined::new();
     for slot in &working.slots {
-        let (Some(rules), Some(after)) = (slot.rules, slot.after()) else { continue };
-        for (field, _) in rules.references() {
-            if let Some(id) = after.member(field).and_then(Reference::id_in) {
+        for (field, _) in slot.rules.into_iter().flat_map(|rules| rules.references()) {
+            if let Some(id) = reference(slot, field) {
                 joined.entry((slot.key.entity.as_str(), field, id.to_owned())).or_default().push(slot.key);
             }
         }
