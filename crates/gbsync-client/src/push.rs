@@ -231,6 +231,7 @@ pub(crate) fn apply(
     state::clear_failure(tx)?;
     let (generation, cursor) = state::generation_and_cursor(tx)?;
     let mut verdicts = Verdicts { all_accepted: true, ..Verdicts::default() };
+    let mut is_stamped_anew = false;
     for (group, result) in batch.groups.iter().zip(results) {
         if let Verdict::Accepted { seq, flags, .. } = &result.verdict {
             verdicts.accepted += u64::from(accept(tx, group.local_no, (*seq, generation, cursor), now)?);
@@ -257,12 +258,10 @@ pub(crate) fn apply(
             Verdict::Rejected { rejection, .. } if rejection.code == RejectionCode::ClockSkew => {
                 clock::stamp_anew(tx, server_now, &batch.device)?;
                 // Stamped anew it may go at once, unless that did not help before.
-                let code = rejection.code.as_str();
-                let until = match outbox::waits_for(tx, group.local_no)?.as_deref() == Some(code) {
-                    true => now + backoff.wait_ms(1, random, None),
-                    false => now,
-                };
-                outbox::set_waiting(tx, group.local_no, code, &rejection.message, until)?;
+                let did_not_help = outbox::waits_for(tx, group.local_no)?.as_deref() == Some(rejection.code.as_str());
+                let until = now + if did_not_help { backoff.wait_ms(1, random, None) } else { 0 };
+                is_stamped_anew |= !did_not_help;
+                outbox::set_waiting(tx, group.local_no, rejection.code.as_str(), &rejection.message, until)?;
             }
             Verdict::Rejected { rejection, .. } => {
                 let verdict = wire::result_json(result);
@@ -276,7 +275,9 @@ pub(crate) fn apply(
             Verdict::Blocked { by } => {
                 let by: Vec<&str> = by.iter().map(GroupId::as_str).collect();
                 let message = format!("it waits for {}", by.join(", "));
-                let until = now + backoff.wait_ms(3, random, None).max(backoff.first_ms);
+                // What waits for one that was stamped anew goes again with it.
+                let wait_ms = backoff.wait_ms(3, random, None).max(backoff.first_ms);
+                let until = if is_stamped_anew { now } else { now + wait_ms };
                 outbox::set_waiting(tx, group.local_no, "blocked", &message, until)?;
             }
             Verdict::Incomplete { message, .. } if outbox::count_incomplete(tx, group.local_no)? >= INCOMPLETE_ATTEMPTS => {

@@ -16,9 +16,13 @@ const EXAMPLE: &str = "\
 Examples:
   gbsync init till.db --server http://127.0.0.1:4680 --space shop --token TOKEN
   gbsync init till.db --server https://sync.example.com --space shop --token-file /run/secrets/gbsync --actor cashier-7
+  gbsync init till.db --server http://127.0.0.1:4680 --space shop --schema gbsync.toml
 
 FILE may be new, or an SQLite database of the app. A token given by --token or GBSYNC_TOKEN is kept in the file; of \
---token-file only the path is. GBSYNC_TOKEN beats both at sync.";
+--token-file only the path is. GBSYNC_TOKEN beats both at sync.
+
+With --schema every entity of it has a real table at once. Run again with a newer one: groups that wait are kept and \
+understood under both.";
 
 /// Make a database a device of a space; works offline
 #[derive(clap::Args)]
@@ -38,6 +42,9 @@ pub struct Arguments {
     /// A file that holds the token, read at each sync
     #[arg(long, value_name = "F")]
     token_file: Option<PathBuf>,
+    /// What operations must look like; the file keeps it
+    #[arg(long, value_name = "FILE")]
+    schema: Option<PathBuf>,
     /// The person or service that operations are made by
     #[arg(long, value_name = "NAME", value_parser = config::actor)]
     actor: Option<Actor>,
@@ -50,40 +57,54 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
     let token = TokenSetting::from(arguments)?;
     let remote = Remote { server: arguments.server.clone(), space: arguments.space.clone() };
-    let (client, is_new) = match Client::create(Config::new(&arguments.file), &remote) {
+    let schema = arguments.schema.as_deref().map(config::schema_file).transpose()?;
+    let with_schema = Config { schema, ..Config::new(&arguments.file) };
+    let (client, is_new) = match Client::create(with_schema.clone(), &remote) {
         Ok(client) => (client, true),
-        Err(Error::AlreadyInitialized { .. }) => (reopened(arguments, &remote)?, false),
+        Err(Error::AlreadyInitialized { .. }) => (reopened(arguments, &remote, with_schema)?, false),
         Err(error) => return Err(client_failure(&error).into()),
     };
     token.store(&client)?;
     if let Some(actor) = &arguments.actor {
         client.set_setting(ACTOR_SETTING, Some(actor.as_str())).map_err(|error| client_failure(&error))?;
     }
-    report(arguments, &token, is_new, output);
+    let version = client.schema().map(|schema| schema.version);
+    report(arguments, &token, is_new, version, output);
     Ok(Exit::Done)
 }
 
-fn reopened(arguments: &Arguments, remote: &Remote) -> Result<Client> {
+fn reopened(arguments: &Arguments, remote: &Remote, with_schema: Config) -> Result<Client> {
+    // Whose file it is comes first: another space's keeps its schema too.
     let client = Client::open(Config::new(&arguments.file)).map_err(|error| client_failure(&error))?;
     let present = client.remote().map_err(|error| client_failure(&error))?;
     if present.server == remote.server && present.space == remote.space {
-        return Ok(client);
+        if with_schema.schema.is_none() {
+            return Ok(client);
+        }
+        drop(client);
+        return Client::open(with_schema).map_err(|error| client_failure(&error).into());
     }
     let (file, server, space) = (arguments.file.display(), present.server, present.space);
     let failure = Failure::new("already_initialized", format!("{file} already belongs to space {space} on {server}"));
     Err(failure.help("name another file: a database belongs to one space for ever").into())
 }
 
-fn report(arguments: &Arguments, token: &TokenSetting, is_new: bool, output: &Output) {
+fn report(arguments: &Arguments, token: &TokenSetting, is_new: bool, version: Option<u64>, output: &Output) {
     let (file, space, server) = (arguments.file.display(), &arguments.space, &arguments.server);
     if output.is_json() {
-        let line = json!({ "file": file.to_string(), "server": server, "space": space.as_str(), "isNew": is_new });
+        let mut line = json!({ "file": file.to_string(), "server": server, "space": space.as_str(), "isNew": is_new });
+        if let Some(version) = version {
+            line["schemaVersion"] = version.into();
+        }
         return output.json(&line);
     }
     if is_new {
         output.note(format_args!("{file} is now a device of space {space} on {server}"));
     } else {
         output.note(format_args!("{file} already is a device of space {space} on {server}; {}", token.outcome()));
+    }
+    if let Some(version) = version.filter(|_| arguments.schema.is_some()) {
+        output.note(format_args!("its tables follow schema version {version}"));
     }
     if is_new && matches!(token, TokenSetting::None) {
         output.note("no token yet: set GBSYNC_TOKEN at sync, or run this again with --token or --token-file");
