@@ -1,7 +1,7 @@
 //! The SQL face: a real table an entity of the schema, with typed columns, that shows what the user sees.
 //!
 //! Invariant: a table holds exactly the local view of its entity (base and overlay, hidden groups left out), as far as its
-//! columns can say it. `gbsync_base` and `gbsync_overlay` stay the truth; every change of theirs ends in [`write`], inside
+//! columns can say it. `gbsync_base` and `gbsync_overlay` stay the truth; every change of theirs ends in [`write()`], inside
 //! the same transaction.
 //!
 //! Rejected alternative: views over the JSON. An ORM cannot write them, and an index over a computed member of a view of two
