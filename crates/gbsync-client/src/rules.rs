@@ -8,11 +8,12 @@
 use crate::error::Error;
 use crate::store::{Tx, lists};
 use crate::view;
-use gbsync_core::change::{Change, Payload};
-use gbsync_core::decide::{self, Facts, Needs, Record};
-use gbsync_core::id::{GroupType, RecordKey, Seq};
+use gbsync_core::change::{Base, Change, Payload};
+use gbsync_core::decide::{self, Facts, IndexKey, Needs, Record};
+use gbsync_core::id::{GroupType, RecordId, RecordKey, Seq};
 use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Holds the changes of a group against the rules. `seen` are records that are known to be so still.
 ///
@@ -28,7 +29,7 @@ pub(crate) fn check<'s>(
     let Some(schema) = tx.schemas().effective() else { return Ok(()) };
     let changes = tx.schemas().translated(changes, tx.schemas().app_version());
     let mut facts = Facts::default();
-    seen.for_each(|(key, payload)| facts.learn_record(key.clone(), payload.map(known)));
+    seen.for_each(|(key, payload)| facts.learn_record(key.clone(), payload.map(|payload| known(Some(payload.clone())))));
     loop {
         match decide::check(&changes, &facts, schema, group_type, limits) {
             Ok(Ok(_)) => return Ok(()),
@@ -43,27 +44,33 @@ pub(crate) fn check<'s>(
 }
 
 /// A record as the local view shows it. Versions say nothing here: conflicts are the server's to find.
-fn known(payload: &Payload) -> Record {
-    Record { version: Seq(0), edit_version: Seq(0), payload: Some(payload.clone()), marks: None }
+fn known(payload: Option<Payload>) -> Record {
+    Record { version: Seq(0), edit_version: Seq(0), payload, marks: None }
 }
 
 fn learn(tx: &Tx<'_>, schema: &Schema, changes: &[Change], needs: Needs, facts: &mut Facts) -> Result<(), Error> {
     for key in needs.records {
-        let payload = view::under(tx.schemas(), tx, &key)?.payload;
-        facts.learn_record(key, payload.as_ref().map(known));
+        let view = view::under(tx.schemas(), tx, &key)?;
+        // One that was deleted is another thing than one that never was: an ignored reference may be made to it.
+        let ever_was = view.payload.is_some() || view.base != Base::default();
+        facts.learn_record(key, ever_was.then(|| known(view.payload)));
+    }
+    if needs.index.is_empty() {
+        return Ok(());
+    }
+    // An app that writes plain SQL has changed its rows already; the records of the group are asked for as they were before.
+    let changed: BTreeSet<&RecordKey> = changes.iter().map(|change| &change.key).collect();
+    let mut before: BTreeMap<IndexKey, Vec<RecordId>> = BTreeMap::new();
+    for key in &changed {
+        let payload = view::under(tx.schemas(), tx, key)?.payload;
+        for list in payload.iter().flat_map(|payload| decide::entries(schema, key, payload)) {
+            before.entry(list).or_default().push(key.id.clone());
+        }
     }
     for list in needs.index {
         let mut ids = lists::members(tx, schema, &list)?;
-        // An app that writes plain SQL has changed its rows already; these records are asked for as they were before.
-        for Change { key, .. } in changes.iter().filter(|change| change.key.entity == list.entity) {
-            let before = view::under(tx.schemas(), tx, key)?.payload;
-            let is_on_it = before.is_some_and(|payload| decide::entries(schema, key, &payload).contains(&list));
-            if is_on_it {
-                ids.insert(key.id.clone())
-            } else {
-                ids.remove(&key.id)
-            };
-        }
+        ids.retain(|id| !changed.contains(&RecordKey { entity: list.entity.clone(), id: id.clone() }));
+        ids.extend(before.remove(&list).unwrap_or_default());
         facts.learn_index(list, ids);
     }
     Ok(())

@@ -22,6 +22,8 @@ fields.customerId = { type = "text", references = "customers" }
 [entities.payments]
 fields.receiptId = { type = "text", required = true, references = "receipts", on_delete = "cascade" }
 fields.amount = { type = "decimal", scale = 2, required = true }
+[entities.entries]
+fields.receiptId = { type = "text", required = true, references = "receipts", on_delete = "ignore" }
 [entities.stock]
 fields.quantity = { type = "integer", counter = true, min = 0 }
 [operations.receipt-create]
@@ -214,4 +216,21 @@ fn a_decimal_is_shown_with_the_digits_of_its_scale_and_sent_as_it_was_written() 
     a.sync();
     assert!(a.transport.pushes().concat().contains(r#""payload":{"total":"2.5"}"#));
     assert_eq!(a.read("receipts", "r1").unwrap(), r#"{"total":"2.50"}"#);
+}
+
+#[test]
+fn an_entry_may_be_written_for_a_receipt_that_was_deleted_before_and_for_none_that_never_was() {
+    let (_world, a, b) = shop();
+    stocked(&a, &b, 10);
+    sell(&a, "r-1", "roll").unwrap();
+    a.sync();
+    let void: Result<Sealed, Error> = a.client.operation("receipt-void", "r-1", |op| op.delete("receipts", "r-1"));
+    void.unwrap();
+    a.client.upsert("entries", "e-1", r#"{"receiptId":"r-1"}"#).unwrap();
+    assert_eq!(a.sync().parked, []);
+    b.sync();
+    b.client.upsert("entries", "e-2", r#"{"receiptId":"r-1"}"#).unwrap();
+    let error = b.client.upsert("entries", "e-3", r#"{"receiptId":"r-9"}"#).unwrap_err();
+    assert_eq!(error.code(), "dangling_reference");
+    assert_eq!(b.sync().parked, []);
 }
