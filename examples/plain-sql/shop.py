@@ -13,7 +13,7 @@ import time
 
 def connect(path):
     """A connection on which this program itself says BEGIN and COMMIT."""
-    till = sqlite3.connect(path, timeout=10, isolation_level=None)
+    till = sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=10, isolation_level=None)
     # Without it a COMMIT could leave an operation open; the first INSERT into gbsync_operation would say so.
     till.execute("PRAGMA foreign_keys = ON")
     return till
