@@ -238,6 +238,17 @@ impl Client {
         Ok(payload.map(|payload| Payload::from_stored(schemas.in_apps_names(&key.entity, payload.as_str()))))
     }
 
+    /// Whether this device knows that the record was there and was deleted.
+    ///
+    /// # Errors
+    /// [`Error`] when an id is none or the database fails.
+    pub fn was_deleted(&self, entity: &str, id: &str) -> Result<bool, Error> {
+        let key = RecordKey::new(entity, id)?;
+        let mut reader = self.inner.store.reader();
+        let tx = reader.transaction()?;
+        Ok(view::of(&tx, &key)?.was_deleted())
+    }
+
     pub(crate) fn seal(&self, staging: &Staging) -> Result<Sealed, Error> {
         let sealed = self.inner.store.write(|tx| {
             let is_current = staging.is_current(self.inner.store.stamp(tx)?);

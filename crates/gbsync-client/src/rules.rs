@@ -8,7 +8,7 @@
 use crate::error::Error;
 use crate::store::{Tx, lists};
 use crate::view;
-use gbsync_core::change::{Base, Change, Payload};
+use gbsync_core::change::{Change, Payload};
 use gbsync_core::decide::{self, Facts, IndexKey, Needs, Record};
 use gbsync_core::id::{GroupType, RecordId, RecordKey, Seq};
 use gbsync_core::limits::Limits;
@@ -52,7 +52,7 @@ fn learn(tx: &Tx<'_>, schema: &Schema, changes: &[Change], needs: Needs, facts: 
     for key in needs.records {
         let view = view::under(tx.schemas(), tx, &key)?;
         // One that was deleted is another thing than one that never was: an ignored reference may be made to it.
-        let ever_was = view.payload.is_some() || view.base != Base::default();
+        let ever_was = view.payload.is_some() || view.was_deleted();
         facts.learn_record(key, ever_was.then(|| known(view.payload)));
     }
     if needs.index.is_empty() {

@@ -20,6 +20,13 @@ pub(crate) struct View {
     pub(crate) trail: Trail<i64>,
 }
 
+impl View {
+    /// Whether the record was there and is not any more.
+    pub(crate) fn was_deleted(&self) -> bool {
+        self.payload.is_none() && self.base != Base::default()
+    }
+}
+
 /// The record as base and overlay show it, in the names that records are laid under.
 pub(crate) fn under(schemas: &Schemas, connection: &Connection, key: &RecordKey) -> Result<View, Error> {
     let view = of(connection, key)?;

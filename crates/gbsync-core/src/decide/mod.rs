@@ -25,7 +25,7 @@ mod world;
 pub use facts::{Facts, IndexKey, IndexMoves, Known, Needs, Record, Standing};
 pub use index::entries;
 pub use marks::{InvalidMarks, Marks};
-pub use scan::{BrokenShape, broken_shape, referents};
+pub use scan::{BrokenShape, broken_shape, may_refer_to_deleted, referents};
 pub use wants::wants;
 
 use crate::change::Change;

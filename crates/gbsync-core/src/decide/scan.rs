@@ -4,8 +4,8 @@
 
 use super::{shape, wants};
 use crate::change::Payload;
-use crate::id::{GroupType, RecordKey};
-use crate::schema::{Schema, Undeclared};
+use crate::id::{Entity, GroupType, RecordKey};
+use crate::schema::{OnDelete, Schema, Undeclared};
 
 /// A rule that an operation breaks as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,12 @@ pub fn referents(schema: &Schema, key: &RecordKey, payload: &Payload) -> Vec<(St
     rules.references().filter_map(referent).collect()
 }
 
+/// Whether a field may refer to a record that was deleted: its reference says `on_delete = "ignore"`.
+pub fn may_refer_to_deleted(schema: &Schema, entity: &Entity, field: &str) -> bool {
+    let reference = schema.entity(entity).and_then(|rules| rules.fields.get(field)?.reference.as_ref());
+    reference.is_some_and(|reference| reference.on_delete == OnDelete::Ignore)
+}
+
 /// What is wrong with the shape of an operation that changes these records, cascades left out.
 pub fn broken_shape(schema: &Schema, group_type: Option<&GroupType>, records: &[RecordKey]) -> Option<BrokenShape> {
     let Some(group_type) = group_type else {
@@ -47,7 +53,7 @@ pub fn broken_shape(schema: &Schema, group_type: Option<&GroupType>, records: &[
 mod tests {
     use super::*;
     use crate::id::Entity;
-    use crate::schema::{Count, EntityRules, Field, FieldKind, OnDelete, OnViolation, OperationRules, Reference};
+    use crate::schema::{Count, EntityRules, Field, FieldKind, OnViolation, OperationRules, Reference};
 
     fn entity(name: &str) -> Entity {
         Entity::new(name).expect("a name")

@@ -11,6 +11,7 @@ mod receipt_rule;
 mod restored;
 mod sql;
 mod upgrade;
+mod voided;
 
 #[path = "../shop/mod.rs"]
 mod shop;

@@ -8,7 +8,7 @@ use super::row::{place, record, seq_at, space as space_row};
 use crate::error::ServerError;
 use crate::store::StoreError;
 use gbsync_core::change::Payload;
-use gbsync_core::decide::{broken_shape, entries, referents};
+use gbsync_core::decide::{broken_shape, entries, may_refer_to_deleted, referents};
 use gbsync_core::id::{Entity, GroupType, RecordId, RecordKey, Seq, SpaceId};
 use gbsync_core::json::{self, Node};
 use gbsync_core::limits::PAYLOAD_DEPTH;
@@ -152,7 +152,9 @@ fn scan_records(
             let is_deleted: Option<bool> = target
                 .query_row(params![space_no, referent.entity.as_str(), referent.id.as_str()], |row| row.get(0))
                 .optional()?;
-            if is_deleted != Some(false) {
+            // The reversal of a voided receipt is no orphan: the schema lets it name the receipt for ever.
+            let is_allowed = is_deleted == Some(true) && may_refer_to_deleted(schema, entity, &field);
+            if is_deleted != Some(false) && !is_allowed {
                 let was_deleted = is_deleted.is_some();
                 found(Finding::Orphan { key: key.clone(), field, referent, was_deleted });
             }

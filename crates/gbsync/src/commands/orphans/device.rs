@@ -7,7 +7,7 @@ use crate::output::counted;
 use anyhow::Result;
 use gbsync_client::Client;
 use gbsync_core::change::Payload;
-use gbsync_core::decide::{broken_shape, referents};
+use gbsync_core::decide::{broken_shape, may_refer_to_deleted, referents};
 use gbsync_core::id::{GroupId, GroupType, InvalidId, RecordKey};
 use gbsync_core::schema::Schema;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -32,9 +32,23 @@ pub(super) fn scan(file: &Path, schema: Option<Schema>, found: &mut dyn FnMut(Fo
             return Err(failure.help("give one with --schema FILE").into());
         }
     };
-    let records = read(&device.client, |connection| scan_records(connection, schema, found))?;
+    let mut ignored = Vec::new();
+    let records = read(&device.client, |connection| scan_records(connection, schema, found, &mut ignored))?;
+    for Ignored { key, field, referent } in ignored {
+        let was_deleted = device.client.was_deleted(referent.entity.as_str(), referent.id.as_str());
+        if !was_deleted.map_err(|error| client_failure(&error))? {
+            found(Found::orphan(&key, &field, &referent, "is not there"));
+        }
+    }
     let groups = scan_groups(&device.client, schema, found)?;
     Ok(format!("{} and {}", counted(records, "record"), counted(groups, "undecided group")))
+}
+
+/// A reference to a record that is not there and may have been deleted.
+struct Ignored {
+    key: RecordKey,
+    field: String,
+    referent: RecordKey,
 }
 
 /// Why a scan stops.
@@ -65,7 +79,12 @@ fn read<T>(client: &Client, read: impl FnOnce(&Connection) -> Result<T, Problem>
     Ok(outcome.map_err(|error| client_failure(&error))?.map_err(damaged)?)
 }
 
-fn scan_records(connection: &Connection, schema: &Schema, found: &mut dyn FnMut(Found)) -> Result<u64, Problem> {
+fn scan_records(
+    connection: &Connection,
+    schema: &Schema,
+    found: &mut dyn FnMut(Found),
+    ignored: &mut Vec<Ignored>,
+) -> Result<u64, Problem> {
     let mut records = 0;
     let mut statement = connection.prepare("SELECT id, payload FROM gbsync_records WHERE entity = ?1 ORDER BY id")?;
     let mut target = connection.prepare("SELECT 1 FROM gbsync_records WHERE entity = ?1 AND id = ?2")?;
@@ -77,8 +96,12 @@ fn scan_records(connection: &Connection, schema: &Schema, found: &mut dyn FnMut(
             let key = RecordKey::new(entity.as_str(), &id)?;
             for (field, referent) in referents(schema, &key, &Payload::from_stored(payload)) {
                 let values = params![referent.entity.as_str(), referent.id.as_str()];
-                if target.query_row(values, |_| Ok(())).optional()?.is_none() {
-                    // A device does not know whether the record ever was.
+                if target.query_row(values, |_| Ok(())).optional()?.is_some() {
+                    continue;
+                }
+                if may_refer_to_deleted(schema, entity, &field) {
+                    ignored.push(Ignored { key: key.clone(), field, referent });
+                } else {
                     found(Found::orphan(&key, &field, &referent, "is not there"));
                 }
             }
