@@ -9,18 +9,19 @@ pub const PRODUCTS: usize = 3;
 
 /// The first operation: what there is to sell.
 pub fn opening(token: &str) -> Operation {
-    let stock = (0..PRODUCTS).map(|product| put("stock", &format!("p{product}"), json!({"w": token, "quantity": 1000})));
-    let products = (0..PRODUCTS).map(|product| put("products", &format!("p{product}"), json!({"w": token, "name": "Roll"})));
+    let stock = (0..PRODUCTS).map(|product| put("stock", &format!("p{product}"), json!({"w": token, "quantity": 25})));
+    let products = (0..PRODUCTS)
+        .map(|product| put("products", &format!("p{product}"), json!({"w": token, "name": "Roll", "price": "1"})));
     Operation { token: token.into(), kind: "opening", changes: stock.chain(products).collect() }
 }
 
 /// Something that somebody who sees these records may do next.
 pub fn next(token: &str, view: &State, random: &mut Random) -> Operation {
-    let made = match random.below(8) {
+    let made = match random.below(10) {
         0..=2 => Some(sale(token, view, random)),
         3 => edit(token, view, random),
         4 => void(token, view, random),
-        5 => rename(token, view, random),
+        5 | 8 | 9 => rename(token, view, random),
         6 => Some(stock_take(token, view, random)),
         _ => Some(large(token, random)),
     };
@@ -51,7 +52,8 @@ fn edit(token: &str, view: &State, random: &mut Random) -> Option<Operation> {
 fn void(token: &str, view: &State, random: &mut Random) -> Option<Operation> {
     let receipt = some_receipt(view, random)?;
     let mut changes = vec![delete("receipts", &receipt)];
-    if view.0.contains_key(&("payments".to_owned(), receipt.clone())) {
+    // Where there are rules, the payment goes with its receipt.
+    if !view.1 && view.0.contains_key(&("payments".to_owned(), receipt.clone())) {
         changes.push(delete("payments", &receipt));
     }
     changes.push(put("voids", token, json!({"w": token, "receiptId": receipt})));
@@ -62,7 +64,9 @@ fn void(token: &str, view: &State, random: &mut Random) -> Option<Operation> {
 fn rename(token: &str, view: &State, random: &mut Random) -> Option<Operation> {
     let product = product(random);
     view.0.get(&("products".to_owned(), product.clone()))?;
-    let changes = vec![set("products", &product, json!({"name": token})), put("renames", token, json!({"w": token}))];
+    // Under the policy of merging, a name and a price do not conflict.
+    let field = ["name", "price"][random.below(2)];
+    let changes = vec![set("products", &product, json!({field: token})), put("renames", token, json!({"w": token}))];
     Some(Operation { token: token.into(), kind: "rename", changes })
 }
 
@@ -115,21 +119,105 @@ fn delete(entity: &str, id: &str) -> Change {
     Change { key: (entity.into(), id.into()), edit: Edit::Delete }
 }
 
+/// What the office books to make up for an operation that was refused.
+pub fn making_up(token: &str) -> Operation {
+    Operation { token: token.into(), kind: "making-up", changes: vec![put("takes", token, json!({"w": token}))] }
+}
+
 /// Writes an operation with the real client.
 ///
 /// # Errors
 /// What the client says.
 pub fn write(client: &gbsync_client::Client, operation: &Operation) -> Result<(), gbsync_client::Error> {
-    client.operation(operation.kind, &operation.token, |context| {
-        for Change { key: (entity, id), edit } in &operation.changes {
-            match edit {
-                Edit::Put(fields) => context.upsert(entity, id, Value::from(fields.clone()).to_string())?,
-                Edit::Set(fields) => context.patch(entity, id, Value::from(fields.clone()).to_string())?,
-                Edit::Add(field, delta) => context.increment(entity, id, json!({*field: delta}).to_string())?,
-                Edit::Delete => context.delete(entity, id)?,
+    client.operation(operation.kind, &operation.token, |context| stage(context, operation))?;
+    Ok(())
+}
+
+/// Writes an operation with plain SQL on an app's own connection, as a program without a binding does.
+///
+/// # Errors
+/// What SQLite says.
+pub fn write_sql(db: &rusqlite::Connection, operation: &Operation) -> rusqlite::Result<()> {
+    db.execute_batch("PRAGMA foreign_keys = ON; BEGIN IMMEDIATE")?;
+    let written = write_bracket(db, operation).and_then(|()| db.execute_batch("COMMIT"));
+    if written.is_err() && !db.is_autocommit() {
+        let _ = db.execute_batch("ROLLBACK");
+    }
+    written
+}
+
+fn write_bracket(db: &rusqlite::Connection, operation: &Operation) -> rusqlite::Result<()> {
+    db.execute("INSERT INTO gbsync_operation(type, root) VALUES (?1, ?2)", [operation.kind, &operation.token])?;
+    for Change { key: (entity, id), edit } in &operation.changes {
+        match edit {
+            Edit::Put(fields) => {
+                db.execute(
+                    &format!("INSERT INTO {entity}(id, {}) VALUES (?1, {})", names(fields), places(fields)),
+                    values(id, fields),
+                )?;
+            }
+            Edit::Set(fields) => {
+                let sets: Vec<String> =
+                    fields.keys().enumerate().map(|(place, name)| format!("{name} = ?{}", place + 2)).collect();
+                db.execute(&format!("UPDATE {entity} SET {} WHERE id = ?1", sets.join(", ")), values(id, fields))?;
+            }
+            Edit::Add(field, delta) => {
+                db.execute(
+                    &format!("UPDATE {entity} SET {field} = {field} + ?2 WHERE id = ?1"),
+                    rusqlite::params![id, delta],
+                )?;
+            }
+            Edit::Delete => {
+                db.execute(&format!("DELETE FROM {entity} WHERE id = ?1"), [id])?;
             }
         }
-        Ok::<_, gbsync_client::Error>(())
-    })?;
+    }
+    db.execute("DELETE FROM gbsync_operation", [])?;
     Ok(())
+}
+
+fn names(fields: &Fields) -> String {
+    fields.keys().cloned().collect::<Vec<_>>().join(", ")
+}
+
+fn places(fields: &Fields) -> String {
+    (0..fields.len()).map(|place| format!("?{}", place + 2)).collect::<Vec<_>>().join(", ")
+}
+
+fn values(id: &str, fields: &Fields) -> impl rusqlite::Params {
+    let value = |value: &Value| match value {
+        Value::String(text) => rusqlite::types::Value::Text(text.clone()),
+        Value::Number(number) => rusqlite::types::Value::Integer(number.as_i64().unwrap_or(0)),
+        Value::Bool(is_true) => rusqlite::types::Value::Integer(i64::from(*is_true)),
+        _ => rusqlite::types::Value::Null,
+    };
+    let id = rusqlite::types::Value::Text(id.to_owned());
+    rusqlite::params_from_iter(std::iter::once(id).chain(fields.values().map(value)).collect::<Vec<_>>())
+}
+
+/// Stages the changes of an operation.
+///
+/// # Errors
+/// What the client says.
+pub fn stage(context: &mut gbsync_client::Operation, operation: &Operation) -> Result<(), gbsync_client::Error> {
+    for Change { key: (entity, id), edit } in &operation.changes {
+        match edit {
+            Edit::Put(fields) => context.upsert(entity, id, Value::from(fields.clone()).to_string())?,
+            Edit::Set(fields) => context.patch(entity, id, Value::from(fields.clone()).to_string())?,
+            Edit::Add(field, delta) => context.increment(entity, id, json!({*field: delta}).to_string())?,
+            Edit::Delete => context.delete(entity, id)?,
+        }
+    }
+    Ok(())
+}
+
+/// What a person writes instead of an operation that was refused.
+pub fn amended(operation: &Operation) -> Operation {
+    let token = &operation.token;
+    let changes = vec![
+        put("receipts", token, json!({"w": token, "total": "2.00", "amended": true})),
+        put("payments", token, json!({"w": token, "receiptId": token, "amount": "2.00"})),
+        put("entries", token, json!({"w": token, "receiptId": token})),
+    ];
+    Operation { changes, ..operation.clone() }
 }

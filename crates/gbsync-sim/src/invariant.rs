@@ -25,8 +25,13 @@ fn accepted_once(db: &Connection, model: &mut Model) -> Result<()> {
         let entry: Value = serde_json::from_str(&entry?)?;
         let seq = entry["seq"].as_u64().unwrap_or(0);
         ensure!(seq == model.head() as u64 + 1, "P8: the log jumps from {} to {seq}", model.head());
-        let group = entry["syncGroupId"].as_str().unwrap_or_default();
-        model.accept(group).map_err(anyhow::Error::msg)?;
+        if let (Some(replaced), Some(by)) = (entry["replaces"].as_str(), entry["syncGroupId"].as_str()) {
+            model.replaced(replaced.to_owned(), by.to_owned());
+        }
+        match entry["syncGroupId"].as_str() {
+            Some(group) => model.accept(group).map_err(anyhow::Error::msg)?,
+            None => model.pass(),
+        }
     }
     let count: usize = db.query_row("SELECT count(*) FROM log", [], |row| row.get(0))?;
     ensure!(count == model.head(), "P4: the log had {} entries and has {count}", model.head());
@@ -64,6 +69,9 @@ fn seen_whole(db: &Connection, model: &Model) -> Result<()> {
     if let Some(difference) = base.difference(confirmed) {
         bail!("P2: at cursor {cursor} the base's {difference}");
     }
+    if confirmed.1 {
+        tables_show_the_view(db)?;
+    }
     let mut view = confirmed.clone();
     for group in overlay(db, cursor)? {
         let Some(operation) = model.operation(&group) else { bail!("P2: nobody made {group}") };
@@ -74,6 +82,27 @@ fn seen_whole(db: &Connection, model: &Model) -> Result<()> {
         Some(difference) => bail!("P2: at cursor {cursor} the view's {difference}"),
         None => Ok(()),
     }
+}
+
+/// P2: the typed tables show what the view shows.
+fn tables_show_the_view(db: &Connection) -> Result<()> {
+    for (entity, column) in [("receipts", "total"), ("payments", "amount"), ("entries", "receiptId"), ("stock", "quantity")]
+    {
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT id, {column} FROM {entity} EXCEPT
+                                   SELECT id, json_extract(payload, '$.{column}') FROM gbsync_records WHERE entity = '{entity}')"
+        );
+        let more: i64 = db.query_row(&sql, [], |row| row.get(0))?;
+        let counts: i64 = db.query_row(
+            &format!(
+                "SELECT (SELECT count(*) FROM {entity}) - (SELECT count(*) FROM gbsync_records WHERE entity = '{entity}')"
+            ),
+            [],
+            |row| row.get(0),
+        )?;
+        ensure!(more == 0 && counts == 0, "P2: the table {entity} shows something else than the view ({more}, {counts})");
+    }
+    Ok(())
 }
 
 /// The groups that lie over the base, in seal order.
@@ -111,7 +140,8 @@ fn accounted(db: &Connection, device: &DeviceParty) -> Result<()> {
         ensure!(gaps == 0, "P11: {gaps} numbers are missing");
     }
     let odd: i64 = db.query_row(
-        "SELECT count(*) FROM gbsync_outbox WHERE state NOT IN ('sealed', 'waiting_for_sign_in', 'accepted', 'parked', 'replaced', 'discarded', 'resolved')",
+        "SELECT count(*) FROM gbsync_outbox WHERE state NOT IN ('sealed', 'waiting_for_sign_in', 'accepted', 'parked', 'replaced', 'discarded', 'compensated',
+                                                       'superseded')",
         [],
         |row| row.get(0),
     )?;

@@ -41,9 +41,9 @@ pub struct Operation {
     pub changes: Vec<Change>,
 }
 
-/// All records at one moment.
+/// All records at one moment, and whether there are rules.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct State(pub BTreeMap<Key, Fields>);
+pub struct State(pub BTreeMap<Key, Fields>, pub bool);
 
 impl State {
     /// Applies an operation entirely or, where one of its changes makes no sense, not at all.
@@ -72,8 +72,37 @@ impl State {
                 record.insert((*field).to_owned(), Value::from(before + delta));
                 true
             }
-            (Edit::Delete, Some(_)) => self.0.remove(&change.key).is_some(),
+            (Edit::Delete, Some(_)) => {
+                self.0.remove(&change.key);
+                if self.1 && change.key.0 == "receipts" {
+                    self.0.retain(|key, fields| !is_of_receipt(key, fields, &change.key.1));
+                }
+                true
+            }
         }
+    }
+
+    /// What no accepted group may leave where there are rules: a receipt that is not paid for, a reference that points
+    /// nowhere, less than nothing in stock.
+    pub fn broken_rule(&self) -> Option<String> {
+        let decimal =
+            |fields: &Fields, name: &str| fields.get(name).and_then(Value::as_str)?.replace('.', "").parse::<i64>().ok();
+        self.0.iter().find_map(|((entity, id), fields)| match entity.as_str() {
+            "stock" if fields.get("quantity").and_then(Value::as_i64).unwrap_or(0) < 0 => {
+                Some(format!("stock {id} is below 0"))
+            }
+            "payments" | "entries" => {
+                let receipt = fields.get("receiptId").and_then(Value::as_str).unwrap_or_default();
+                let is_there = self.0.contains_key(&("receipts".to_owned(), receipt.to_owned()));
+                (!is_there).then(|| format!("{entity}:{id} refers to no receipt"))
+            }
+            "receipts" => {
+                let paid = self.0.iter().filter(|(key, fields)| key.0 == "payments" && is_of_receipt(key, fields, id));
+                let paid: i64 = paid.filter_map(|(_, fields)| decimal(fields, "amount")).sum();
+                (decimal(fields, "total") != Some(paid)).then(|| format!("receipt {id} is paid {paid}"))
+            }
+            _ => None,
+        })
     }
 
     /// Where this differs from `other`, for a message.
@@ -86,6 +115,12 @@ impl State {
     }
 }
 
+/// Whether a record goes when a receipt goes.
+fn is_of_receipt(key: &Key, fields: &Fields, receipt: &str) -> bool {
+    let is_referrer = key.0 == "payments" || key.0 == "entries";
+    is_referrer && fields.get("receiptId").and_then(Value::as_str) == Some(receipt)
+}
+
 /// The log as the reference knows it.
 #[derive(Debug, Clone, Default)]
 pub struct Model {
@@ -95,17 +130,36 @@ pub struct Model {
     pub log: Vec<String>,
     /// The records after each of them; the first is before all.
     pub states: Vec<State>,
+    /// Which group was sealed in the place of which.
+    replaces: BTreeMap<String, String>,
+    /// What a person wanted instead of a group.
+    pub amended: BTreeMap<String, Operation>,
 }
 
 impl Model {
-    /// Before anything.
-    pub fn new() -> Self {
-        Self { states: vec![State::default()], ..Self::default() }
+    /// Before anything, with rules or without.
+    pub fn new(has_rules: bool) -> Self {
+        Self { states: vec![State(BTreeMap::new(), has_rules)], ..Self::default() }
     }
 
-    /// The operation of a group: its root is the operation's token.
+    /// The operation of a group: what a person wanted instead of the group that it replaces, else that group's own, else
+    /// the one whose token is its root.
     pub fn operation(&self, group: &str) -> Option<&Operation> {
-        self.operations.get(group.split(':').nth(1)?)
+        match self.replaces.get(group) {
+            Some(replaced) => self.amended.get(replaced).or_else(|| self.operation(replaced)),
+            None => self.operations.get(group.split(':').nth(1)?),
+        }
+    }
+
+    /// Takes note that a group was sealed in the place of another.
+    pub fn replaced(&mut self, group: String, by: String) {
+        self.replaces.insert(by, group);
+    }
+
+    /// Takes an entry of the log that changes no record.
+    pub fn pass(&mut self) {
+        self.log.push(String::new());
+        self.states.push(self.states.last().cloned().unwrap_or_default());
     }
 
     /// Takes the next entry of the log.
@@ -117,9 +171,15 @@ impl Model {
             return Err(format!("P3: {group} stands twice in the log"));
         }
         let operation = self.operation(group).ok_or_else(|| format!("P1: nobody made {group}"))?.clone();
+        if self.is_accepted(&operation.token) {
+            return Err(format!("P3: {group} was accepted, and another one in whose place it was sealed too"));
+        }
         let mut state = self.states.last().cloned().unwrap_or_default();
         if !state.apply(&operation) {
             return Err(format!("P1: {group} was accepted and cannot be applied"));
+        }
+        if let Some(rule) = state.broken_rule().filter(|_| state.1) {
+            return Err(format!("P1: {group} was accepted, and {rule}"));
         }
         self.log.push(group.to_owned());
         self.states.push(state);

@@ -24,6 +24,10 @@ pub enum Profile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
     Save,
+    Retry,
+    Amend,
+    Discard,
+    Office,
     Sync,
     Deliver,
     DropRequest,
@@ -50,10 +54,21 @@ pub(super) enum Event {
 impl Event {
     pub(super) fn draw(profile: Profile, random: &mut Random) -> Self {
         use Event::{
-            Backup, Clock, Clone, CutAnswer, Deliver, DiskDevice, DiskServer, DoubleRequest, DropAnswer, DropRequest, Html,
-            KillDevice, KillServer, NewDevice, Pass, PowerDevice, PowerServer, Restore, Save, Status, Sync, WrongSpace,
+            Amend, Backup, Clock, Clone, CutAnswer, Deliver, Discard, DiskDevice, DiskServer, DoubleRequest, DropAnswer,
+            DropRequest, Html, KillDevice, KillServer, NewDevice, Office, Pass, PowerDevice, PowerServer, Restore, Retry,
+            Save, Status, Sync, WrongSpace,
         };
-        let calm: &[(usize, Self)] = &[(30, Save), (22, Sync), (60, Deliver), (4, Pass), (1, NewDevice)];
+        let calm: &[(usize, Self)] = &[
+            (40, Save),
+            (6, Retry),
+            (6, Amend),
+            (1, Discard),
+            (6, Office),
+            (22, Sync),
+            (60, Deliver),
+            (4, Pass),
+            (1, NewDevice),
+        ];
         let rough: &[(usize, Self)] = &[
             (3, DropRequest),
             (5, DropAnswer),
@@ -103,8 +118,14 @@ impl World {
                 let token = format!("t{}", self.made);
                 let view = self.view(place)?;
                 let operation = action::next(&token, &view, workload);
-                self.save(place, operation)?;
+                if self.schema.is_some() && schedule.below(3) == 0 {
+                    self.save_by_sql(place, operation)?;
+                } else {
+                    self.save(place, operation)?;
+                }
             }
+            Event::Office => self.office(schedule)?,
+            Event::Retry | Event::Amend | Event::Discard => self.close_parked(event, place, schedule)?,
             Event::Sync => {
                 self.devices[place].begin_round()?;
             }
@@ -130,8 +151,50 @@ impl World {
             Event::Restore => self.restore(schedule)?,
             Event::Clone if self.devices.len() < DEVICES => self.clone_device(place)?,
             Event::NewDevice | Event::Clone => {}
+            Event::Deliver => {
+                for _ in 0..1 + schedule.below(6) {
+                    self.network_event(Event::Deliver, schedule)?;
+                    self.poll_all()?;
+                }
+            }
             network => self.network_event(network, schedule)?,
         }
+        Ok(())
+    }
+
+    /// A person looks at a parked group and decides.
+    fn close_parked(&mut self, event: Event, place: usize, schedule: &mut Random) -> Result<()> {
+        let client = self.devices[place].client()?.clone();
+        let parked = client.parked()?;
+        let Some(group) = parked.get(schedule.below(parked.len())) else { return Ok(()) };
+        let id = &group.group.group_id;
+        let Some(operation) = self.model.operation(id.as_str()).cloned() else {
+            anyhow::bail!("P7: nobody made the parked {id}")
+        };
+        // What a person wanted once is wanted again when nobody knows whether it was saved.
+        let is_amended = self.model.amended.contains_key(id.as_str());
+        let closed = match event {
+            Event::Discard if !is_amended => client.discard(id, "nobody wants it any more"),
+            Event::Retry if !is_amended => client.retry(id).map(drop),
+            _ => {
+                let amended = action::amended(&operation);
+                self.model.amended.insert(id.to_string(), amended.clone());
+                client.amend(id, |context| action::stage(context, &amended)).map(drop)
+            }
+        };
+        match closed {
+            Ok(()) => self.note(match event {
+                Event::Discard => "a group was discarded",
+                Event::Retry => "a group was retried",
+                _ => "a group was amended",
+            }),
+            Err(_) => self.note("a parked group that could not be closed"),
+        }
+        self.say(format!(
+            "  device {place}: {}, {}",
+            operation.token,
+            if closed.is_ok() { "closed" } else { "still parked" }
+        ));
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 
 mod faults;
 mod network;
+mod office;
 pub mod party;
 mod time;
 
@@ -16,6 +17,7 @@ use crate::random::Random;
 use anyhow::{Context, Result, bail};
 use faults::Event;
 pub use faults::Profile;
+use gbsync_core::schema::Schema;
 use network::Network;
 use party::{DeviceParty, ServerParty};
 use std::collections::BTreeMap;
@@ -33,6 +35,7 @@ const DEVICES: usize = 6;
 pub struct World {
     seed: u64,
     profile: Profile,
+    schema: Option<Schema>,
     scratch: TempDir,
     runtime: Runtime,
     time: Time,
@@ -61,7 +64,12 @@ impl World {
         let scratch = scratch.context("no folder for temporary files")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (time, network) = (Time::new(), Network::default());
-        let server = ServerParty::start(scratch.path(), &time, mix(seed, 1), &runtime)?;
+        // Every other world has rules.
+        let schema = match seed % 2 {
+            0 => Some(Schema::parse(include_str!("../schema.toml")).map_err(|problems| anyhow::anyhow!("{problems}"))?),
+            _ => None,
+        };
+        let server = ServerParty::start(scratch.path(), &time, mix(seed, 1), schema.clone(), &runtime)?;
         let mut world = Self {
             seed,
             profile,
@@ -71,7 +79,8 @@ impl World {
             network,
             server: Some(server),
             devices: Vec::new(),
-            model: Model::new(),
+            model: Model::new(schema.is_some()),
+            schema,
             backups: Vec::new(),
             made: 0,
             trace: Vec::new(),
@@ -89,7 +98,14 @@ impl World {
     fn add_device(&mut self) -> Result<()> {
         let place = self.devices.len();
         let seed = mix(self.seed, 100 + place as u64);
-        self.devices.push(DeviceParty::new(self.scratch.path(), place, &self.time, seed, &self.network)?);
+        self.devices.push(DeviceParty::new(
+            self.scratch.path(),
+            place,
+            &self.time,
+            seed,
+            self.schema.clone(),
+            &self.network,
+        )?);
         Ok(())
     }
 
@@ -118,15 +134,48 @@ impl World {
         self.after_cuts(&mut schedule)?;
         self.poll_all()?;
         self.after_cuts(&mut schedule)?;
-        self.check()
+        match self.check() {
+            // Looking completes what was captured, which is a write: the disk may fail right there.
+            Err(error) if is_of_the_disk(&error) => {
+                self.after_cuts(&mut schedule)?;
+                self.check()
+            }
+            checked => checked,
+        }
     }
 
     /// Holds everything against the reference.
     fn check(&mut self) -> Result<()> {
         let server = self.server.as_ref().context("the world has a server")?;
+        for device in &self.devices {
+            for (replaced, by) in replacements(device)? {
+                self.model.replaced(replaced, by);
+            }
+        }
         invariant::server(server, &mut self.model)?;
         for device in &self.devices {
             invariant::device(device, &self.model).with_context(|| format!("device {}", device.place))?;
+        }
+        Ok(())
+    }
+
+    /// Saves an operation on a device with plain SQL.
+    fn save_by_sql(&mut self, place: usize, operation: crate::model::Operation) -> Result<()> {
+        let token = operation.token.clone();
+        self.model.operations.insert(token.clone(), operation.clone());
+        let device = &mut self.devices[place];
+        let db = rusqlite::Connection::open(device.file())?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        match action::write_sql(&db, &operation) {
+            Ok(()) => {
+                device.saved.push(token.clone());
+                self.note("an operation was saved by SQL");
+                self.say(format!("  device {place} saved {token} ({}) by SQL", operation.kind));
+            }
+            Err(_) => {
+                self.note("an operation that SQL refused");
+                self.say(format!("  device {place} could not save {token} by SQL"));
+            }
         }
         Ok(())
     }
@@ -156,7 +205,7 @@ impl World {
             let rows = statement.query_map([], |row| Ok(((row.get(0)?, row.get(1)?), row.get::<_, String>(2)?)))?;
             rows.collect::<rusqlite::Result<Vec<_>>>()
         })?;
-        let mut state = State::default();
+        let mut state = State(BTreeMap::new(), self.schema.is_some());
         for (key, payload) in rows {
             state.0.insert(key, serde_json::from_str(&payload)?);
         }
@@ -263,6 +312,21 @@ impl World {
         }
         disk::forget(self.scratch.path());
     }
+}
+
+/// Whether a disk failed that was made to fail.
+fn is_of_the_disk(error: &anyhow::Error) -> bool {
+    let text = format!("{error:#}");
+    text.contains("disk I/O error") || text.contains("database or disk is full")
+}
+
+/// Which groups of a device were sealed in the place of which.
+fn replacements(device: &DeviceParty) -> Result<Vec<(String, String)>> {
+    let pairs = device.client()?.with_reader(|db| {
+        let mut statement = db.prepare_cached("SELECT replaces, group_id FROM gbsync_outbox WHERE replaces IS NOT NULL")?;
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    })?;
+    Ok(pairs)
 }
 
 fn kind_of(error: &gbsync_client::SyncError) -> String {

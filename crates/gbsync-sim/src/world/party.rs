@@ -6,8 +6,9 @@ use crate::disk::{self, Loss};
 use crate::random::Random;
 use anyhow::{Context, Result};
 use gbsync_client::{Client, Config, Error, Remote, SyncError, SyncOptions, SyncReport, Transport};
-use gbsync_core::id::SpaceId;
+use gbsync_core::id::{Actor, Role, SpaceId};
 use gbsync_core::limits::Limits;
+use gbsync_core::schema::Schema;
 use gbsync_server::{LocalServer, NewToken, ServerConfig, Tokens};
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,10 @@ pub struct ServerParty {
     pub party: Party,
     /// The token of the devices.
     pub token: String,
+    /// The token of the back office.
+    pub admin: String,
     limits: Limits,
+    schema: Option<Schema>,
     local: Option<LocalServer>,
 }
 
@@ -48,6 +52,7 @@ pub struct DeviceParty {
     pub saved: Vec<String>,
     /// Whether its file was put back or copied since the beginning.
     pub is_restored: bool,
+    schema: Option<Schema>,
     transport: Arc<dyn Transport>,
 }
 
@@ -58,14 +63,17 @@ pub fn space() -> SpaceId {
 
 impl ServerParty {
     /// Makes the server's folder and starts it.
-    pub fn start(scratch: &Path, time: &Time, seed: u64, runtime: &Runtime) -> Result<Self> {
+    pub fn start(scratch: &Path, time: &Time, seed: u64, schema: Option<Schema>, runtime: &Runtime) -> Result<Self> {
         let folder = scratch.join("server");
-        let new = NewToken { space: space(), roles: Vec::new(), actor: None, device: None };
-        let token = Tokens::open(&folder)?.create(new)?.token.to_string();
+        let tokens = Tokens::open(&folder)?;
+        let new = || NewToken { space: space(), roles: Vec::new(), actor: None, device: None };
+        let token = tokens.create(new())?.token.to_string();
+        let office = NewToken { roles: vec![Role::new("admin")?], actor: Some(Actor::new("ann")?), ..new() };
+        let admin = tokens.create(office)?.token.to_string();
         // In every other world requests are so small that larger groups travel in parts, both ways.
         let request_bytes = if seed.is_multiple_of(2) { SMALL_REQUEST_BYTES } else { Limits::default().request_bytes };
         let limits = Limits { request_bytes, ..Limits::default() };
-        let mut server = Self { folder, party: time.party(seed), token, limits, local: None };
+        let mut server = Self { folder, party: time.party(seed), token, admin, limits, schema, local: None };
         server.open(runtime)?;
         Ok(server)
     }
@@ -73,7 +81,12 @@ impl ServerParty {
     fn open(&mut self, runtime: &Runtime) -> Result<()> {
         let (clock, random) = (self.party.clone(), self.party.clone());
         let environment = gbsync_server::Environment::new(move || clock.clock_ms(), move |bytes| random.fill_random(bytes));
-        let config = ServerConfig { environment, limits: self.limits, ..ServerConfig::new(&self.folder) };
+        let config = ServerConfig {
+            environment,
+            limits: self.limits,
+            schema: self.schema.clone(),
+            ..ServerConfig::new(&self.folder)
+        };
         self.local = Some(runtime.block_on(LocalServer::open(config)).context("P4: the server does not open its store")?);
         Ok(())
     }
@@ -104,7 +117,14 @@ impl ServerParty {
 
 impl DeviceParty {
     /// A new device.
-    pub fn new(scratch: &Path, place: usize, time: &Time, seed: u64, network: &Network) -> Result<Self> {
+    pub fn new(
+        scratch: &Path,
+        place: usize,
+        time: &Time,
+        seed: u64,
+        schema: Option<Schema>,
+        network: &Network,
+    ) -> Result<Self> {
         let folder = scratch.join(format!("device-{place}"));
         std::fs::create_dir_all(&folder)?;
         let mut device = Self {
@@ -115,6 +135,7 @@ impl DeviceParty {
             round: None,
             saved: Vec::new(),
             is_restored: false,
+            schema,
             transport: network.transport(),
         };
         device.open()?;
@@ -134,6 +155,7 @@ impl DeviceParty {
             round: None,
             saved: other.saved.clone(),
             is_restored: true,
+            schema: other.schema.clone(),
             transport: network.transport(),
         };
         device.open()?;
@@ -141,7 +163,8 @@ impl DeviceParty {
     }
 
     fn open(&mut self) -> Result<()> {
-        let config = || Config::in_environment(self.folder.join("till.db"), self.party.environment());
+        let config =
+            || Config { schema: self.schema.clone(), ..Config::in_environment(self.file(), self.party.environment()) };
         let client = match Client::open(config()) {
             // Power was lost before anything was there.
             Err(Error::NotInitialized { .. }) if self.saved.is_empty() => {
@@ -152,6 +175,11 @@ impl DeviceParty {
         };
         self.client = Some(client.context("P4: the device does not open its file")?);
         Ok(())
+    }
+
+    /// Its database.
+    pub fn file(&self) -> PathBuf {
+        self.folder.join("till.db")
     }
 
     /// The running client.

@@ -1,0 +1,75 @@
+//! The back office: somebody with the role `admin` who looks at rejections and closes them, at the same time as the devices.
+
+use super::World;
+use crate::action;
+use crate::model::{Change, Edit, Operation};
+use crate::random::Random;
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+impl World {
+    /// Looks at the open rejections and decides one.
+    pub(super) fn office(&mut self, random: &mut Random) -> Result<()> {
+        let (status, answer) = self.ask_office("GET", "/v1/spaces/shop/rejections?state=open", None)?;
+        // The disk under the server may just have failed.
+        if status != 200 {
+            return Ok(());
+        }
+        let open: Vec<&str> =
+            answer["rejections"].as_array().into_iter().flatten().filter_map(|r| r["syncGroupId"].as_str()).collect();
+        let Some(id) = open.get(random.below(open.len())).map(|id| (*id).to_owned()) else { return Ok(()) };
+        let Some(operation) = self.model.operation(&id).cloned() else { anyhow::bail!("P7: nobody made the rejected {id}") };
+        let reason = "the office decides";
+        let way = random.below(3);
+        let (verb, body, what) = match way {
+            0 => ("discard", json!({"reason": reason}), "the office discarded a group"),
+            1 => {
+                // What the office wanted once is wanted again when nobody knows whether it took effect.
+                let amended = action::amended(&operation);
+                self.model.amended.insert(id.clone(), amended.clone());
+                (
+                    "amend",
+                    json!({"reason": reason, "root": operation.token, "changes": wire(&amended)}),
+                    "the office amended a group",
+                )
+            }
+            _ => {
+                self.made += 1;
+                let token = format!("c{}", self.made);
+                let making_up = action::making_up(&token);
+                self.model.operations.insert(token.clone(), making_up.clone());
+                let body = json!({"type": "making-up", "root": token, "reason": reason, "changes": wire(&making_up)});
+                ("compensate", body, "the office compensated a group")
+            }
+        };
+        let path = format!("/v1/spaces/shop/rejections/{}/{verb}", id.replace(':', "%3A"));
+        let (status, answer) = self.ask_office("POST", &path, Some(body))?;
+        ensure!(matches!(status, 200 | 409 | 503), "P9: the office was answered {status}: {answer}");
+        if status == 200 && !answer["resolution"].is_null() {
+            self.note(what);
+        }
+        self.say(format!("  the office: {verb} {}: {status}", operation.token));
+        Ok(())
+    }
+
+    fn ask_office(&mut self, method: &str, path: &str, body: Option<Value>) -> Result<(u16, Value)> {
+        let server = self.server()?;
+        let body = body.map(|body| body.to_string().into_bytes());
+        let answer = self.runtime.block_on(server.local()?.answer(method, path, Some(&server.admin), body));
+        Ok((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
+    }
+}
+
+/// Changes in the form of an operations file.
+fn wire(operation: &Operation) -> Value {
+    let change = |Change { key: (entity, id), edit }: &Change| {
+        let (action, payload) = match edit {
+            Edit::Put(fields) => ("upsert", Value::from(fields.clone())),
+            Edit::Set(fields) => ("patch", Value::from(fields.clone())),
+            Edit::Add(field, delta) => ("increment", json!({*field: delta})),
+            Edit::Delete => return json!({"entity": entity, "id": id, "action": "delete"}),
+        };
+        json!({"entity": entity, "id": id, "action": action, "payload": payload})
+    };
+    operation.changes.iter().map(change).collect()
+}
