@@ -15,11 +15,25 @@ use std::collections::BTreeSet;
 
 /// The records on a list.
 pub(crate) fn members(tx: &Tx<'_>, schema: &Schema, list: &IndexKey) -> Result<BTreeSet<RecordId>, Error> {
-    let table = tx.table(&list.entity).filter(|_| schema.version == tx.schemas().app_version());
+    let table = tx.table(&list.entity).filter(|_| is_as_the_app_has_it(tx, schema, list));
     match table.and_then(|table| question(schema, list, table)) {
         Some((sql, values)) => indexed(tx, schema, list, &sql, values),
         None => scanned(tx, schema, list),
     }
+}
+
+/// Whether the fields of a list are the same ones in the app's tables, which follow the app's version of the schema: an old app
+/// must not look at every record of a newer server's for each sale.
+fn is_as_the_app_has_it(tx: &Tx<'_>, schema: &Schema, list: &IndexKey) -> bool {
+    if schema.version == tx.schemas().app_version() {
+        return true;
+    }
+    let field = |schema: &'_ Schema, name: &str| schema.entity(&list.entity)?.fields.get(name).cloned();
+    let is_same = |name: &str| {
+        let (ours, theirs) = (tx.schemas().app().and_then(|app| field(app, name)), field(schema, name));
+        ours.zip(theirs).is_some_and(|(ours, theirs)| ours.kind == theirs.kind && ours.was == theirs.was)
+    };
+    list.fields.split(',').all(is_same)
 }
 
 /// The question to the table, where its columns hold the values as they are.

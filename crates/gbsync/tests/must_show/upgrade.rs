@@ -73,6 +73,10 @@ fn a_device_on_schema_1_with_a_thousand_pending_groups_meets_a_server_on_schema_
     shop.apply("old.db", &operation("product-rename", "p-7", &[rename]));
     sync(&shop, &["old.db", "new.db"]);
     assert_eq!(product(&shop, "new.db", "p-7"), json!({"title": "Seven", "price": "1.50", "unit": "piece"}));
+    // Its own tables still say what refers to what, under the newer rules.
+    let gone = operation("product-delete", "p-8", &[change("products", "p-8", "delete", "")]);
+    let error = shop.run_with_input(&["apply", "old.db", "-", "--json"], &gone).json_error(1);
+    assert_eq!(error["code"], "still_referenced", "{error}");
     converged(&shop, ["old.db", "new.db"]);
 }
 
