@@ -280,8 +280,8 @@ impl Client {
         if !capture::is_waiting(&self.inner.store.reader())? {
             return Ok(());
         }
-        match self.inner.store.complete() {
-            Err(Error::Locked) => Ok(()),
+        match self.inner.store.complete_if_free() {
+            Err(error) if error.may_pass() => Ok(()),
             completed => {
                 self.notify();
                 completed

@@ -5,7 +5,7 @@
 
 use crate::client::Client;
 use crate::error::{Error, damaged};
-use crate::operation::staging::MadeBy;
+use crate::operation::staging::{MadeBy, Staging};
 use crate::operation::{Operation, Sealed};
 use crate::requeue::{edits_of, reseal, staging_instead, still_wanted};
 use crate::status::{GroupFilter, GroupInfo};
@@ -106,12 +106,21 @@ impl Client {
         write: impl FnOnce(&mut Operation) -> Result<(), E>,
     ) -> Result<Sealed, E> {
         let old = self.open_parked(id)?;
-        let mut operation = Operation::new(self.clone(), staging_instead(&old, MadeBy::Person, self.terms()));
+        self.write_instead(staging_instead(&old, MadeBy::Person, self.terms()), write)
+    }
+
+    fn write_instead<E: From<Error>>(
+        &self,
+        staging: Staging,
+        write: impl FnOnce(&mut Operation) -> Result<(), E>,
+    ) -> Result<Sealed, E> {
+        let mut operation = Operation::new(self.clone(), staging);
         write(&mut operation)?;
         Ok(operation.seal()?)
     }
 
-    /// As [`Client::amend`], but begins with the edits of the parked group, so that `write` says only what differs.
+    /// As [`Client::amend`], but begins with the edits of the parked group, the flags it clears and what it waits for, so
+    /// that `write` says only what differs.
     ///
     /// # Errors
     /// As [`Client::amend`]; [`Error::CannotLay`] when an old edit makes no sense on what the device shows now.
@@ -122,7 +131,10 @@ impl Client {
     ) -> Result<Sealed, E> {
         let old = self.open_parked(id)?;
         let edits = edits_of(&self.store().reader(), &self.store().schemas(), &old)?;
-        self.amend(id, |operation| {
+        let mut staging = staging_instead(&old, MadeBy::Person, self.terms());
+        staging.depends_on = still_wanted(&self.store().reader(), &old)?;
+        staging.clears.clone_from(&old.clears);
+        self.write_instead(staging, |operation| {
             edits.into_iter().try_for_each(|(key, edit)| operation.stage(key, edit))?;
             write(operation)
         })

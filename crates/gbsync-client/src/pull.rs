@@ -161,8 +161,9 @@ pub(crate) fn flip(tx: &Tx<'_>) -> Result<(), Error> {
     if outbox::has_other_epochs(tx)? {
         state::want_new_epoch(tx)?;
     }
-    relay_all(tx)?;
-    tables::refill(tx)
+    // First the tables: what a delete takes along is found there.
+    tables::refill(tx)?;
+    relay_all(tx)
 }
 
 /// Puts a row of a group over a record, hidden until the overlay is laid anew.
@@ -184,8 +185,9 @@ pub(crate) fn lay_under_newest(tx: &Tx<'_>) -> Result<bool, Error> {
     if !server_schema::set_laid_under(tx, version)? {
         return Ok(false);
     }
-    relay_all(tx)?;
+    // First the tables: what a delete takes along is found there.
     tables::refill(tx)?;
+    relay_all(tx)?;
     Ok(true)
 }
 

@@ -15,6 +15,7 @@ use crate::store::{Tx, outbox, state};
 use gbsync_core::change::{Change, Edit};
 use gbsync_core::id::{GroupId, RecordKey, Seq};
 use gbsync_core::limits::Limits;
+use rusqlite::Connection;
 
 /// What became of a group that another one waits for.
 enum Parent {
@@ -58,7 +59,7 @@ fn settled(tx: &Tx<'_>, depends_on: &[GroupId], cursor: Seq) -> Result<Option<Ve
     Ok(Some(waits_for))
 }
 
-fn parent(tx: &Tx<'_>, id: &GroupId, cursor: Seq) -> Result<Parent, Error> {
+fn parent(tx: &Connection, id: &GroupId, cursor: Seq) -> Result<Parent, Error> {
     let id = parked::stands_for(tx, id)?;
     // One that is not kept is in the base for long, or was made elsewhere and came with the log.
     let Some(kept) = parked::kept(tx, &id)? else { return Ok(Parent::Settled(None)) };
@@ -73,7 +74,7 @@ fn parent(tx: &Tx<'_>, id: &GroupId, cursor: Seq) -> Result<Parent, Error> {
 
 /// What a person's retry of a group waits for: what is settled or on its way; what is parked or discarded is left out, since
 /// the person decides without it.
-pub(crate) fn still_wanted(tx: &Tx<'_>, old: &Kept) -> Result<Vec<GroupId>, Error> {
+pub(crate) fn still_wanted(tx: &Connection, old: &Kept) -> Result<Vec<GroupId>, Error> {
     let (_, cursor) = state::generation_and_cursor(tx)?;
     let mut waits_for = Vec::new();
     for id in &old.depends_on {
@@ -91,7 +92,7 @@ pub(crate) fn still_wanted(tx: &Tx<'_>, old: &Kept) -> Result<Vec<GroupId>, Erro
 }
 
 /// The edits of a kept group, without the bases they were made on.
-pub(crate) fn edits_of(tx: &rusqlite::Connection, schemas: &Schemas, old: &Kept) -> Result<Vec<(RecordKey, Edit)>, Error> {
+pub(crate) fn edits_of(tx: &Connection, schemas: &Schemas, old: &Kept) -> Result<Vec<(RecordKey, Edit)>, Error> {
     let (changes, version) = outbox::sealed_changes(tx, old.local_no)?;
     // Sealed again they are made under the app's present schema.
     let edit = |change: &Change| schemas.rewritten(&change.key, &change.edit, version).into_owned();

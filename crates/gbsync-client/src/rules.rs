@@ -9,11 +9,10 @@ use crate::error::Error;
 use crate::store::{Tx, lists};
 use crate::view;
 use gbsync_core::change::{Change, Payload};
-use gbsync_core::decide::{self, Facts, IndexKey, Needs, Record};
-use gbsync_core::id::{GroupType, RecordId, RecordKey, Seq};
+use gbsync_core::decide::{self, Facts, Needs, Record};
+use gbsync_core::id::{GroupType, RecordKey, Seq};
 use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// Holds the changes of a group against the rules. `seen` are records that are known to be so still.
 ///
@@ -38,7 +37,7 @@ pub(crate) fn check<'s>(
                 let (code, rule, message) = (rejection.code, rejection.rule, rejection.message);
                 return Err(Error::RuleViolated { code, rule, message, index });
             }
-            Err(needs) => learn(tx, schema, &changes, needs, &mut facts)?,
+            Err(needs) => learn(tx, schema, needs, &mut facts)?,
         }
     }
 }
@@ -48,29 +47,15 @@ fn known(payload: Option<Payload>) -> Record {
     Record { version: Seq(0), edit_version: Seq(0), payload, marks: None }
 }
 
-fn learn(tx: &Tx<'_>, schema: &Schema, changes: &[Change], needs: Needs, facts: &mut Facts) -> Result<(), Error> {
+fn learn(tx: &Tx<'_>, schema: &Schema, needs: Needs, facts: &mut Facts) -> Result<(), Error> {
     for key in needs.records {
         let view = view::under(tx.schemas(), tx, &key)?;
         // One that was deleted is another thing than one that never was: an ignored reference may be made to it.
         let ever_was = view.payload.is_some() || view.was_deleted();
         facts.learn_record(key, ever_was.then(|| known(view.payload)));
     }
-    if needs.index.is_empty() {
-        return Ok(());
-    }
-    // An app that writes plain SQL has changed its rows already; the records of the group are asked for as they were before.
-    let changed: BTreeSet<&RecordKey> = changes.iter().map(|change| &change.key).collect();
-    let mut before: BTreeMap<IndexKey, Vec<RecordId>> = BTreeMap::new();
-    for key in &changed {
-        let payload = view::under(tx.schemas(), tx, key)?.payload;
-        for list in payload.iter().flat_map(|payload| decide::entries(schema, key, payload)) {
-            before.entry(list).or_default().push(key.id.clone());
-        }
-    }
     for list in needs.index {
-        let mut ids = lists::members(tx, schema, &list)?;
-        ids.retain(|id| !changed.contains(&RecordKey { entity: list.entity.clone(), id: id.clone() }));
-        ids.extend(before.remove(&list).unwrap_or_default());
+        let ids = lists::members(tx, schema, &list)?;
         facts.learn_index(list, ids);
     }
     Ok(())

@@ -19,11 +19,13 @@ use crate::store::{Tx, outbox, state};
 use crate::{tables, view};
 use edits::edits_of;
 use gbsync_core::change::{Edit, InvalidPayload, Payload};
-use gbsync_core::id::{Actor, GroupId, GroupType, RecordKey};
+use gbsync_core::id::{Actor, Entity, GroupId, GroupType, RecordId, RecordKey};
 use gbsync_core::limits::Limits;
+use gbsync_core::verdict::RejectionCode;
 use park::{Refused, park};
 use rows::Captured;
 use rusqlite::Connection;
+use rusqlite::types::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether anything waits to be completed.
@@ -38,6 +40,7 @@ pub(crate) fn complete(tx: &Tx<'_>, environment: &Environment) -> Result<bool, E
         return Ok(false);
     }
     let limits = state::read(tx)?.limits;
+    show_before(tx)?;
     let mut completion = Completion { tx, environment, limits, refused: BTreeMap::new(), stale: BTreeSet::new() };
     rows::each(tx, |captured| completion.take(&captured))?;
     for key in &completion.stale {
@@ -47,6 +50,24 @@ pub(crate) fn complete(tx: &Tx<'_>, environment: &Environment) -> Result<bool, E
     // A bracket that stands in a committed file was left behind; what was captured in it is parked by now.
     tx.execute_batch("DELETE FROM gbsync_capture; DELETE FROM gbsync_operation;")?;
     Ok(true)
+}
+
+/// Lets the rows that programs wrote show again what the local view has, where a table is asked for references and unique
+/// values: an operation is held against what was there before it, and not against what was written after it.
+fn show_before(tx: &Tx<'_>) -> Result<(), Error> {
+    let mut statement = tx.prepare("SELECT DISTINCT entity, id FROM gbsync_capture WHERE id IS NOT NULL")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        // What is no text is no id of a record.
+        let (Ok(entity), Ok(id)) = (row.get_ref(0)?.as_str(), row.get_ref(1)?.as_str()) else { continue };
+        let Ok(key) = RecordKey::new(entity, id) else { continue };
+        let rules = tx.schemas().laying(&key.entity);
+        if rules.is_some_and(|rules| !rules.unique.is_empty() || rules.references().next().is_some()) {
+            let shown = view::of(tx, &key)?;
+            tables::write(tx, &key, shown.payload.as_ref().map(Payload::as_str))?;
+        }
+    }
+    Ok(())
 }
 
 /// Where completing stands.
@@ -92,7 +113,13 @@ impl Completion<'_> {
             Err(error) => Why { code: code_of(&error), message: error.to_string() },
         };
         self.tx.execute_batch("ROLLBACK TO captured")?;
-        self.refuse(captured, None, &why)?;
+        let before =
+            if why.code == RejectionCode::DanglingReference.as_str() { self.refused_target(captured) } else { None };
+        let why = match &before {
+            Some(before) => Why { code: "dependency_rejected", message: outbox::depends_on_parked(before) },
+            None => why,
+        };
+        self.refuse(captured, before, &why)?;
         self.release()
     }
 
@@ -139,6 +166,20 @@ impl Completion<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// The refused group whose record this one refers to.
+    fn refused_target(&self, captured: &Captured) -> Option<GroupId> {
+        let mut targets = captured.changes.iter().filter_map(|change| {
+            let rules = self.tx.schemas().writing(&Entity::new(change.entity.as_str()).ok()?)?;
+            let target = change.fields.iter().find_map(|(name, _, value)| {
+                let reference = rules.fields.get(name)?.reference.as_ref()?;
+                let Value::Text(id) = value else { return None };
+                self.refused.get(&RecordKey { entity: reference.entity.clone(), id: RecordId::new(id.as_str()).ok()? })
+            });
+            target.map(|(id, _)| id.clone())
+        });
+        targets.next_back()
     }
 
     /// Parks it whole, and lets the rows show again what they showed before it.

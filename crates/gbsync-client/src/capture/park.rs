@@ -99,10 +99,12 @@ fn mint(environment: &Environment, group_type: Option<&GroupType>, root: Option<
 
 fn held(tx: &Tx<'_>, changes: &[(RecordKey, Edit)]) -> Result<Vec<Held>, Error> {
     let mut held: Vec<Held> = Vec::new();
+    let mut places = std::collections::BTreeMap::new();
     for (key, edit) in changes {
-        let place = match held.iter().position(|held| held.key == *key) {
-            Some(place) => place,
+        let place = match places.get(key) {
+            Some(place) => *place,
             None => {
+                places.insert(key, held.len());
                 let seen = view::of(tx, key)?;
                 let left = seen.payload.clone();
                 held.push(Held { key: key.clone(), seen, edits: Vec::new(), left });

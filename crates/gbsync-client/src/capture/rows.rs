@@ -3,6 +3,7 @@
 use crate::error::{Error, damaged};
 use crate::store::Tx;
 use gbsync_core::id::{InvalidId, RecordKey};
+use gbsync_core::limits::ID_BYTES;
 use rusqlite::Row;
 use rusqlite::types::Value;
 
@@ -43,6 +44,8 @@ pub(super) struct Touched {
     id_bytes: Option<Vec<u8>>,
     pub(super) action: Action,
     pub(super) fields: Vec<(String, How, Value)>,
+    /// A row that was deleted because another one is inserted in its place.
+    is_replaced: bool,
 }
 
 impl Touched {
@@ -74,9 +77,11 @@ pub(super) fn each(tx: &Tx<'_>, mut take: impl FnMut(Captured) -> Result<(), Err
         tx.prepare("SELECT action, entity, id, field, value, type, root, actor, at FROM gbsync_capture ORDER BY no")?;
     let mut rows = statement.query([])?;
     let mut current: Option<Captured> = None;
-    let mut is_bracket = false;
+    let (mut is_bracket, mut replaces) = (false, false);
     while let Some(row) = rows.next()? {
+        let was_replace = std::mem::take(&mut replaces);
         match row.get_ref(0)?.as_str().unwrap_or_default() {
+            "replace" => replaces = true,
             "open" => {
                 current.replace(begun(row, true)?).map_or(Ok(()), &mut take)?;
                 is_bracket = true;
@@ -90,7 +95,11 @@ pub(super) fn each(tx: &Tx<'_>, mut take: impl FnMut(Captured) -> Result<(), Err
             }
             "insert" => change(row, Action::Insert, &mut current, is_bracket, &mut take)?,
             "update" => change(row, Action::Update, &mut current, is_bracket, &mut take)?,
-            "delete" => change(row, Action::Delete, &mut current, is_bracket, &mut take)?,
+            "delete" => {
+                change(row, Action::Delete, &mut current, is_bracket, &mut take)?;
+                let deleted = current.as_mut().and_then(|captured| captured.changes.last_mut());
+                deleted.into_iter().for_each(|deleted| deleted.is_replaced = was_replace);
+            }
             "set" => field(row, How::Set, &mut current)?,
             "add" => field(row, How::Add, &mut current)?,
             "add_minor" => field(row, How::AddMinor, &mut current)?,
@@ -119,9 +128,11 @@ fn change(
     take: &mut impl FnMut(Captured) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let (entity, id) = (text(row, 1)?.unwrap_or_default(), row.get_ref(2)?.as_bytes().unwrap_or_default());
-    let touched = String::from_utf8_lossy(id).into_owned();
+    let mut touched = String::from_utf8_lossy(id).into_owned();
+    // Written as text it may be longer than an id may be, and what names a record must be one.
+    touched.truncate(touched.floor_char_boundary(ID_BYTES));
     // With recursive triggers on, INSERT OR REPLACE also tells of the row that it replaces: it is one edit.
-    let replaces = |last: &mut Touched| last.action == Action::Delete && last.entity == entity && last.id == touched;
+    let replaces = |last: &mut Touched| last.is_replaced && last.entity == entity && last.id == touched;
     let replaces =
         action == Action::Insert && current.as_mut().and_then(|captured| captured.changes.pop_if(replaces)).is_some();
     if !is_bracket
@@ -137,6 +148,7 @@ fn change(
         id_bytes: std::str::from_utf8(id).is_err().then(|| id.to_vec()),
         action,
         fields: Vec::new(),
+        is_replaced: false,
     });
     Ok(())
 }

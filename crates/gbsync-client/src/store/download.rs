@@ -14,15 +14,17 @@ pub(crate) fn begin(connection: &Connection, page: &LogPage, log: &LogId) -> Res
     let mut statement = connection.prepare_cached("SELECT seq FROM gbsync_download")?;
     let kept: Vec<u64> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     for seq in kept.into_iter().filter(|seq| in_parts(page).all(|(entry, _)| entry.seq.0 != *seq)) {
-        connection.execute("DELETE FROM gbsync_download WHERE seq = ?1", [seq])?;
+        forget(connection, seq)?;
     }
     for (entry, parts) in in_parts(page) {
         let Some(group) = &entry.group else { continue };
         let chain = chain_of(page, entry.seq).map(|chain| chain.to_string()).unwrap_or_default();
         let values = params![entry.seq.0, log.as_str(), group.id.as_str(), chain, parts.parts];
-        let sql = "DELETE FROM gbsync_download
-                    WHERE seq = ?1 AND NOT (log = ?2 AND group_id = ?3 AND chain = ?4 AND parts = ?5)";
-        connection.execute(sql, values)?;
+        let sql = "SELECT EXISTS (SELECT 1 FROM gbsync_download
+                    WHERE seq = ?1 AND NOT (log = ?2 AND group_id = ?3 AND chain = ?4 AND parts = ?5))";
+        if connection.query_row(sql, values, |row| row.get(0))? {
+            forget(connection, entry.seq.0)?;
+        }
         let sql = "INSERT OR IGNORE INTO gbsync_download(seq, log, group_id, chain, parts) VALUES (?1, ?2, ?3, ?4, ?5)";
         connection.execute(sql, values)?;
     }
@@ -58,7 +60,7 @@ pub(crate) fn fits(connection: &Connection, seq: Seq, parts: LogParts) -> Result
     let sql = "SELECT coalesce(sum(changes), 0) FROM gbsync_download_part WHERE seq = ?1";
     let changes: u64 = connection.query_row(sql, [seq.0], |row| row.get(0))?;
     if changes != parts.change_count {
-        connection.execute("DELETE FROM gbsync_download WHERE seq = ?1", [seq.0])?;
+        forget(connection, seq.0)?;
     }
     Ok(changes == parts.change_count)
 }
@@ -81,6 +83,13 @@ pub(crate) fn each_part(
 
 /// Removes what was fetched: its page is applied, or the log is read anew.
 pub(crate) fn clear(connection: &Connection) -> Result<(), Error> {
+    connection.prepare_cached("DELETE FROM gbsync_download_part")?.execute([])?;
     connection.prepare_cached("DELETE FROM gbsync_download")?.execute([])?;
+    Ok(())
+}
+
+fn forget(connection: &Connection, seq: u64) -> Result<(), Error> {
+    connection.execute("DELETE FROM gbsync_download_part WHERE seq = ?1", [seq])?;
+    connection.execute("DELETE FROM gbsync_download WHERE seq = ?1", [seq])?;
     Ok(())
 }

@@ -39,6 +39,8 @@ use std::time::Duration;
 
 /// How long a write waits for another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a read waits for another process before it shows what that process captured as no group yet.
+const READER_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// What a sealed group survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -205,6 +207,18 @@ impl Store {
         self.write(|_| Ok(()))
     }
 
+    /// The same for whoever only reads: it does not wait for long while another process writes.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] while another process holds the file.
+    pub(crate) fn complete_if_free(&self) -> Result<(), Error> {
+        let mut connection = self.writer();
+        connection.busy_timeout(READER_TIMEOUT)?;
+        let completed = self.write_with(&mut connection, |_| Ok(()));
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        completed
+    }
+
     /// The reading connection: never waits for a write.
     pub(crate) fn reader(&self) -> MutexGuard<'_, Connection> {
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
@@ -223,11 +237,20 @@ impl Store {
     /// Runs `write` in one durable transaction: all of it or nothing. What programs captured before becomes groups first,
     /// in the same transaction, and stays when `write` fails.
     pub(crate) fn write<T, E: From<Error>>(&self, write: impl FnOnce(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
-        let mut connection = self.writer();
+        self.write_with(&mut self.writer(), write)
+    }
+
+    fn write_with<T, E: From<Error>>(
+        &self,
+        connection: &mut Connection,
+        write: impl FnOnce(&Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Error::from)?;
         let rules = self.current_rules(&tx)?;
         let write_tx = Tx::new(&tx, rules, self.current_server_schema(&tx)?);
+        let mut sealed = None;
         let value = if capture::complete(&write_tx, &self.environment)? {
+            sealed = write_tx.sealed();
             // Whoever looked at the file before did not see this.
             self.writes.fetch_add(1, Ordering::Relaxed);
             tx.execute_batch("SAVEPOINT completed").map_err(Error::from)?;
@@ -239,7 +262,10 @@ impl Store {
         } else {
             Ok(write(&write_tx)?)
         };
-        let sealed = write_tx.sealed();
+        // What was sealed and undone again has no number.
+        if value.is_ok() {
+            sealed = write_tx.sealed();
+        }
         tx.commit().map_err(Error::from)?;
         if let Some(local_no) = sealed {
             self.companion.note(local_no);
@@ -329,7 +355,9 @@ fn configure(connection: Connection, durability: Durability) -> Result<Connectio
         Durability::Normal => "NORMAL",
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
-    connection.pragma_update(None, "foreign_keys", true)?;
+    // The app's own tables may refer to an entity's table. They are left alone: what another device deleted must not be
+    // refused because of them, and filling a table anew must not delete in them.
+    connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "cache_size", -8192)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;

@@ -244,11 +244,12 @@ CREATE VIEW gbsync_record_state(entity, id, state, group_id, code, message) AS
    WHERE NOT EXISTS (SELECT 1 FROM gbsync_overlay AS later
                       WHERE later.entity = o.entity AND later.id = o.id AND later.local_no > o.local_no)
   UNION ALL
-  SELECT DISTINCT json_extract(c.value, '$.entity'), json_extract(c.value, '$.id'), 'parked', x.group_id, x.code, x.message
-    FROM gbsync_outbox AS x, json_each(x.changes) AS c
-   WHERE x.state = 'parked'
-     AND NOT EXISTS (SELECT 1 FROM gbsync_overlay AS o
-                      WHERE o.entity = json_extract(c.value, '$.entity') AND o.id = json_extract(c.value, '$.id'));
+  -- The columns beside max() are those of its row.
+  SELECT entity, id, 'parked', group_id, code, message
+    FROM (SELECT json_extract(c.value, '$.entity') AS entity, json_extract(c.value, '$.id') AS id, x.group_id, x.code, x.message,
+                 max(x.local_no)
+            FROM gbsync_outbox AS x, json_each(x.changes) AS c WHERE x.state = 'parked' GROUP BY 1, 2) AS last
+   WHERE NOT EXISTS (SELECT 1 FROM gbsync_overlay AS o WHERE o.entity = last.entity AND o.id = last.id);
 
 CREATE VIEW gbsync_flag(flag_id, seq, code, rule, entity, id, message, group_id) AS
   SELECT flag_id, seq, code, rule, entity, id, message, group_id FROM gbsync_open_flag WHERE NOT is_next;

@@ -22,6 +22,7 @@ pub(crate) fn read(connection: &Connection, local_no: i64) -> Result<Option<Prog
 
 /// Begins an upload, or begins it anew with another cut.
 pub(crate) fn begin(connection: &Connection, local_no: i64, part_bytes: u64) -> Result<(), Error> {
+    connection.execute("DELETE FROM gbsync_upload_part WHERE local_no = ?1", [local_no])?;
     connection.execute("DELETE FROM gbsync_upload WHERE local_no = ?1", [local_no])?;
     connection.execute("INSERT INTO gbsync_upload(local_no, part_bytes) VALUES (?1, ?2)", params![local_no, part_bytes])?;
     Ok(())
@@ -48,9 +49,11 @@ pub(crate) fn lose(connection: &Connection, local_no: i64, missing: &[u64]) -> R
 
 /// Forgets uploads of groups that are decided.
 pub(crate) fn forget_decided(connection: &Connection) -> Result<(), Error> {
-    let sql = "DELETE FROM gbsync_upload WHERE local_no IN
+    let sql = "DELETE FROM gbsync_upload WHERE local_no NOT IN
                  (SELECT u.local_no FROM gbsync_upload AS u JOIN gbsync_outbox AS o ON o.local_no = u.local_no
-                   WHERE o.state NOT IN ('sealed', 'waiting_for_sign_in'))";
+                   WHERE o.state IN ('sealed', 'waiting_for_sign_in'))";
+    connection.prepare_cached(sql)?.execute([])?;
+    let sql = "DELETE FROM gbsync_upload_part WHERE local_no NOT IN (SELECT local_no FROM gbsync_upload)";
     connection.prepare_cached(sql)?.execute([])?;
     Ok(())
 }

@@ -23,7 +23,7 @@ const LEFT_OPEN: &str = "(SELECT count(*) FROM gbsync_operation)
 pub(super) fn create(table: &Table) -> Vec<String> {
     let changed = table.columns.iter().map(differs).collect::<Vec<_>>();
     let mut triggers = vec![
-        trigger(table, "before_insert", "BEFORE INSERT", "", &checks(table, &insert_checks(table))),
+        trigger(table, "before_insert", "BEFORE INSERT", "", &(checks(table, &insert_checks(table)) + &replace(table))),
         trigger(table, "before_update", "BEFORE UPDATE", "", &checks(table, &update_checks(table))),
         trigger(table, "before_delete", "BEFORE DELETE", "", &checks(table, &[])),
         trigger(table, "after_insert", "AFTER INSERT", "", &(capture(&inserted(table)) + &normalize(table))),
@@ -179,6 +179,16 @@ fn minor(normal: &str) -> String {
     format!("coalesce(CAST(replace({normal}, '.', '') AS INTEGER), 0)")
 }
 
+/// Notes that a row with this id is there already: if it is replaced, and the triggers of DELETE tell of it, that is no delete.
+fn replace(table: &Table) -> String {
+    format!(
+        "  INSERT INTO gbsync_capture(action, entity, id) SELECT 'replace', {}, NEW.\"id\"
+    WHERE EXISTS (SELECT 1 FROM {} WHERE \"id\" = NEW.\"id\");\n",
+        literal(table.entity.as_str()),
+        table.name
+    )
+}
+
 /// Appends rows, in this order.
 fn capture(rows: &[String]) -> String {
     let append = |rows: &[String]| {
@@ -198,7 +208,8 @@ fn normalize(table: &Table) -> String {
     }
     let of = |name: &String| {
         let column = table.columns.iter().find(|column| quoted(&column.name) == *name);
-        column.map_or(name.clone(), |column| normal(column, name))
+        // One that the engine wrote may not fit the scale: it came from before the rules, and stays.
+        column.map_or(name.clone(), |column| format!("coalesce({}, {name})", normal(column, name)))
     };
     let set = list(decimals.iter().map(|name| format!("{name} = {}", of(name))));
     let unlike = decimals.iter().map(|name| format!("{name} IS NOT {}", of(name))).collect::<Vec<_>>().join(" OR ");
@@ -211,7 +222,7 @@ fn differs(column: &Column) -> String {
     match column.kind {
         // One that the engine wrote may not fit the scale: it came from before the rules.
         FieldKind::Decimal { .. } => {
-            format!("{} IS NOT coalesce({}, {old})", normal(column, &new), normal(column, &old))
+            format!("({new} IS NOT {old} AND {} IS NOT coalesce({}, {old}))", normal(column, &new), normal(column, &old))
         }
         _ => format!("{new} IS NOT {old}"),
     }
