@@ -1,7 +1,7 @@
 //! One edit of one record.
 
 use crate::id::{GroupId, RecordKey, Seq};
-use crate::json::{self, Node, push_string};
+use crate::json::{self, Node, Outline, push_string};
 use crate::limits::{Limits, PAYLOAD_DEPTH};
 
 /// A record's JSON object in canonical form, within the limits of size and depth.
@@ -84,6 +84,11 @@ impl Payload {
     /// The value, parsed again.
     pub fn node(&self) -> Node<'_> {
         json::parse(self.0.as_bytes(), PAYLOAD_DEPTH + 1).expect("a payload is canonical JSON")
+    }
+
+    /// The members as text, for those who want to know a field or two.
+    pub(crate) fn outline(&self) -> Outline<'_> {
+        Outline::of(&self.0)
     }
 }
 

@@ -8,6 +8,7 @@ use super::{Marks, Outcome};
 use crate::change::Payload;
 use crate::id::{Entity, GroupId, LogId, RecordId, RecordKey, Role, Seq};
 use crate::schema::Schema;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A record as the server holds it.
@@ -79,15 +80,22 @@ impl Needs {
 /// What joined (`true`) and left lists of indexes.
 pub type IndexMoves = BTreeMap<IndexKey, BTreeMap<RecordId, bool>>;
 
+/// A list, as far as it is known.
+#[derive(Debug, Clone, Default)]
+struct List {
+    /// What stands on it, with what accepted groups changed; `None` when it was not asked for.
+    ids: Option<BTreeSet<RecordId>>,
+    /// What accepted groups added (`true`) or took off.
+    moved: BTreeMap<RecordId, bool>,
+}
+
 /// What is known, and what accepted groups changed of it.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     /// Records asked for; `None` where there is none.
     records: BTreeMap<RecordKey, Option<Record>>,
-    /// Lists asked for.
-    index: BTreeMap<IndexKey, BTreeSet<RecordId>>,
-    /// What accepted groups added to lists (`true`) or took off them, asked for or not.
-    moved: IndexMoves,
+    /// Lists asked for or changed.
+    lists: BTreeMap<IndexKey, List>,
 }
 
 impl Facts {
@@ -98,15 +106,12 @@ impl Facts {
 
     /// Takes a list of an index as the store holds it; what accepted groups changed of it is added.
     pub fn learn_index(&mut self, key: IndexKey, ids: impl IntoIterator<Item = RecordId>) {
+        let list = self.lists.entry(key).or_default();
         let mut ids: BTreeSet<RecordId> = ids.into_iter().collect();
-        for (id, is_added) in self.moved.get(&key).into_iter().flatten() {
-            if *is_added {
-                ids.insert(id.clone())
-            } else {
-                ids.remove(id)
-            };
+        for (id, is_added) in &list.moved {
+            shift(&mut ids, id, *is_added);
         }
-        self.index.insert(key, ids);
+        list.ids = Some(ids);
     }
 
     /// A record: `None` when it was not asked for, `Some(None)` when there is none.
@@ -126,45 +131,56 @@ impl Facts {
 
     /// A list of an index; `None` when it was not asked for.
     pub fn list(&self, key: &IndexKey) -> Option<&BTreeSet<RecordId>> {
-        self.index.get(key)
+        self.lists.get(key)?.ids.as_ref()
     }
 
     /// What of this is not known yet.
     #[must_use]
     pub fn missing(&self, mut needs: Needs) -> Needs {
         needs.records.retain(|key| !self.records.contains_key(key));
-        needs.index.retain(|key| !self.index.contains_key(key));
+        needs.index.retain(|key| self.list(key).is_none());
         needs
     }
 
     /// Takes what an accepted group left.
     pub fn apply(&mut self, outcomes: Vec<Outcome>, schema: Option<&Schema>) {
         for Outcome { key, record, .. } in outcomes {
-            if let Some(schema) = schema {
-                let before = self.found(&key).and_then(|record| record.payload.as_ref());
-                for (index, is_added) in super::index::moves(schema, &key, before, record.payload.as_ref()) {
-                    self.shift(index, &key.id, is_added);
-                }
-            }
-            self.records.insert(key, Some(record));
-        }
-    }
-
-    fn shift(&mut self, index: IndexKey, id: &RecordId, is_added: bool) {
-        if let Some(ids) = self.index.get_mut(&index) {
-            if is_added {
-                ids.insert(id.clone())
-            } else {
-                ids.remove(id)
+            let Some(schema) = schema else {
+                self.records.insert(key, Some(record));
+                continue;
             };
+            let known = self.records.entry(key);
+            let before = match &known {
+                Entry::Occupied(known) => known.get().as_ref().and_then(|record| record.payload.as_ref()),
+                Entry::Vacant(_) => None,
+            };
+            for (list, is_added) in super::index::moves(schema, known.key(), before, record.payload.as_ref()) {
+                let (list, id) = (self.lists.entry(list).or_default(), &known.key().id);
+                if let Some(ids) = &mut list.ids {
+                    shift(ids, id, is_added);
+                }
+                list.moved.insert(id.clone(), is_added);
+            }
+            match known {
+                Entry::Occupied(mut known) => *known.get_mut() = Some(record),
+                Entry::Vacant(known) => drop(known.insert(Some(record))),
+            }
         }
-        self.moved.entry(index).or_default().insert(id.clone(), is_added);
     }
 
     /// Everything to be written: records that changed after `head`, in key order, and what moved in indexes.
     pub fn into_changed(self, head: Seq) -> (Vec<(RecordKey, Record)>, IndexMoves) {
         let changed = |(key, record): (RecordKey, Option<Record>)| Some((key, record?));
         let records = self.records.into_iter().filter_map(changed).filter(|(_, record)| record.version > head);
-        (records.collect(), self.moved)
+        let moved = self.lists.into_iter().map(|(key, list)| (key, list.moved));
+        (records.collect(), moved.filter(|(_, moved)| !moved.is_empty()).collect())
+    }
+}
+
+fn shift(ids: &mut BTreeSet<RecordId>, id: &RecordId, is_added: bool) {
+    if is_added {
+        ids.insert(id.clone());
+    } else {
+        ids.remove(id);
     }
 }

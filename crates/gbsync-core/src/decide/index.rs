@@ -3,50 +3,67 @@
 use super::facts::IndexKey;
 use crate::change::Payload;
 use crate::id::RecordKey;
-use crate::json::{Node, Value, canonical};
+use crate::json::{Node, Outline, canonical};
 use crate::schema::{EntityRules, Reference, Schema};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// The lists that a record with this payload stands on.
 pub fn entries(schema: &Schema, key: &RecordKey, payload: &Payload) -> BTreeSet<IndexKey> {
-    let Some(rules) = schema.entity(&key.entity) else { return BTreeSet::new() };
-    if is_indexed(rules) { entries_of(rules, key, &payload.node()) } else { BTreeSet::new() }
+    let Some(rules) = schema.entity(&key.entity).filter(|rules| is_indexed(rules)) else { return BTreeSet::new() };
+    entries_in(rules, key, &payload.outline()).collect()
 }
 
 /// Whether records of an entity stand on any list.
-fn is_indexed(rules: &EntityRules) -> bool {
+pub(super) fn is_indexed(rules: &EntityRules) -> bool {
     !rules.unique.is_empty() || rules.references().next().is_some()
 }
 
-/// The lists that a record with this value stands on.
-pub(super) fn entries_of(rules: &EntityRules, key: &RecordKey, node: &Node<'_>) -> BTreeSet<IndexKey> {
-    entries_in(rules, key, node).collect()
-}
-
-fn entries_in(rules: &EntityRules, key: &RecordKey, node: &Node<'_>) -> impl Iterator<Item = IndexKey> {
+fn entries_in(rules: &EntityRules, key: &RecordKey, record: &Outline<'_>) -> impl Iterator<Item = IndexKey> {
     let references = rules.references().filter_map(|(field, _)| {
-        let id = Reference::id_in(node.member(field)?)?;
+        let id = Reference::id_in_text(record.member(field)?)?;
         Some(IndexKey { entity: key.entity.clone(), fields: field.into(), value: id.into() })
     });
-    let unique = rules.unique.iter().filter_map(|fields| unique_key(key, fields, node));
-    references.chain(unique)
+    references.chain(unique_in(rules, key, record))
 }
 
-/// The list of a set of unique fields; none where one of them is absent or null, as in SQL.
+/// The lists of unique fields that a record stands on.
+pub(super) fn unique_in(rules: &EntityRules, key: &RecordKey, record: &Outline<'_>) -> impl Iterator<Item = IndexKey> {
+    let text = |field: &str| record.member(field).filter(|text| *text != "null").map(Cow::Borrowed);
+    rules.unique.iter().filter_map(move |fields| unique_list(key, fields, text))
+}
+
+/// The list of a set of unique fields.
 pub(super) fn unique_key(key: &RecordKey, fields: &[String], node: &Node<'_>) -> Option<IndexKey> {
-    let values = fields.iter().map(|field| node.member(field).filter(|value| !value.is_null()).cloned());
-    let values = values.collect::<Option<Vec<_>>>()?;
-    let value = canonical(&Node::computed(Value::Array(values)));
+    let text = |field: &str| node.member(field).filter(|value| !value.is_null()).map(|value| canonical(value).into());
+    unique_list(key, fields, text)
+}
+
+/// The list of a set of unique fields whose canonical texts are these; none where one is absent or null, as in SQL.
+fn unique_list<'t>(key: &RecordKey, fields: &[String], text: impl Fn(&str) -> Option<Cow<'t, str>>) -> Option<IndexKey> {
+    let mut value = String::from("[");
+    for (index, field) in fields.iter().enumerate() {
+        if index > 0 {
+            value.push(',');
+        }
+        value.push_str(&text(field)?);
+    }
+    value.push(']');
     Some(IndexKey { entity: key.entity.clone(), fields: fields.join(",").into(), value: value.into() })
 }
 
 /// The lists that a record joins (`true`) and leaves.
-pub fn moves(schema: &Schema, key: &RecordKey, before: Option<&Payload>, after: Option<&Payload>) -> Vec<(IndexKey, bool)> {
+pub(super) fn moves(
+    schema: &Schema,
+    key: &RecordKey,
+    before: Option<&Payload>,
+    after: Option<&Payload>,
+) -> Vec<(IndexKey, bool)> {
     let Some(rules) = schema.entity(&key.entity).filter(|rules| before != after && is_indexed(rules)) else {
         return Vec::new();
     };
     if let (None, Some(after)) = (before, after) {
-        return entries_in(rules, key, &after.node()).map(|index| (index, true)).collect();
+        return entries_in(rules, key, &after.outline()).map(|index| (index, true)).collect();
     }
     let of = |payload: Option<&Payload>| payload.map(|payload| entries(schema, key, payload)).unwrap_or_default();
     let (before, after) = (of(before), of(after));

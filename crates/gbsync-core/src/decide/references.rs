@@ -4,11 +4,9 @@
 use super::cascade::{is_deleted, referring};
 use super::refusal::{Stop, invalid, violated};
 use super::types::rule;
-use super::wants::target;
 use super::working::{Slot, Working};
 use super::{Needs, unique};
-use crate::id::RecordKey;
-use crate::json::Node;
+use crate::id::{RecordId, RecordKey};
 use crate::schema::{OnDelete, Reference, Schema};
 use crate::verdict::{Flag, Rejection, RejectionCode};
 
@@ -34,7 +32,7 @@ fn outgoing(working: &Working<'_>, _: &Schema, needs: &mut Needs, flags: &mut Ve
             if is_kept(slot, field, value) {
                 continue;
             }
-            if !points(working, after, field, reference, needs) {
+            if !points(working, value, reference, needs) {
                 let to = &reference.entity;
                 let message = format!(
                     "change {} on {}: {field:?} refers to {to}:{value}, which does not exist; write it first or in this group",
@@ -56,15 +54,15 @@ fn is_kept(slot: &Slot<'_>, field: &str, value: &str) -> bool {
     slot.existed() && slot.before().is_some_and(|before| before.member(field).and_then(Reference::id_in) == Some(value))
 }
 
-fn points(working: &Working<'_>, after: &Node<'_>, field: &str, reference: &Reference, needs: &mut Needs) -> bool {
-    // A text that is no id is that of no record.
-    let Some(id) = target(after, field) else { return false };
-    let key = RecordKey { entity: reference.entity.clone(), id };
+fn points(working: &Working<'_>, value: &str, reference: &Reference, needs: &mut Needs) -> bool {
     // What may stay when the other record goes may also be written after it went: the reversal of a voided receipt.
     let may_be_gone = reference.on_delete == OnDelete::Ignore;
-    if let Some(slot) = working.slot(&key) {
+    if let Some(slot) = working.named(&reference.entity, value) {
         return slot.after().is_some() || (may_be_gone && slot.existing.is_some());
     }
+    // A text that is no id is that of no record.
+    let Ok(id) = RecordId::new(value) else { return false };
+    let key = RecordKey { entity: reference.entity.clone(), id };
     match working.facts.record(&key) {
         Some(record) => record.is_some_and(|record| may_be_gone || record.payload.is_some()),
         None => {

@@ -22,9 +22,9 @@ pub fn referents(schema: &Schema, key: &RecordKey, payload: &Payload) -> Vec<(St
     if rules.references().next().is_none() {
         return Vec::new();
     }
-    let node = payload.node();
+    let record = payload.outline();
     let referent = |(field, reference): (&str, &crate::schema::Reference)| {
-        let key = RecordKey { entity: reference.entity.clone(), id: wants::target(&node, field)? };
+        let key = RecordKey { entity: reference.entity.clone(), id: wants::target_in(&record, field)? };
         Some((field.to_owned(), key))
     };
     rules.references().filter_map(referent).collect()

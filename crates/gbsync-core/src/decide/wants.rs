@@ -1,12 +1,12 @@
 //! What a group itself says that deciding it needs, so that one question to the store is normally enough. What follows from
 //! stored state (the parent of a patched record, a cascade, the records on a list) is asked for by the stages.
 
-use super::index::entries_of;
+use super::index::{is_indexed, unique_in};
 use super::{IndexKey, Needs};
 use crate::change::{Change, Edit};
 use crate::group::Group;
 use crate::id::{Entity, GroupType, RecordId, RecordKey};
-use crate::json::Node;
+use crate::json::Outline;
 use crate::rule::Rule;
 use crate::schema::{EntityRules, Reference, Schema};
 use std::borrow::Cow;
@@ -48,8 +48,11 @@ pub(super) fn wanted(changes: &[Change], schema: Option<&Schema>, group_type: Op
         }
         want_referrers(&mut needs, schema, &rules, &change.key);
         for target in want_values(&mut needs, change, entity) {
-            want_referrers(&mut needs, schema, &rules, &target);
-            needs.records.insert(target);
+            // One that is wanted already had its turn, or will have it as a change of its own.
+            if !needs.records.contains(&target) {
+                want_referrers(&mut needs, schema, &rules, &target);
+                needs.records.insert(target);
+            }
         }
     }
     needs
@@ -73,42 +76,26 @@ fn rules<'s>(changes: &[Change], schema: &'s Schema, group_type: Option<&GroupTy
 /// The lists of those that refer to a record, where a rule looks at them.
 fn want_referrers(needs: &mut Needs, schema: &Schema, rules: &[&Rule], to: &RecordKey) {
     for rule in rules.iter().filter(|rule| rule.entities.contains(to.entity.as_str())) {
-        for (entity, field, _) in schema.referrers(&to.entity) {
-            let is_named = |member: &str| is_list_of(member, entity, field);
-            if rule.members.iter().any(|member| is_named(member)) {
-                needs.index.insert(list(entity, field, &to.id));
-            }
-        }
-    }
-}
-
-/// Whether a member of a record is the list of those that refer to it by this field: `payments`, `payments_by_receiptId`.
-pub(super) fn is_list_of(member: &str, entity: &Entity, field: &str) -> bool {
-    match member.strip_prefix(entity.as_str()) {
-        Some("") => true,
-        Some(rest) => rest.strip_prefix("_by_") == Some(field),
-        None => false,
+        let listed = rule.members.iter().flat_map(|member| schema.listed(&to.entity, member));
+        needs.index.extend(listed.map(|(entity, field, _)| list(entity, field, &to.id)));
     }
 }
 
 /// Asks for the lists of unique values that a payload gives whole; the records that it refers to.
 fn want_values(needs: &mut Needs, change: &Change, rules: &EntityRules) -> Vec<RecordKey> {
     let (Edit::Upsert(payload) | Edit::Patch(payload)) = &change.edit else { return Vec::new() };
-    if rules.unique.is_empty() && rules.references().next().is_none() {
+    if !is_indexed(rules) {
         return Vec::new();
     }
-    let node = payload.node();
-    if !rules.unique.is_empty() {
-        let is_unique = |list: &IndexKey| rules.unique.iter().any(|fields| fields.join(",") == *list.fields);
-        needs.index.extend(entries_of(rules, &change.key, &node).into_iter().filter(is_unique));
-    }
+    let record = payload.outline();
+    needs.index.extend(unique_in(rules, &change.key, &record));
     let key = |(field, reference): (&str, &Reference)| {
-        Some(RecordKey { entity: reference.entity.clone(), id: target(&node, field)? })
+        Some(RecordKey { entity: reference.entity.clone(), id: target_in(&record, field)? })
     };
     rules.references().filter_map(key).collect()
 }
 
 /// The id that a field holds, where it is one.
-pub(super) fn target(node: &Node<'_>, field: &str) -> Option<RecordId> {
-    RecordId::new(Reference::id_in(node.member(field)?)?).ok()
+pub(super) fn target_in(record: &Outline<'_>, field: &str) -> Option<RecordId> {
+    RecordId::new(Reference::id_in_text(record.member(field)?)?).ok()
 }

@@ -9,7 +9,7 @@ use super::types::{self, rule};
 use super::{Cause, Facts, Outcome, Record, Standing};
 use crate::change::{Change, Edit, Payload};
 use crate::clock::Hlc;
-use crate::id::{RecordKey, Seq};
+use crate::id::{Entity, RecordId, RecordKey, Seq};
 use crate::json::Node;
 use crate::lay::{LayError, lay, lay_node};
 use crate::limits::Limits;
@@ -18,6 +18,9 @@ use crate::verdict::{ChangeCode, Rejection, RejectionCode};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+
+/// Records of a group up to which it is quicker to look at each than to sort them.
+pub(super) const FEW: usize = 16;
 
 /// One record that a group touches.
 pub(super) struct Slot<'a> {
@@ -176,6 +179,14 @@ impl<'a> Working<'a> {
     /// The slot of a record, where the group touches it.
     pub(super) fn slot(&self, key: &RecordKey) -> Option<&Slot<'a>> {
         self.places.get(key).map(|place| &self.slots[*place])
+    }
+
+    /// The slot of the record that a reference names, where the group touches it.
+    pub(super) fn named(&self, entity: &Entity, id: &str) -> Option<&Slot<'a>> {
+        if self.slots.len() <= FEW {
+            return self.slots.iter().find(|slot| slot.key.id.as_str() == id && slot.key.entity == *entity);
+        }
+        self.slot(&RecordKey { entity: entity.clone(), id: RecordId::new(id).ok()? })
     }
 
     /// Deletes a record because the one that it refers to is deleted by the change `index`. The place of its slot.

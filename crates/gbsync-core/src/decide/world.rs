@@ -2,8 +2,7 @@
 //! group and before it. Nothing is copied or parsed that no rule asks for.
 
 use super::cascade::referring;
-use super::wants::{is_list_of, target};
-use super::working::{Slot, Working};
+use super::working::{FEW, Slot, Working};
 use super::{IndexKey, Needs};
 use crate::id::{Entity, RecordId, RecordKey};
 use crate::json::Node;
@@ -19,9 +18,6 @@ use std::rc::Rc;
 type Referrer<'a> = (&'a Entity, &'a str, &'a Reference);
 /// The records that the group makes refer to another: entity and field that refer, and the id that they refer to.
 type Joined<'a> = BTreeMap<(&'a str, &'a str, String), Vec<&'a RecordKey>>;
-
-/// Records of a group up to which it is quicker to look at each than to sort them by what they refer to.
-const FEW: usize = 16;
 
 /// The records of one group.
 pub(super) struct Records<'w, 'a> {
@@ -51,10 +47,15 @@ impl<'w, 'a> Records<'w, 'a> {
                     continue;
                 }
                 for node in [slot.after(), slot.before()].into_iter().flatten() {
-                    let Some(id) = target(node, field) else { continue };
+                    let Some(id) = node.member(field).and_then(Reference::id_in) else { continue };
+                    if let Some(slot) = self.working.named(&reference.entity, id) {
+                        keys.insert(slot.key);
+                        continue;
+                    }
+                    let Ok(id) = RecordId::new(id) else { continue };
                     let key = RecordKey { entity: reference.entity.clone(), id };
-                    match self.known(&key) {
-                        Some(key) => {
+                    match self.working.facts.entry(&key) {
+                        Some((key, _)) => {
                             keys.insert(key);
                         }
                         None => {
@@ -92,11 +93,6 @@ impl<'w, 'a> Records<'w, 'a> {
             Some(Value::Record(Rc::new(RecordValue { key, rules, node, is_before })))
         };
         Value::list(keys.into_iter().filter_map(record).collect())
-    }
-
-    /// The fields that refer to an entity and that a member stands for: `payments`, or `payments_by_receiptId`.
-    fn referrers(&self, to: &'a Entity, member: &str) -> impl Iterator<Item = Referrer<'a>> {
-        self.schema.referrers(to).filter(move |(entity, field, _)| is_list_of(member, entity, field))
     }
 
     /// The records that refer to one by a field.
@@ -156,7 +152,7 @@ impl<'w, 'a> Records<'w, 'a> {
                 if !seen.insert(key) {
                     continue;
                 }
-                for referrer in rule.members.iter().flat_map(|member| self.referrers(&key.entity, member)) {
+                for referrer in rule.members.iter().flat_map(|member| self.schema.listed(&key.entity, member)) {
                     next.extend(self.referring(key, referrer, true, &mut needs));
                     next.extend(self.referring(key, referrer, false, &mut needs));
                 }
@@ -204,7 +200,7 @@ impl<'a> World<'a> for Records<'_, 'a> {
         let mut needs = Needs::default();
         let mut keys: Option<BTreeSet<&'a RecordKey>> = None;
         if field.is_none() {
-            for referrer in self.referrers(&record.key.entity, name) {
+            for referrer in self.schema.listed(&record.key.entity, name) {
                 let referring = self.referring(record.key, referrer, record.is_before, &mut needs);
                 keys.get_or_insert_default().extend(referring);
             }

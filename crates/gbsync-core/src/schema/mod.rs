@@ -24,7 +24,8 @@ pub use infer::{Inference, Inferred, infer};
 pub use problem::{Code, SchemaProblem, SchemaProblems};
 
 use crate::id::{Entity, GroupType, Role};
-use crate::json::{Decimal, Node};
+use crate::json::{Decimal, Node, text_of};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The rules of a space.
@@ -322,6 +323,11 @@ impl Reference {
         let is_integer = |digits: &&str| digits.parse::<i64>().is_ok();
         value.as_str().or_else(|| value.as_number().filter(is_integer))
     }
+
+    /// [`Reference::id_in`] of a value's canonical text.
+    pub(crate) fn id_in_text(value: &str) -> Option<Cow<'_, str>> {
+        text_of(value).or_else(|| value.parse::<i64>().is_ok().then_some(Cow::Borrowed(value)))
+    }
 }
 
 impl Schema {
@@ -335,6 +341,24 @@ impl Schema {
         self.entities.iter().flat_map(move |(entity, rules)| {
             let refers = rules.references().filter(move |(_, reference)| reference.entity == *to);
             refers.map(move |(name, reference)| (entity, name, reference))
+        })
+    }
+
+    /// Those of them whose records a member of a record lists: `payments`, or `payments_by_receiptId`.
+    pub(crate) fn listed<'s, 'm>(
+        &'s self,
+        to: &'s Entity,
+        member: &'m str,
+    ) -> impl Iterator<Item = (&'s Entity, &'s str, &'s Reference)> + use<'s, 'm> {
+        let by = |entity: &Entity| match member.strip_prefix(entity.as_str())? {
+            "" => Some(None),
+            rest => rest.strip_prefix("_by_").map(Some),
+        };
+        let entities = self.entities.iter().filter_map(move |(entity, rules)| Some((entity, rules, by(entity)?)));
+        entities.flat_map(move |(entity, rules, by)| {
+            let refers = rules.references().filter(move |(_, reference)| reference.entity == *to);
+            let is_named = move |name: &str| by.is_none_or(|by| by == name);
+            refers.filter(move |(name, _)| is_named(name)).map(move |(name, reference)| (entity, name, reference))
         })
     }
 }
