@@ -12,6 +12,8 @@ mod push;
 mod raw;
 mod report;
 mod rows;
+mod rules;
+mod typed;
 
 use crate::config;
 use crate::exit::{Exit, Failure};
@@ -62,6 +64,10 @@ enum Part {
     Devices,
     /// A second device pulls, and watches
     Pull,
+    /// Deciding with the rules of a schema
+    Rules,
+    /// Typed tables: saving, reading, pulling
+    Typed,
     /// Peak memory while a long outbox drains
     Memory,
 }
@@ -75,6 +81,8 @@ struct Sizes {
     local_normal: u64,
     push_sales: u64,
     sales_a_device: u64,
+    held_records: u64,
+    decided_groups: u64,
     outbox_groups: u64,
 }
 
@@ -86,6 +94,8 @@ const FULL: Sizes = Sizes {
     local_normal: 2_000,
     push_sales: 2_000,
     sales_a_device: 500,
+    held_records: 1_000_000,
+    decided_groups: 100_000,
     outbox_groups: 100_000,
 };
 
@@ -97,6 +107,8 @@ const QUICK: Sizes = Sizes {
     local_normal: 20,
     push_sales: 40,
     sales_a_device: 10,
+    held_records: 500,
+    decided_groups: 50,
     outbox_groups: 400,
 };
 
@@ -131,6 +143,8 @@ async fn measure(arguments: &Arguments, output: &Output) -> Result<Exit> {
             Part::Push => push::measure(&sizes, &folders).await?,
             Part::Devices => devices::measure(&sizes, &folders).await?,
             Part::Pull => pull::measure(&sizes, &folders).await?,
+            Part::Rules => rules::measure(&sizes)?,
+            Part::Typed => typed::measure(&sizes, &folders).await?,
             Part::Memory => memory::measure(&sizes, &folders).await?,
         });
     }

@@ -5,6 +5,7 @@ use crate::config::{client_failure, server_failure};
 use anyhow::{Context, Result};
 use gbsync_client::{Client, Config, Durability, FixedToken, HttpTransport, Remote};
 use gbsync_core::id::SpaceId;
+use gbsync_core::schema::Schema;
 use gbsync_server::{Counters, NewToken, Server, ServerConfig, Tokens};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,8 +25,16 @@ impl Station {
     /// # Errors
     /// When the server does not start.
     pub async fn start(folder: &Path) -> Result<Self> {
+        Self::start_with(folder, None).await
+    }
+
+    /// The same, with a schema.
+    ///
+    /// # Errors
+    /// When the server does not start.
+    pub async fn start_with(folder: &Path, schema: Option<Schema>) -> Result<Self> {
         let (data, space) = (folder.join("server"), SpaceId::new("demo")?);
-        let config = ServerConfig { listen: "127.0.0.1:0".parse()?, ..ServerConfig::new(&data) };
+        let config = ServerConfig { listen: "127.0.0.1:0".parse()?, schema, ..ServerConfig::new(&data) };
         let server = Server::start(config).await.map_err(|error| server_failure(&error))?;
         let tokens = Tokens::open(&data).map_err(|error| server_failure(&error))?;
         let new = NewToken { space: space.clone(), roles: Vec::new(), actor: None, device: None };
@@ -72,7 +81,15 @@ impl Station {
     /// # Errors
     /// When the database cannot be made.
     pub fn device(&self, name: &str) -> Result<Client> {
-        new_device(&self.folder.join(name), &self.remote, Durability::Full)
+        self.device_with(name, None)
+    }
+
+    /// The same, with a schema.
+    ///
+    /// # Errors
+    /// When the database cannot be made.
+    pub fn device_with(&self, name: &str, schema: Option<Schema>) -> Result<Client> {
+        new_device_with(&self.folder.join(name), &self.remote, Durability::Full, schema)
     }
 
     /// Stops the server.
@@ -90,6 +107,14 @@ impl Station {
 /// # Errors
 /// When the database cannot be made.
 pub fn new_device(path: &Path, remote: &Remote, durability: Durability) -> Result<Client> {
-    let client = Client::create(Config { durability, ..Config::new(path) }, remote);
+    new_device_with(path, remote, durability, None)
+}
+
+/// The same, with a schema.
+///
+/// # Errors
+/// When the database cannot be made.
+pub fn new_device_with(path: &Path, remote: &Remote, durability: Durability, schema: Option<Schema>) -> Result<Client> {
+    let client = Client::create(Config { durability, schema, ..Config::new(path) }, remote);
     Ok(client.map_err(|error| client_failure(&error))?)
 }
