@@ -13,8 +13,7 @@ use crate::store::parked::{self, Kept};
 use crate::store::{discards, outbox};
 use gbsync_core::change::{Edit, Payload};
 use gbsync_core::id::{GroupId, RecordKey, Seq};
-use gbsync_core::verdict::{CurrentRecord, Verdict};
-use gbsync_core::wire::parse_result;
+use gbsync_core::verdict::CurrentRecord;
 use rusqlite::{Connection, Row};
 
 /// A group that waits for somebody to decide.
@@ -67,13 +66,7 @@ impl Client {
     }
 
     fn parked_of(&self, group: GroupInfo) -> Result<ParkedGroup, Error> {
-        let rule = match group.verdict.as_deref().map(|verdict| parse_result(verdict.as_bytes())) {
-            Some(Ok(result)) => match result.verdict {
-                Verdict::Rejected { rejection, .. } => rejection.rule,
-                _ => None,
-            },
-            _ => None,
-        };
+        let rule = group.rejection().and_then(|rejection| rejection.rule);
         let mut reader = self.store().reader();
         let tx = reader.transaction()?;
         let changes = changes_of(&tx, &group.group_id)?;

@@ -8,6 +8,8 @@ use gbsync_core::change::Change;
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, Seq};
 use gbsync_core::time::Timestamp;
+use gbsync_core::verdict::{Rejection, Verdict};
+use gbsync_core::wire::parse_result;
 use rusqlite::{Connection, Row, params};
 use std::collections::BTreeSet;
 
@@ -144,6 +146,16 @@ pub struct GroupInfo {
     pub reason: Option<String>,
     /// The server's result as it came: for a refusal, the changes at fault with the records as they are there.
     pub verdict: Option<String>,
+}
+
+impl GroupInfo {
+    /// Why the server refused it, with the rule and the changes at fault; `None` where it was not refused by a verdict.
+    pub fn rejection(&self) -> Option<Rejection> {
+        match parse_result(self.verdict.as_deref()?.as_bytes()).ok()?.verdict {
+            Verdict::Rejected { rejection, .. } => Some(rejection),
+            _ => None,
+        }
+    }
 }
 
 /// Which groups to list.

@@ -42,18 +42,29 @@ fn lines() -> (String, String) {
     (RECORDS.into_iter().map(single).collect(), (1..=20).map(invoice).collect())
 }
 
-/// Pushes both files through a server with the schema; answers what was said on standard error.
-fn refused(catalog: &str, invoices: &str) -> String {
+/// Pushes both files through a server with the schema; answers what was said on standard error, and the outbox.
+fn refused(catalog: &str, invoices: &str) -> (String, Outbox) {
     let shop = Shop::new();
     let schema = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/chinook/gbsync.toml");
     let server = Serving::start_with(&shop.data(), "127.0.0.1:0", &["--schema", schema.to_str().unwrap()]);
     shop.init("a.db", &server.url);
     shop.apply("a.db", catalog);
     shop.apply("a.db", invoices);
-    shop.run(&["sync", "a.db"]).stderr
+    let stderr = shop.run(&["sync", "a.db"]).stderr;
+    let list = shop.run(&["outbox", "list", "a.db"]).stdout;
+    let json = shop.run(&["outbox", "list", "a.db", "--json"]).json();
+    let show = json[0]["syncGroupId"].as_str().map(|id| shop.run(&["outbox", "show", "a.db", id]).done());
+    (stderr, Outbox { list, json, show })
 }
 
-/// Changes one price of one invoice: exactly that invoice is refused.
+/// What `gbsync outbox` says of the device.
+struct Outbox {
+    list: String,
+    json: serde_json::Value,
+    show: Option<String>,
+}
+
+/// Changes one price of one invoice: exactly that invoice is refused, and the rule named.
 fn check_change(catalog: &str, invoices: &str, changed: usize) {
     let with_change = |(index, line): (usize, &str)| {
         let line = if index + 1 == changed { line.replacen("0.99", "1.09", 1) } else { line.to_owned() };
@@ -61,15 +72,21 @@ fn check_change(catalog: &str, invoices: &str, changed: usize) {
     };
     // The first 0.99 of these invoices is the price of a line.
     let invoices: String = invoices.lines().enumerate().map(with_change).collect();
-    let stderr = refused(catalog, &invoices);
+    let (stderr, outbox) = refused(catalog, &invoices);
     assert_eq!(stderr.matches("error[").count(), 1, "{stderr}");
-    assert!(stderr.contains(&format!("error[invariant_violation]: invoice-create {changed} refused whole")), "{stderr}");
+    let (rule, first) = ("lines-make-the-total", stderr.lines().next().unwrap());
+    assert!(first.starts_with(&format!("error[invariant_violation]: invoice-create {changed} refused whole (")), "{first}");
+    assert!(first.contains(&format!(" records): rule {rule}: the rule \"{rule}\" would not hold for invoices:")), "{first}");
+    assert_eq!((outbox.json.as_array().unwrap().len(), outbox.json[0]["rule"].as_str()), (1, Some(rule)));
+    assert!(outbox.list.contains(&format!("invariant_violation  {rule}  the rule")), "{}", outbox.list);
+    let show = outbox.show.unwrap();
+    assert!(show.contains(&format!("  rule: {rule}\n")), "{show}");
 }
 
 #[test]
 fn a_store_that_keeps_its_references_is_accepted_and_one_changed_price_is_found() {
     let (catalog, invoices) = lines();
-    assert_eq!(refused(&catalog, &invoices), "", "everything keeps the rules");
+    assert_eq!(refused(&catalog, &invoices).0, "", "everything keeps the rules");
     check_change(&catalog, &invoices, 7);
 }
 

@@ -82,7 +82,7 @@ fn list(arguments: &ListArguments, output: &Output) -> Result<Exit> {
     } else if groups.is_empty() {
         output.note("the outbox is empty: nothing waits and nothing is parked");
     } else {
-        let headings = ["NO", "STATE", "TYPE", "ROOT", "RECORDS", "AGE", "CODE", "MESSAGE"];
+        let headings = ["NO", "STATE", "TYPE", "ROOT", "RECORDS", "AGE", "CODE", "RULE", "MESSAGE"];
         output.line(table(&headings, &groups.iter().map(row).collect::<Vec<_>>()));
     }
     if is_cut {
@@ -103,6 +103,8 @@ pub struct GroupLine<'a> {
     state: &'a str,
     records: u64,
     code: Option<&'a str>,
+    /// The rule at fault, where a rule is.
+    rule: Option<String>,
     message: Option<&'a str>,
     sealed_at: &'a str,
     decided_at: Option<&'a str>,
@@ -128,6 +130,7 @@ impl<'a> GroupLine<'a> {
             state: group.state.as_str(),
             records: group.records,
             code: group.code.as_deref(),
+            rule: rule(group),
             message: group.message.as_deref(),
             sealed_at: group.sealed_at.as_str(),
             decided_at: group.decided_at.as_ref().map(Timestamp::as_str),
@@ -142,6 +145,10 @@ impl<'a> GroupLine<'a> {
     }
 }
 
+fn rule(group: &GroupInfo) -> Option<String> {
+    group.rejection().and_then(|rejection| rejection.rule)
+}
+
 fn row(group: &GroupInfo) -> Vec<String> {
     let or_dash = |text: Option<&str>| text.unwrap_or("-").to_owned();
     vec![
@@ -152,6 +159,7 @@ fn row(group: &GroupInfo) -> Vec<String> {
         group.records.to_string(),
         age(&group.sealed_at, SystemTime::now()),
         or_dash(group.code.as_deref()),
+        or_dash(rule(group).as_deref()),
         or_dash(group.message.as_deref()),
     ]
 }

@@ -6,8 +6,7 @@ use crate::exit::Failure;
 use crate::output::{Output, counted, shell_word};
 use gbsync_client::{GroupInfo, SyncReport};
 use gbsync_core::change::Change;
-use gbsync_core::verdict::{RefusedChange, Verdict};
-use gbsync_core::wire;
+use gbsync_core::verdict::RefusedChange;
 use serde::Serialize;
 
 /// Refused groups that are told of one by one; the outbox lists them all.
@@ -75,7 +74,7 @@ fn summary(report: &SyncReport) -> String {
     format!("{pushed} pushed, {accepted} accepted, {parked} parked{waiting}, {pulled} ({records}) pulled; cursor {cursor}")
 }
 
-/// A refused group: what it was, the changes at fault, what the server holds, and the next step.
+/// A refused group: what it was, the rule and the changes at fault, what the server holds, and the next step.
 fn refusal(device: &DeviceFile, group: &GroupInfo) -> Failure {
     let changes = device.client.changes_of(&group.group_id).unwrap_or_default();
     let name = match (&group.group_type, &group.root) {
@@ -83,9 +82,16 @@ fn refusal(device: &DeviceFile, group: &GroupInfo) -> Failure {
         (None, _) => changes.first().map_or_else(|| group.group_id.to_string(), |change| change.key.to_string()),
     };
     let code = group.code.as_deref().unwrap_or("parked");
-    let mut failure = Failure::new(code, format!("{name} refused whole ({})", counted(group.records, "record")));
-    let refused = refused_changes(group);
-    if refused.is_empty() {
+    let mut sentence = format!("{name} refused whole ({})", counted(group.records, "record"));
+    // None where the group was not refused by a verdict of its own.
+    let (rule, refused) = group.rejection().map_or_else(Default::default, |rejection| (rejection.rule, rejection.changes));
+    let message = group.message.as_deref();
+    if let Some(rule) = &rule {
+        sentence.push_str(&format!(": rule {rule}"));
+        sentence.extend(message.map(|message| format!(": {message}")));
+    }
+    let mut failure = Failure::new(code, sentence);
+    if rule.is_none() && refused.is_empty() {
         failure.details.extend(group.message.clone());
     }
     failure.details.extend(refused.iter().take(MOST_CHANGES).map(|refused| refused_line(refused, &changes)));
@@ -93,16 +99,6 @@ fn refusal(device: &DeviceFile, group: &GroupInfo) -> Failure {
         failure.details.push(format!("and {} more changes", refused.len() - MOST_CHANGES));
     }
     failure.help(format!("gbsync outbox {}", shell_word(&device.path.display().to_string())))
-}
-
-/// The changes at fault, out of the server's result; none where the group was not refused by a verdict of its own.
-fn refused_changes(group: &GroupInfo) -> Vec<RefusedChange> {
-    let Some(result) = &group.verdict else { return Vec::new() };
-    let answer = wire::parse_answer(format!("{{\"results\":[{result}]}}").as_bytes());
-    match answer.ok().and_then(|answer| answer.results.into_iter().next()).map(|result| result.verdict) {
-        Some(Verdict::Rejected { rejection, .. }) => rejection.changes,
-        _ => Vec::new(),
-    }
 }
 
 fn refused_line(refused: &RefusedChange, changes: &[Change]) -> String {
