@@ -4,8 +4,10 @@
 
 mod common;
 
-use common::{Device, World};
-use gbsync_client::{Error, GroupState, Sealed};
+use common::{Device, Faulty, World, is_push};
+use gbsync_client::{BoxFuture, Error, GroupState, Request, Response, Sealed, SyncOptions, Transport, TransportError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 const SHOP: &str = r#"
 version = 1
@@ -233,4 +235,34 @@ fn an_entry_may_be_written_for_a_receipt_that_was_deleted_before_and_for_none_th
     let error = b.client.upsert("entries", "e-3", r#"{"receiptId":"r-9"}"#).unwrap_err();
     assert_eq!(error.code(), "dangling_reference");
     assert_eq!(b.sync().parked, []);
+}
+
+/// A network on which each push takes longer than the one after it.
+struct Overtaking<'f> {
+    through: &'f Faulty,
+    pushes: AtomicU32,
+}
+
+impl Transport for Overtaking<'_> {
+    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
+        let before = if is_push(&request) { self.pushes.fetch_add(1, Ordering::Relaxed) } else { u32::MAX };
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(300 >> before.min(16))).await;
+            self.through.send(request).await
+        })
+    }
+}
+
+#[test]
+fn a_sale_does_not_overtake_the_delivery_that_it_needs() {
+    let (world, a, b) = shop();
+    stocked(&a, &b, 0);
+    a.client.increment("stock", "roll", r#"{"quantity":5}"#).unwrap();
+    a.client.increment("stock", "roll", r#"{"quantity":-3}"#).unwrap();
+    let through = Overtaking { through: &a.transport, pushes: AtomicU32::new(0) };
+    let options = SyncOptions { batch_records: Some(1), ..SyncOptions::default() };
+    let report = world.runtime.block_on(a.client.sync(&through, &options)).unwrap();
+    assert_eq!((report.accepted, report.parked), (2, Vec::new()));
+    assert_eq!(through.pushes.into_inner(), 2, "each went by itself");
+    assert_eq!(a.read("stock", "roll").unwrap(), r#"{"quantity":2}"#);
 }

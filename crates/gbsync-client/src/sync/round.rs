@@ -159,6 +159,7 @@ impl<'c> Round<'c> {
             state::set_handshake(tx, &shake.log, shake.head, &shake.limits)
         })?;
         self.fetch_schema(&state, shake.schema_version).await?;
+        self.care.keeps_order = shake.schema_version > 0;
         self.client.set_limits(shake.limits);
         self.limits = Limits {
             batch_records: self.options.batch_records.unwrap_or(shake.limits.batch_records),

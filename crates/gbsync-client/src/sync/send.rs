@@ -2,7 +2,8 @@
 //!
 //! Two batches may be on their way at a time, so that device and server work at once. Invariant: they share no dependency,
 //! both are durably noted as in flight before they leave, and the verdicts of one are applied in the transaction that notes
-//! the next. A group that no request holds is uploaded beside them (`upload.rs`).
+//! the next. Under a schema there is one at a time: what comes in and what goes out of a stock share no dependency, and yet
+//! the second is refused if it overtakes the first. A group that no request holds is uploaded beside them (`upload.rs`).
 //!
 //! Rejected alternative: waiting for each answer before planning on; half of the time nobody would work.
 
@@ -31,6 +32,8 @@ const WINDOW: usize = 2;
 #[derive(Default)]
 pub(super) struct Care {
     batches: u64,
+    /// Whether the server decides by a schema, which may refuse a group that overtakes another.
+    pub(super) keeps_order: bool,
     /// Most groups of a batch.
     most_groups: Option<usize>,
     /// A group that was refused alone without a reason that points at it.
@@ -51,7 +54,7 @@ struct Suspect {
 
 impl Care {
     fn window(&self) -> usize {
-        if self.most_groups.is_some() || self.suspect.is_some() { 1 } else { WINDOW }
+        if self.keeps_order || self.most_groups.is_some() || self.suspect.is_some() { 1 } else { WINDOW }
     }
 
     pub(super) fn has_stalled(&self, local_no: i64) -> bool {
