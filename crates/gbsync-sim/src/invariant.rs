@@ -1,6 +1,6 @@
 //! The promises, one function each, held against the real databases after every step.
 
-use crate::model::{Fields, Key, Model, State};
+use crate::model::{Author, Fields, Key, Model, State};
 use crate::world::party::{DeviceParty, ServerParty};
 use anyhow::{Result, bail, ensure};
 use rusqlite::{Connection, OpenFlags};
@@ -26,7 +26,9 @@ fn accepted_once(db: &Connection, model: &mut Model) -> Result<()> {
         let seq = entry["seq"].as_u64().unwrap_or(0);
         ensure!(seq == model.head() as u64 + 1, "P8: the log jumps from {} to {seq}", model.head());
         if let (Some(replaced), Some(by)) = (entry["replaces"].as_str(), entry["syncGroupId"].as_str()) {
-            model.replaced(replaced.to_owned(), by.to_owned());
+            if entry["device"] == "server" {
+                model.replaced(replaced.to_owned(), by.to_owned(), Author::Office);
+            }
         }
         match entry["syncGroupId"].as_str() {
             Some(group) => model.accept(group).map_err(anyhow::Error::msg)?,

@@ -130,10 +130,19 @@ pub struct Model {
     pub log: Vec<String>,
     /// The records after each of them; the first is before all.
     pub states: Vec<State>,
-    /// Which group was sealed in the place of which.
-    replaces: BTreeMap<String, String>,
+    /// Which group was sealed in the place of which, and where.
+    replaces: BTreeMap<String, (String, Author)>,
     /// What a person wanted instead of a group.
-    pub amended: BTreeMap<String, Operation>,
+    pub amended: BTreeMap<(String, Author), Operation>,
+}
+
+/// Where a group was made: on a device, by its place, or in the office.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Author {
+    /// On this device.
+    Device(usize),
+    /// In the back office.
+    Office,
 }
 
 impl Model {
@@ -146,14 +155,15 @@ impl Model {
     /// the one whose token is its root.
     pub fn operation(&self, group: &str) -> Option<&Operation> {
         match self.replaces.get(group) {
-            Some(replaced) => self.amended.get(replaced).or_else(|| self.operation(replaced)),
+            Some(replaced) => self.amended.get(replaced).or_else(|| self.operation(&replaced.0)),
             None => self.operations.get(group.split(':').nth(1)?),
         }
     }
 
     /// Takes note that a group was sealed in the place of another.
-    pub fn replaced(&mut self, group: String, by: String) {
-        self.replaces.insert(by, group);
+    pub fn replaced(&mut self, group: String, by: String, author: Author) {
+        // A copy of a device has its groups too.
+        self.replaces.entry(by).or_insert((group, author));
     }
 
     /// Takes an entry of the log that changes no record.

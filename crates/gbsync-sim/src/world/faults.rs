@@ -4,6 +4,7 @@ use super::party::DeviceParty;
 use super::{DEVICES, World, mix};
 use crate::action;
 use crate::disk::{self, Loss};
+use crate::model::Author;
 use crate::random::Random;
 use anyhow::Result;
 use gbsync_client::{Method, Response};
@@ -172,13 +173,14 @@ impl World {
             anyhow::bail!("P7: nobody made the parked {id}")
         };
         // What a person wanted once is wanted again when nobody knows whether it was saved.
-        let is_amended = self.model.amended.contains_key(id.as_str());
+        let wanted = (id.to_string(), Author::Device(place));
+        let is_amended = self.model.amended.contains_key(&wanted);
         let closed = match event {
             Event::Discard if !is_amended => client.discard(id, "nobody wants it any more"),
             Event::Retry if !is_amended => client.retry(id).map(drop),
             _ => {
                 let amended = action::amended(&operation);
-                self.model.amended.insert(id.to_string(), amended.clone());
+                self.model.amended.insert(wanted, amended.clone());
                 client.amend(id, |context| action::stage(context, &amended)).map(drop)
             }
         };

@@ -12,7 +12,7 @@ mod time;
 use crate::action;
 use crate::disk;
 use crate::invariant;
-use crate::model::{Model, State};
+use crate::model::{Author, Model, State};
 use crate::random::Random;
 use anyhow::{Context, Result, bail};
 use faults::Event;
@@ -149,7 +149,7 @@ impl World {
         let server = self.server.as_ref().context("the world has a server")?;
         for device in &self.devices {
             for (replaced, by) in replacements(device)? {
-                self.model.replaced(replaced, by);
+                self.model.replaced(replaced, by, Author::Device(device.place));
             }
         }
         invariant::server(server, &mut self.model)?;

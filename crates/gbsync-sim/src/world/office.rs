@@ -2,7 +2,7 @@
 
 use super::World;
 use crate::action;
-use crate::model::{Change, Edit, Operation};
+use crate::model::{Author, Change, Edit, Operation};
 use crate::random::Random;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ impl World {
             1 => {
                 // What the office wanted once is wanted again when nobody knows whether it took effect.
                 let amended = action::amended(&operation);
-                self.model.amended.insert(id.clone(), amended.clone());
+                self.model.amended.insert((id.clone(), Author::Office), amended.clone());
                 (
                     "amend",
                     json!({"reason": reason, "root": operation.token, "changes": wire(&amended)}),
