@@ -103,9 +103,9 @@ fn parts_that_do_not_fit_what_the_group_says_are_no_group() {
     let swapped = [&parts[1], &parts[0], &parts[2], &parts[3]].map(Clone::clone);
     assert!(matches!(assembled(&swapped, 4, &limits), Content::Incomplete(_)), "the order belongs to the digest");
     let bytes = Limits { group_bytes: text.len() as u64 - 1, ..limits };
-    assert!(matches!(assembled(&parts, 4, &bytes), Content::TooLarge(_)));
-    assert!(matches!(assembled(&parts, 4, &Limits { group_records: 3, ..limits }), Content::TooLarge(_)));
-    assert!(matches!(assembled(&parts, 4, &Limits { payload_bytes: 5, ..limits }), Content::TooLarge(_)));
+    assert!(matches!(assembled(&parts, 4, &bytes), Content::TooLarge(..)));
+    assert!(matches!(assembled(&parts, 4, &Limits { group_records: 3, ..limits }), Content::TooLarge(..)));
+    assert!(matches!(assembled(&parts, 4, &Limits { payload_bytes: 5, ..limits }), Content::TooLarge(..)));
     let unlisted = parts[0].replace(r#""payload""#, r#""baseGroup":"g-0","payload""#);
     let digest = Digest::of(unlisted.as_bytes());
     let mut assembly = Assembly::new(1, &limits);

@@ -16,6 +16,7 @@ mod local;
 mod routes;
 mod rules;
 mod server;
+mod shown;
 mod store;
 
 pub use auth::{CreatedToken, NewToken, TokenInfo, Tokens};

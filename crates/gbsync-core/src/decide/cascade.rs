@@ -30,7 +30,7 @@ pub(super) fn is_deleted(slot: &Slot<'_>) -> bool {
 }
 
 /// The records that one level of deletes takes, each with the change that it follows from.
-fn taken<'a>(working: &Working<'a>, level: &[usize], schema: &'a Schema) -> Result<Vec<(&'a RecordKey, usize)>, Needs> {
+fn taken<'a>(working: &Working<'a>, level: &[usize], schema: &'a Schema) -> Result<Vec<(&'a RecordKey, usize)>, Stop> {
     let (mut needs, mut taken) = (Needs::default(), Vec::new());
     for slot in level.iter().map(|at| &working.slots[*at]) {
         for referrer in schema.referrers(&slot.key.entity).filter(|(.., reference)| reference.on_delete == OnDelete::Cascade)
@@ -45,7 +45,8 @@ fn taken<'a>(working: &Working<'a>, level: &[usize], schema: &'a Schema) -> Resu
             }
         }
     }
-    if needs.is_empty() { Ok(taken) } else { Err(needs) }
+    working.check_room(needs.records.len())?;
+    if needs.is_empty() { Ok(taken) } else { Err(needs.into()) }
 }
 
 /// The records that refer to `to` by a field and still do so after the group, as far as they did before it.

@@ -194,12 +194,18 @@ impl<'a> Working<'a> {
         let at = self.open(key, index);
         let slot = &mut self.slots[at];
         (slot.payload, slot.after, slot.is_edited, slot.cause) = (None, None, true, Some(Cause::Cascade));
-        let limit = self.limits.group_records;
-        if self.slots.len() as u64 > limit {
-            let message = format!("the delete would take more than {limit} records with it; delete them in several groups");
-            return Err(whole(RejectionCode::TooLarge, None, message));
-        }
+        self.check_room(0)?;
         Ok(at)
+    }
+
+    /// Refuses a group that would touch so many records more than it does, before they are loaded.
+    pub(super) fn check_room(&self, more: usize) -> Result<(), Rejection> {
+        let limit = self.limits.group_records;
+        if (self.slots.len() + more) as u64 <= limit {
+            return Ok(());
+        }
+        let message = format!("the delete would take more than {limit} records with it; delete them in several groups");
+        Err(whole(RejectionCode::TooLarge, None, message))
     }
 
     /// What the group leaves, at its place in the log.

@@ -6,6 +6,7 @@ use super::{Binary, Macro, MacroKind, Rule, Term, call};
 use crate::decide::Needs;
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::cmp::Ordering;
 use std::rc::Rc;
 
 /// Why an evaluation gives no value.
@@ -152,7 +153,12 @@ impl<'e, 'a> Evaluation<'e, 'a> {
 
     fn member(&self, of: &Value<'a>, name: &str) -> Evaluated<'a> {
         match of {
-            Value::Record(record) => self.world.member(record, name),
+            Value::Record(record) => {
+                let value = self.world.member(record, name)?;
+                // It was made just now, and is made again each time.
+                self.budget.charge(value.weight())?;
+                Ok(value)
+            }
             Value::Map(map) => Ok(map.get(name).cloned().unwrap_or(Value::Null)),
             other => Err(Halt::Error(format!("{} has no member {name:?}", other.kind()))),
         }
@@ -162,10 +168,10 @@ impl<'e, 'a> Evaluation<'e, 'a> {
         Ok(match operator {
             Binary::Equal => Value::Bool(self.is_equal(&left, &right)?),
             Binary::NotEqual => Value::Bool(!self.is_equal(&left, &right)?),
-            Binary::Less => Value::Bool(order(&left, &right)?.is_lt()),
-            Binary::LessOrEqual => Value::Bool(order(&left, &right)?.is_le()),
-            Binary::Greater => Value::Bool(order(&left, &right)?.is_gt()),
-            Binary::GreaterOrEqual => Value::Bool(order(&left, &right)?.is_ge()),
+            Binary::Less => Value::Bool(self.order(&left, &right)?.is_lt()),
+            Binary::LessOrEqual => Value::Bool(self.order(&left, &right)?.is_le()),
+            Binary::Greater => Value::Bool(self.order(&left, &right)?.is_gt()),
+            Binary::GreaterOrEqual => Value::Bool(self.order(&left, &right)?.is_ge()),
             Binary::In => Value::Bool(self.is_in(&left, &right)?),
             Binary::Index => self.index(&left, &right)?,
             Binary::Add => match (left, right) {
@@ -181,6 +187,11 @@ impl<'e, 'a> Evaluation<'e, 'a> {
             },
             operator => calculate(operator, left, right)?,
         })
+    }
+
+    fn order(&self, left: &Value<'a>, right: &Value<'a>) -> Result<Ordering, Halt> {
+        self.budget.charge(left.weight().min(right.weight()))?;
+        order(left, right)
     }
 
     fn index(&self, whole: &Value<'a>, index: &Value<'a>) -> Evaluated<'a> {

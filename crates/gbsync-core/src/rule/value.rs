@@ -49,6 +49,16 @@ impl<'a> Value<'a> {
         })
     }
 
+    /// The steps that making it of JSON counts as.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len() / 64,
+            Self::List(items) => items.len() + items.iter().map(Self::weight).sum::<usize>(),
+            Self::Map(map) => map.len() + map.values().map(Self::weight).sum::<usize>(),
+            Self::Null | Self::Bool(_) | Self::Integer(_) | Self::Decimal(_) | Self::Record(_) => 0,
+        }
+    }
+
     /// A list of values.
     pub(crate) fn list(items: Vec<Self>) -> Self {
         Self::List(Rc::new(items))

@@ -47,9 +47,10 @@ pub(super) fn in_parts(fields: &Fields<'_, '_>, id: GroupId, device_seq: DeviceS
         Content::Incomplete("the digest is no SHA-256".into())
     } else if change_count > limits.group_records {
         let error = InvalidGroup::TooManyRecords { records: change_count, limit: limits.group_records };
-        Content::TooLarge(error.to_string())
+        Content::TooLarge(Box::new(header), error.to_string())
     } else if bytes > limits.group_bytes {
-        Content::TooLarge(InvalidGroup::TooLarge { bytes, limit: limits.group_bytes }.to_string())
+        let error = InvalidGroup::TooLarge { bytes, limit: limits.group_bytes };
+        Content::TooLarge(Box::new(header), error.to_string())
     } else {
         Content::InParts(Box::new(InParts { header, parts, change_count }))
     };
@@ -107,7 +108,8 @@ impl<'l> Assembly<'l> {
         self.text.push(']');
         let (arrived, bytes) = (self.changes.len() as u64, self.text.len() as u64);
         if bytes > self.limits.group_bytes {
-            return Content::TooLarge(InvalidGroup::TooLarge { bytes, limit: self.limits.group_bytes }.to_string());
+            let error = InvalidGroup::TooLarge { bytes, limit: self.limits.group_bytes };
+            return Content::TooLarge(Box::new(header), error.to_string());
         }
         if arrived != self.change_count {
             return Content::Incomplete(format!("changeCount says {}, {arrived} arrived", self.change_count));
@@ -116,12 +118,12 @@ impl<'l> Assembly<'l> {
             return Content::Incomplete("the digest does not fit the changes that arrived".into());
         }
         if let Some(message) = self.too_large {
-            return Content::TooLarge(message);
+            return Content::TooLarge(Box::new(header), message);
         }
-        match Group::checked(header, self.changes, self.text.into(), said, self.limits) {
+        match Group::checked(header.clone(), self.changes, self.text.into(), said, self.limits) {
             Ok(group) => Content::Whole(Box::new(group)),
             Err(error @ (InvalidGroup::TooManyRecords { .. } | InvalidGroup::TooLarge { .. })) => {
-                Content::TooLarge(error.to_string())
+                Content::TooLarge(Box::new(header), error.to_string())
             }
             // What makes a group in one request malformed, found when its request has long been read.
             Err(error) => Content::Incomplete(error.to_string()),

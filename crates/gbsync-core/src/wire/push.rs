@@ -49,8 +49,8 @@ pub enum Content {
     Missing(Vec<u64>),
     /// Something else than it says of itself; the text says what.
     Incomplete(String),
-    /// More than the limits allow; the text says what.
-    TooLarge(String),
+    /// What it says of itself, and what of it is more than the limits allow.
+    TooLarge(Box<Header>, String),
 }
 
 impl Content {
@@ -59,7 +59,8 @@ impl Content {
         match self {
             Self::Whole(group) => Some(group.header()),
             Self::InParts(in_parts) => Some(&in_parts.header),
-            Self::Missing(_) | Self::Incomplete(_) | Self::TooLarge(_) => None,
+            Self::TooLarge(header, _) => Some(header),
+            Self::Missing(_) | Self::Incomplete(_) => None,
         }
     }
 }
@@ -191,11 +192,11 @@ fn arrival(node: &Node<'_>, text: &str, limits: &Limits) -> Read<Arrival> {
     } else if said_digest != digest.to_string() {
         Content::Incomplete("the digest does not fit the changes that arrived".into())
     } else if let Some(message) = too_large {
-        Content::TooLarge(message)
+        Content::TooLarge(Box::new(header), message)
     } else {
-        match Group::checked(header, changes, changes_text.into(), digest, limits) {
+        match Group::checked(header.clone(), changes, changes_text.into(), digest, limits) {
             Ok(group) => Content::Whole(Box::new(group)),
-            Err(error) => Content::TooLarge(error.to_string()),
+            Err(error) => Content::TooLarge(Box::new(header), error.to_string()),
         }
     };
     Ok(Arrival { id, device_seq, digest, content })

@@ -10,6 +10,7 @@ use super::family::Families;
 use super::flags::{self, Flags};
 use super::parts;
 use super::sequences::{self, Highest};
+use crate::shown::Shown;
 use crate::store::{
     Decided, DecidedAs, EpochKey, Held, HeldRejection, SpaceState, StoreError, StoredEntry, StoredGroup, StoredRejection,
     Wanted, Written,
@@ -55,6 +56,18 @@ pub(super) struct Ledger<'t> {
     entries: Vec<StoredEntry>,
     decided: Vec<StoredGroup>,
     new_numbers: BTreeMap<EpochKey, BTreeMap<DeviceSeq, GroupId>>,
+    /// Of records beside new refusals, by the transaction, and beside repeated ones, by the push.
+    shown: Shown,
+    shown_again: Shown,
+}
+
+/// What is kept of a group that is refused.
+struct Refused<'g> {
+    header: &'g Header,
+    /// The bytes of its changes, where they are not over a limit.
+    changes: Option<&'g str>,
+    /// The actor of a group that names none.
+    actor: Option<&'g Actor>,
 }
 
 /// Names everything that deciding these groups needs.
@@ -64,10 +77,10 @@ pub(super) fn want<'r>(wanted: &mut Wanted<'r>, request: &'r PushRequest) {
     for arrival in &request.groups {
         numbers.insert(arrival.device_seq);
         wanted.groups.insert(&arrival.id);
-        let Content::Whole(group) = &arrival.content else { continue };
-        wanted.groups.extend(&group.header().depends_on);
-        wanted.groups.extend(&group.header().replaces);
-        wanted.flags.extend(flags::wanted(group.header()));
+        let Some(header) = arrival.content.header() else { continue };
+        wanted.groups.extend(&header.depends_on);
+        wanted.groups.extend(&header.replaces);
+        wanted.flags.extend(flags::wanted(header));
     }
 }
 
@@ -89,6 +102,8 @@ impl<'t> Ledger<'t> {
             entries: Vec::new(),
             decided: Vec::new(),
             new_numbers: BTreeMap::new(),
+            shown: Shown::new(),
+            shown_again: Shown::new(),
         }
     }
 
@@ -124,7 +139,7 @@ impl<'t> Ledger<'t> {
         (actor, roles): (Option<&Actor>, &BTreeSet<Role>),
         source: &mut Source<'_>,
     ) -> Result<PushOutcome, StoreError> {
-        self.roles = Some(roles.clone());
+        (self.roles, self.shown_again) = (Some(roles.clone()), Shown::new());
         let key = EpochKey { device: request.device.clone(), epoch: request.epoch.clone() };
         if let Some(reused) = self.reused_number(&key, request) {
             return Ok(reused);
@@ -168,7 +183,7 @@ impl<'t> Ledger<'t> {
     }
 
     /// The answer for a group that was decided before.
-    fn again(&self, arrival: &Arrival) -> Option<Verdict> {
+    fn again(&mut self, arrival: &Arrival) -> Option<Verdict> {
         let decided = self.groups.get(&arrival.id)?;
         if decided.digest.is_some_and(|digest| digest != arrival.digest) {
             let message = "this id stands for a group with other changes, whose verdict stands; seal a new group";
@@ -179,7 +194,11 @@ impl<'t> Ledger<'t> {
                 changes: Vec::new(),
             }));
         }
-        Some(verdict_again(decided))
+        let mut verdict = verdict_again(decided);
+        if let Verdict::Rejected { rejection, .. } = &mut verdict {
+            self.shown_again.fit(rejection);
+        }
+        Some(verdict)
     }
 
     fn first_time(
@@ -193,9 +212,10 @@ impl<'t> Ledger<'t> {
         let refuse = |code, message: String| Rejection { code, message, rule: None, changes: Vec::new() };
         let group = match content {
             Content::Whole(group) => group,
-            Content::TooLarge(message) => {
+            Content::TooLarge(header, message) => {
                 let message = format!("{message}; split the operation, or ask for a higher limit");
-                return Ok(self.reject(key, arrival, None, refuse(RejectionCode::TooLarge, message)));
+                let refused = Refused { header, changes: None, actor };
+                return Ok(self.reject(key, arrival, refused, refuse(RejectionCode::TooLarge, message)));
             }
             Content::Missing(missing) => {
                 let message = "parts of the group are not here; send them again, then push it again".into();
@@ -205,12 +225,13 @@ impl<'t> Ledger<'t> {
             Content::InParts(_) => return Ok(incomplete("its parts were not put together; send it again".into())),
         };
         let named = group.header().actor.as_ref();
+        let refused = Refused { header: group.header(), changes: Some(group.changes_json()), actor };
         if let Some(closed) = self.closed(group.header()) {
-            return Ok(self.reject(key, arrival, Some(group), closed));
+            return Ok(self.reject(key, arrival, refused, closed));
         }
         Ok(match self.decide(group, source)? {
             Decision::Accept(accepted) => self.accept(key, arrival, group, named.or(actor), accepted),
-            Decision::Reject(rejection) => self.reject(key, arrival, Some(group), rejection),
+            Decision::Reject(rejection) => self.reject(key, arrival, refused, rejection),
             Decision::Block(by) => Verdict::Blocked { by },
         })
     }
@@ -304,24 +325,27 @@ impl<'t> Ledger<'t> {
         Verdict::Accepted { seq, is_duplicate: false, flags }
     }
 
-    fn reject(&mut self, key: &EpochKey, arrival: &Arrival, group: Option<&Group>, rejection: Rejection) -> Verdict {
+    fn reject(&mut self, key: &EpochKey, arrival: &Arrival, refused: Refused<'_>, mut rejection: Rejection) -> Verdict {
+        self.shown.fit(&mut rejection);
         if !rejection.code.is_final() {
             return rejected(rejection);
         }
         let verdict = Verdict::Rejected { rejection: rejection.clone(), is_duplicate: true };
-        let header = group.map(Group::header);
+        let Refused { header, changes, actor } = refused;
         let stored = StoredRejection {
             result: result_json(&GroupResult { id: arrival.id.clone(), verdict }),
-            group_type: header.and_then(|header| header.group_type.clone()),
-            actor: header.and_then(|header| header.actor.clone()),
-            created_at: header.map(|header| header.created_at.clone()),
-            replaces: header.and_then(|header| header.replaces.clone()),
-            changes: group.map(|group| group.changes_json().into()),
+            group_type: header.group_type.clone(),
+            actor: header.actor.as_ref().or(actor).cloned(),
+            created_at: Some(header.created_at.clone()),
+            replaces: header.replaces.clone(),
+            changes: changes.map(Into::into),
         };
+        // Somebody may close it in the same transaction.
+        let (group_type, actor) = (stored.group_type.clone(), stored.actor.clone());
+        let held = HeldRejection { group_type, actor, device: Some(key.device.clone()) };
+        self.rejected.insert(arrival.id.clone(), held);
         self.keep(key, arrival, DecidedAs::Rejected(Box::new(rejection.clone())), Some(stored));
-        if let Some(header) = header {
-            self.join_family(header);
-        }
+        self.join_family(header);
         rejected(rejection)
     }
 

@@ -38,7 +38,7 @@ pub(super) fn assemble(writer: &mut dyn Writer, push: &Push, limits: &Limits) ->
 pub(super) fn clear(writer: &mut dyn Writer, push: &Push, outcome: &PushOutcome) -> Result<(), StoreError> {
     let PushOutcome::Decided { results, .. } = outcome else { return Ok(()) };
     for (arrival, result) in push.request.groups.iter().zip(results) {
-        let may_be_staged = matches!(arrival.content, Content::InParts(_) | Content::TooLarge(_));
+        let may_be_staged = matches!(arrival.content, Content::InParts(_) | Content::TooLarge(..));
         let is_decided = match &result.verdict {
             Verdict::Accepted { .. } => true,
             Verdict::Rejected { rejection, .. } => rejection.code.is_final(),

@@ -38,9 +38,11 @@ impl<'s> Upgrade<'s> {
         let differs = |(entity, rules): &(&Entity, &EntityRules)| {
             before(entity).is_none_or(|before| before.fields != rules.fields || before.unique != rules.unique)
         };
+        // A default that counts anew may change records of a kind whose rules are the same.
+        let changed = self.entities();
         let gone = self.from.iter().flat_map(|schema| schema.entities.keys());
         let gone = gone.filter(|entity| self.to.entity(entity).is_none()).cloned();
-        self.to.entities.iter().filter(differs).map(|(entity, _)| entity.clone()).chain(gone).collect()
+        self.to.entities.iter().filter(differs).map(|(entity, _)| entity.clone()).chain(gone).chain(changed).collect()
     }
 
     /// The record under the newer schema; `None` when it stays as it is.

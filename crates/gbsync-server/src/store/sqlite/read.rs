@@ -2,6 +2,7 @@
 
 use super::row::{count, decided, digest, id, place, seq_at, space as space_row};
 use super::sequences;
+use crate::shown::Shown;
 use crate::store::{DecidedAs, Page, PageRequest, SpaceView, StoreError, ToldEpoch};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{DeviceId, DeviceSeq, EpochId, GroupId, Seq, SpaceId};
@@ -94,11 +95,15 @@ fn chain_at(connection: &Connection, space_no: i64, seq: Seq) -> Result<Digest, 
 
 pub(super) fn verdicts(connection: &Connection, space: &SpaceId, ids: Vec<GroupId>) -> Result<Vec<GroupResult>, StoreError> {
     let space_no = space_row(connection, space)?.map(|(space_no, _)| space_no);
+    let mut shown = Shown::new();
     let verdict = |id: GroupId| {
         let decided = space_no.map(|space_no| decided(connection, space_no, &id)).transpose()?.flatten();
         let verdict = match decided.map(|decided| decided.outcome) {
             Some(DecidedAs::Accepted { seq, flags }) => Verdict::Accepted { seq, is_duplicate: true, flags },
-            Some(DecidedAs::Rejected(rejection)) => Verdict::Rejected { rejection: *rejection, is_duplicate: true },
+            Some(DecidedAs::Rejected(mut rejection)) => {
+                shown.fit(&mut rejection);
+                Verdict::Rejected { rejection: *rejection, is_duplicate: true }
+            }
             None => Verdict::Unknown,
         };
         Ok(GroupResult { id, verdict })

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use std::path::Path;
 
 /// The steps from one format to the next; the format of a file is how many of them it went through.
-const STEPS: &[&str] = &[FIRST, RULES, SCHEMAS, PARTS, CLOSURES];
+const STEPS: &[&str] = &[FIRST, RULES, SCHEMAS, PARTS, CLOSURES, DISCARDED];
 
 /// The newest format known here.
 pub(super) const FORMAT: i64 = STEPS.len() as i64;
@@ -154,6 +154,16 @@ CREATE TABLE family_closures (
   space_no INTEGER NOT NULL, root TEXT NOT NULL, of_group TEXT NOT NULL, closed_as TEXT NOT NULL, closed_by TEXT, actor TEXT,
   reason TEXT, PRIMARY KEY (space_no, root)
 ) STRICT, WITHOUT ROWID;
+";
+
+const DISCARDED: &str = "
+-- What was discarded before closures were kept is closed as well: nobody can amend it any more.
+INSERT OR IGNORE INTO families (space_no, group_id, root)
+  SELECT space_no, group_id, group_id FROM rejections WHERE result ->> '$.code' = 'discarded';
+INSERT OR IGNORE INTO family_closures (space_no, root, of_group, closed_as, actor, reason)
+  SELECT r.space_no, f.root, r.group_id, 'discarded', r.actor, r.result ->> '$.message'
+    FROM rejections AS r JOIN families AS f ON f.space_no = r.space_no AND f.group_id = r.group_id
+   WHERE r.result ->> '$.code' = 'discarded';
 ";
 
 /// Refuses what is not a store of this or an earlier format. `false`: the file is new and empty.
