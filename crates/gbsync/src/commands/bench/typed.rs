@@ -45,6 +45,9 @@ const COLUMNS: [(&str, &[&str]); 4] = [
     ("financial_entries", &["receiptId", "account", "amount", "bookedAt"]),
 ];
 
+/// How often all lines are looked up: one pass takes a few milliseconds, which one other process can double.
+const PASSES: usize = 20;
+
 /// Measures typed tables.
 pub(super) async fn measure(sizes: &Sizes, folders: &Folders) -> Result<Vec<Figure>> {
     let mut figures = vec![local(sizes, folders)?];
@@ -151,13 +154,15 @@ fn select_rate(path: &Path, sales: &[Sale]) -> Result<f64> {
     };
     // Once, so that both files are in memory.
     look_up()?;
-    let started = Instant::now();
-    let found = look_up()?;
-    let spent = started.elapsed();
-    if found != 2 * sales.len() {
-        bail!("{found} lines of {} sales were found", sales.len());
+    let (started, mut found) = (Instant::now(), 0);
+    for _ in 0..PASSES {
+        found += look_up()?;
     }
-    Ok(sales.len() as f64 / spent.as_secs_f64())
+    let spent = started.elapsed();
+    if found != 2 * sales.len() * PASSES {
+        bail!("{found} lines of {} sales were found in {PASSES} passes", sales.len());
+    }
+    Ok((sales.len() * PASSES) as f64 / spent.as_secs_f64())
 }
 
 /// A row with its values ready to be bound.
