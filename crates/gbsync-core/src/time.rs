@@ -23,17 +23,7 @@ impl Timestamp {
     /// # Errors
     /// [`InvalidTimestamp`] for any other form, and for an offset other than UTC.
     pub fn new(text: &str) -> Result<Self, InvalidTimestamp> {
-        let bytes = text.as_bytes();
-        let is_utc = text.ends_with(['Z', 'z']) || text.ends_with("+00:00");
-        // ISO 8601, which the parser reads, has shorter forms and a comma; RFC 3339 has not.
-        let has_form = (20..=40).contains(&bytes.len())
-            && [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')].iter().all(|(place, mark)| bytes[*place] == *mark)
-            && matches!(bytes[10], b'T' | b't')
-            && !bytes.contains(&b',');
-        if !is_utc || !has_form || text.parse::<jiff::Timestamp>().is_err() {
-            return Err(InvalidTimestamp);
-        }
-        Ok(Self(text.into()))
+        if is_timestamp(text) { Ok(Self(text.into())) } else { Err(InvalidTimestamp) }
     }
 
     /// The time `unix_ms` milliseconds after 1970, with three digits of a second.
@@ -59,6 +49,18 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Whether a text is a [`Timestamp`].
+pub(crate) fn is_timestamp(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let is_utc = text.ends_with(['Z', 'z']) || text.ends_with("+00:00");
+    // ISO 8601, which the parser reads, has shorter forms and a comma; RFC 3339 has not.
+    let has_form = (20..=40).contains(&bytes.len())
+        && [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')].iter().all(|(place, mark)| bytes[*place] == *mark)
+        && matches!(bytes[10], b'T' | b't')
+        && !bytes.contains(&b',');
+    is_utc && has_form && text.parse::<jiff::Timestamp>().is_ok()
 }
 
 /// Whether a text is a date of the calendar in the form `YYYY-MM-DD`.

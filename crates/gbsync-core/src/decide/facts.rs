@@ -4,6 +4,7 @@
 //! Core asks for what it needs and the store answers, many questions at a time, so that deciding costs a constant number of
 //! round trips. Nothing is asked twice.
 
+use super::lists::Lists;
 use super::{Marks, Outcome};
 use crate::change::Payload;
 use crate::id::{Entity, GroupId, LogId, RecordId, RecordKey, Role, Seq};
@@ -80,22 +81,13 @@ impl Needs {
 /// What joined (`true`) and left lists of indexes.
 pub type IndexMoves = BTreeMap<IndexKey, BTreeMap<RecordId, bool>>;
 
-/// A list, as far as it is known.
-#[derive(Debug, Clone, Default)]
-struct List {
-    /// What stands on it, with what accepted groups changed; `None` when it was not asked for.
-    ids: Option<BTreeSet<RecordId>>,
-    /// What accepted groups added (`true`) or took off.
-    moved: BTreeMap<RecordId, bool>,
-}
-
 /// What is known, and what accepted groups changed of it.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     /// Records asked for; `None` where there is none.
     records: BTreeMap<RecordKey, Option<Record>>,
     /// Lists asked for or changed.
-    lists: BTreeMap<IndexKey, List>,
+    lists: Lists,
 }
 
 impl Facts {
@@ -106,12 +98,7 @@ impl Facts {
 
     /// Takes a list of an index as the store holds it; what accepted groups changed of it is added.
     pub fn learn_index(&mut self, key: IndexKey, ids: impl IntoIterator<Item = RecordId>) {
-        let list = self.lists.entry(key).or_default();
-        let mut ids: BTreeSet<RecordId> = ids.into_iter().collect();
-        for (id, is_added) in &list.moved {
-            shift(&mut ids, id, *is_added);
-        }
-        list.ids = Some(ids);
+        self.lists.open(key).learn(ids.into_iter().collect());
     }
 
     /// A record: `None` when it was not asked for, `Some(None)` when there is none.
@@ -131,7 +118,7 @@ impl Facts {
 
     /// A list of an index; `None` when it was not asked for.
     pub fn list(&self, key: &IndexKey) -> Option<&BTreeSet<RecordId>> {
-        self.lists.get(key)?.ids.as_ref()
+        self.lists.find(key)?.ids.as_ref()
     }
 
     /// What of this is not known yet.
@@ -155,11 +142,7 @@ impl Facts {
                 Entry::Vacant(_) => None,
             };
             for (list, is_added) in super::index::moves(schema, known.key(), before, record.payload.as_ref()) {
-                let (list, id) = (self.lists.entry(list).or_default(), &known.key().id);
-                if let Some(ids) = &mut list.ids {
-                    shift(ids, id, is_added);
-                }
-                list.moved.insert(id.clone(), is_added);
+                self.lists.open(list).shift(&known.key().id, is_added);
             }
             match known {
                 Entry::Occupied(mut known) => *known.get_mut() = Some(record),
@@ -172,15 +155,6 @@ impl Facts {
     pub fn into_changed(self, head: Seq) -> (Vec<(RecordKey, Record)>, IndexMoves) {
         let changed = |(key, record): (RecordKey, Option<Record>)| Some((key, record?));
         let records = self.records.into_iter().filter_map(changed).filter(|(_, record)| record.version > head);
-        let moved = self.lists.into_iter().map(|(key, list)| (key, list.moved));
-        (records.collect(), moved.filter(|(_, moved)| !moved.is_empty()).collect())
-    }
-}
-
-fn shift(ids: &mut BTreeSet<RecordId>, id: &RecordId, is_added: bool) {
-    if is_added {
-        ids.insert(id.clone());
-    } else {
-        ids.remove(id);
+        (records.collect(), self.lists.into_moves())
     }
 }

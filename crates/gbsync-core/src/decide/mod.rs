@@ -10,6 +10,7 @@ mod conflict;
 mod facts;
 mod index;
 mod invariant;
+mod lists;
 mod marks;
 mod references;
 mod refusal;

@@ -9,7 +9,7 @@ use crate::id::Entity;
 use crate::json::{Node, Value};
 use crate::lay::decimal_of;
 use crate::schema::{EntityRules, Field, FieldKind, Schema, Undeclared};
-use crate::time::{Timestamp, is_date};
+use crate::time::{is_date, is_timestamp};
 use crate::verdict::Rejection;
 use std::borrow::Cow;
 
@@ -118,7 +118,7 @@ fn misfit_kind(value: &Node<'_>, kind: FieldKind) -> Option<Cow<'static, str>> {
         FieldKind::Boolean => (matches!(value.value, Value::Bool(_)), "true or false"),
         FieldKind::Date => (value.as_str().is_some_and(is_date), "a date like \"2026-06-03\""),
         FieldKind::Timestamp => {
-            let is_time = value.as_str().is_some_and(|text| Timestamp::new(text).is_ok());
+            let is_time = value.as_str().is_some_and(is_timestamp);
             (is_time, "a time in UTC like \"2026-06-03T20:52:59Z\"")
         }
         FieldKind::Json => (true, "any JSON"),

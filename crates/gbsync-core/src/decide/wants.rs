@@ -2,6 +2,7 @@
 //! stored state (the parent of a patched record, a cascade, the records on a list) is asked for by the stages.
 
 use super::index::{is_indexed, unique_in};
+use super::working::FEW;
 use super::{IndexKey, Needs};
 use crate::change::{Change, Edit};
 use crate::group::Group;
@@ -47,7 +48,7 @@ pub(super) fn wanted(changes: &[Change], schema: Option<&Schema>, group_type: Op
             needs.index.extend(referrers.map(|(entity, field, _)| list(entity, field, &change.key.id)));
         }
         want_referrers(&mut needs, schema, &rules, &change.key);
-        for target in want_values(&mut needs, change, entity) {
+        for target in want_values(&mut needs, change, entity, changes) {
             // One that is wanted already had its turn, or will have it as a change of its own.
             if !needs.records.contains(&target) {
                 want_referrers(&mut needs, schema, &rules, &target);
@@ -81,16 +82,23 @@ fn want_referrers(needs: &mut Needs, schema: &Schema, rules: &[&Rule], to: &Reco
     }
 }
 
-/// Asks for the lists of unique values that a payload gives whole; the records that it refers to.
-fn want_values(needs: &mut Needs, change: &Change, rules: &EntityRules) -> Vec<RecordKey> {
+/// Asks for the lists of unique values that a payload gives whole; the records that it refers to, but those that one of a
+/// few changes names.
+fn want_values(needs: &mut Needs, change: &Change, rules: &EntityRules, changes: &[Change]) -> Vec<RecordKey> {
     let (Edit::Upsert(payload) | Edit::Patch(payload)) = &change.edit else { return Vec::new() };
     if !is_indexed(rules) {
         return Vec::new();
     }
     let record = payload.outline();
     needs.index.extend(unique_in(rules, &change.key, &record));
+    let is_named = |entity: &Entity, id: &str| {
+        let is_it = |change: &Change| change.key.id.as_str() == id && change.key.entity == *entity;
+        changes.len() <= FEW && changes.iter().any(is_it)
+    };
     let key = |(field, reference): (&str, &Reference)| {
-        Some(RecordKey { entity: reference.entity.clone(), id: target_in(&record, field)? })
+        let id = Reference::id_in_text(record.member(field)?)?;
+        let is_named = is_named(&reference.entity, &id);
+        if is_named { None } else { Some(RecordKey { entity: reference.entity.clone(), id: RecordId::new(id).ok()? }) }
     };
     rules.references().filter_map(key).collect()
 }
