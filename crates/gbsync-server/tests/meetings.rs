@@ -113,3 +113,31 @@ async fn no_request_makes_the_answer_many_times_as_large() {
     let listed = app.push(&vec![refused[0].clone(); 200]).await;
     assert!(listed.text.len() < most, "{} bytes", listed.text.len());
 }
+
+#[tokio::test]
+async fn an_upgrade_of_many_small_records_writes_entries_that_devices_can_read() {
+    let request_bytes = 64 * 1024;
+    let limit = |config: &mut gbsync_server::ServerConfig| config.limits.request_bytes = request_bytes;
+    let schema =
+        |version: u64, more: &str| Schema::parse(&format!("version = {version}\n[entities.notes]\n{more}")).unwrap();
+    let mut app = TestApp::with(|config| {
+        limit(config);
+        config.schema = Some(schema(1, "fields.text = \"text\"\n"));
+    })
+    .await;
+    for n in 0..6 {
+        let group = notes(&format!("g{n}"), n + 1, 500).with(r#""schemaVersion":1,"#);
+        assert_eq!(app.push(&[group]).await.verdicts(), ["accepted"]);
+    }
+    let newer = schema(2, "fields.text = { type = \"text\", default = \"none\" }\n");
+    app.restart_with(|config| (limit(config), config.schema = Some(newer)).1).await.unwrap();
+    let (mut after, mut changed) = (6, 0);
+    while after < app.digest().head.0 {
+        let page = app.get(&format!("/log?after={after}&maxRecords=1")).await;
+        assert!(page.text.len() < request_bytes as usize, "{} bytes", page.text.len());
+        let page = page.json();
+        changed += page["groups"][0]["changeCount"].as_u64().unwrap();
+        after = page["next"].as_u64().unwrap();
+    }
+    assert_eq!(changed, 3_000);
+}

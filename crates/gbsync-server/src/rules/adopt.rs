@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 /// Bytes of records in a step, and so about those of its entry in the log, at most.
 const STEP_BYTES: u64 = 256 * 1024;
+/// What a change takes in an entry beside the record's payload and unusually long names.
+const CHANGE_BYTES: u64 = 256;
 /// The device and the kind of operation of the entries that bring records to a schema.
 const DEVICE: &str = "server";
 const GROUP_TYPE: &str = "schema-upgrade";
@@ -82,7 +84,7 @@ impl Adoption<'_> {
         let upgrade = Upgrade::new(from.map(|from| &from.schema), to);
         let (entities, mut records, mut changed) = (upgrade.entities(), 0, 0);
         // An entry must fit the answers that devices read.
-        let step_bytes = STEP_BYTES.min(self.limits.request_bytes / 4);
+        let step_bytes = (STEP_BYTES.min(self.limits.request_bytes / 4), CHANGE_BYTES + upgrade.growth());
         loop {
             self.writer.begin()?;
             let Some(step) = self.writer.next_step(to.version, &entities, step_bytes)? else { break };

@@ -32,6 +32,14 @@ impl<'s> Upgrade<'s> {
         self.to.entities.iter().filter(|(_, rules)| has_changed(rules)).map(|(entity, _)| entity.clone()).collect()
     }
 
+    /// Bytes that a record grows by at most.
+    pub(super) fn growth(&self) -> u64 {
+        let bytes =
+            |(name, field): (&String, &Field)| name.len() + field.default.as_ref().map_or(0, |default| default.len());
+        let of = |rules: &EntityRules| self.changed(rules).map(bytes).sum::<usize>() as u64;
+        self.to.entities.values().map(of).max().unwrap_or(0)
+    }
+
     /// The kinds of records whose index lists are to be built anew, those that are no longer declared included.
     pub(super) fn reindexed(&self) -> BTreeSet<Entity> {
         let before = |entity: &Entity| self.from.and_then(|schema| schema.entity(entity));

@@ -35,12 +35,12 @@ pub(crate) trait SchemaWriter {
     /// Stores a schema that records are to be brought to.
     fn propose(&mut self, schema: &StoredSchema) -> Result<(), StoreError>;
     /// The next records of these entities in a space that was not brought to this version; `None` when all were. At least
-    /// one record, then no more than so many bytes of them.
+    /// one record, then no more than so many bytes of them, each counted as so many more than its payload.
     fn next_step(
         &mut self,
         version: u64,
         entities: &BTreeSet<Entity>,
-        most_bytes: u64,
+        bytes: (u64, u64),
     ) -> Result<Option<UpgradeStep>, StoreError>;
     /// Notes that a space was brought to this version up to a record, or, with `None`, entirely.
     fn advance(&mut self, space: &SpaceId, version: u64, to: Option<&RecordKey>) -> Result<(), StoreError>;

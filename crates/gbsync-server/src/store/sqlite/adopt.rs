@@ -28,7 +28,7 @@ impl SchemaWriter for SqliteWriter {
         &mut self,
         version: u64,
         entities: &BTreeSet<Entity>,
-        most_bytes: u64,
+        (most_bytes, record_bytes): (u64, u64),
     ) -> Result<Option<UpgradeStep>, StoreError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
@@ -43,7 +43,7 @@ impl SchemaWriter for SqliteWriter {
         let (after_entity, after_id) = after.unwrap_or_default();
         for entity in entities.iter().filter(|entity| entity.as_str() >= after_entity.as_str()) {
             let after_id = if entity.as_str() == after_entity { after_id.as_str() } else { "" };
-            let records = records_after(connection, space_no, entity, after_id, most_bytes)?;
+            let records = records_after(connection, space_no, entity, after_id, (most_bytes, record_bytes))?;
             if !records.is_empty() {
                 return Ok(Some(UpgradeStep { space, state, records }));
             }
@@ -96,13 +96,14 @@ pub(super) fn schemas(connection: &Connection) -> Result<Vec<StoredSchema>, Stor
     Ok(schemas)
 }
 
-/// Live records of an entity behind an id: at least one if there is one, then no more than so many bytes.
+/// Live records of an entity behind an id: at least one if there is one, then no more than so many bytes, of which each
+/// record counts `record_bytes` beside its payload.
 fn records_after(
     connection: &Connection,
     space_no: i64,
     entity: &Entity,
     after: &str,
-    most_bytes: u64,
+    (most_bytes, record_bytes): (u64, u64),
 ) -> Result<Vec<(RecordKey, Record)>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT version, edit_version, payload, marks, id FROM records
@@ -112,7 +113,7 @@ fn records_after(
     let (mut records, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let record = record(row)?;
-        bytes += record.payload.as_ref().map_or(0, |payload| payload.as_str().len() as u64);
+        bytes += record_bytes + record.payload.as_ref().map_or(0, |payload| payload.as_str().len() as u64);
         if bytes > most_bytes && !records.is_empty() {
             break;
         }
