@@ -281,7 +281,7 @@ impl Client {
             return Ok(());
         }
         match self.inner.store.complete_if_free() {
-            Err(error) if error.may_pass() => Ok(()),
+            Err(Error::Locked) => Ok(()),
             completed => {
                 self.notify();
                 completed
