@@ -141,3 +141,37 @@ async fn an_upgrade_of_many_small_records_writes_entries_that_devices_can_read()
     }
     assert_eq!(changed, 3_000);
 }
+
+#[tokio::test]
+async fn a_group_in_parts_waits_is_refused_and_is_amended_like_any_other() {
+    let app = TestApp::start().await;
+    app.push(&[receipt("g1", 1, "n-0")]).await;
+    let changes = [upsert("notes", "a", 0, "{}"), upsert("receipts", "n-0", 0, "{}")];
+    let in_parts = |id: &str, device_seq: u64, extra: &str| {
+        let group = TestGroup::of(id, device_seq, &changes).with(extra);
+        group.json().replace(&format!(r#""changes":{}"#, group.changes), r#""parts":2"#)
+    };
+    for id in ["large", "again"] {
+        for (number, change) in changes.iter().enumerate() {
+            let url = app.space_url(&format!("/groups/{id}/parts/{number}?device=till-1"));
+            let request = app.http.put(url).bearer_auth(&app.token).header("content-type", "application/json");
+            assert_eq!(Answer::of(request.body(format!("[{change}]"))).await.status, 200);
+        }
+    }
+    let push = async |group: &str| app.post("/push", raw_envelope("till-1", "e1", group)).await.verdicts();
+    let waits = in_parts("large", 2, r#""dependsOn":["g2"],"#);
+    // What waits keeps its parts, so that it need not come again.
+    assert_eq!(push(&waits).await, ["blocked"]);
+    assert_eq!(push(&format!("{},{waits}", receipt("g2", 3, "r2").json())).await, ["accepted", "rejected conflict"]);
+    assert_eq!(push(&waits).await, ["rejected conflict"]);
+    let kept = as_admin(&app, "/rejections/large", None).await.json();
+    assert_eq!((kept["changes"][1]["id"].as_str(), kept["result"]["changes"][0]["index"].as_u64()), (Some("n-0"), Some(1)));
+    let amendment = r#"{"actor":"ann","reason":"x","changes":[{"entity":"notes","id":"a","action":"upsert","payload":{}}]}"#;
+    assert_eq!(as_admin(&app, "/rejections/large/amend", Some(amendment)).await.status, 200);
+    assert_eq!(push(&in_parts("again", 4, r#""replaces":"large","#)).await, ["rejected already_replaced"]);
+    let closed = as_admin(&app, "/rejections/again", None).await.json();
+    assert_eq!((closed["state"].as_str(), closed["resolution"]["as"].as_str()), (Some("closed"), Some("amended")));
+    let store = rusqlite::Connection::open(app.folder.path().join("gbsync.db")).unwrap();
+    let staged: i64 = store.query_row("SELECT count(*) FROM upload_parts", [], |row| row.get(0)).unwrap();
+    assert_eq!(staged, 0, "what is decided is no longer staged");
+}
