@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::app::{app, ask, device, rows, shop};
+use common::app::{app, ask, device, refused, rows, shop};
 use common::{Device, Fault, World, is_push, problem};
 use gbsync_client::{Client, Error, GroupFilter, GroupState};
 use std::time::{Duration, Instant};
@@ -288,4 +288,27 @@ fn ids_of_any_text_savepoints_and_empty_brackets_are_taken_as_they_are() {
     assert_eq!((a.digest(), a.digest().1), (b.digest(), 9));
     assert_eq!(b.read("receipts", "r1").unwrap(), r#"{"note":"kept","total":"1.00"}"#);
     assert_eq!(b.read("stock", &long).unwrap(), format!(r#"{{"name":"{long}","quantity":5}}"#));
+}
+
+#[test]
+fn a_decimal_counter_of_more_digits_than_sqlite_can_add_is_not_changed_by_a_wrong_amount() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("till.db");
+    let client = device(&path, shop());
+    client
+        .operation::<Error>("open", "cash", |op| {
+            op.upsert("ledger", "big", r#"{"amount":"20000000000000000000.00"}"#)?;
+            op.upsert("ledger", "cash", r#"{"amount":"1.00"}"#)
+        })
+        .unwrap();
+    let app = app(&path);
+    let change = |id: &str, to: &str| {
+        format!(
+            "BEGIN; {BRACKET} UPDATE ledger SET amount = '{to}' WHERE id = '{id}'; DELETE FROM gbsync_operation; COMMIT;"
+        )
+    };
+    assert!(refused(&app, &change("big", "20000000000000000001.00")).contains("too many digits"));
+    app.execute_batch("ROLLBACK").unwrap();
+    app.execute_batch(&change("cash", "9.5")).unwrap();
+    assert_eq!(edits(&client)[1..], [r#"increment {"amount":8.50}"#]);
 }

@@ -109,6 +109,21 @@ fn update_checks(table: &Table) -> Vec<Check> {
                 format!("{entity}.{} changes by more than an integer can hold", column.name),
             ));
         }
+        if let (true, FieldKind::Decimal { .. }) = (column.is_counter, column.kind) {
+            let (before, after) = (normal(column, &old), normal(column, &new));
+            let long = |value: &str| format!("length(replace(ltrim({value}, '-'), '.', '')) > 18");
+            checks.push((
+                format!(
+                    "{new} IS NOT {old} AND ({} OR {} OR ({old} IS NOT NULL AND {before} IS NULL))",
+                    long(&before),
+                    long(&after)
+                ),
+                format!(
+                    "{entity}.{} has too many digits to tell what is added; increment it with the library, or replace the row",
+                    column.name
+                ),
+            ));
+        }
         checks.extend(fit(table, column).map(|(when, sentence)| (format!("{new} IS NOT {old} AND ({when})"), sentence)));
     }
     checks.extend(table.unique.iter().filter_map(|columns| taken(table, columns)));
