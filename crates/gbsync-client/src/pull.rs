@@ -37,6 +37,7 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
     let mut settling = Settling::default();
     let has_overlay = !overlay::is_empty(tx)?;
     let mut base = Applier::new(tx, BaseTable::Current)?;
+    let mut rows = tables::Writer::new(tx);
     let mut heard = None;
     let has_parked = !parked::is_empty(tx)?;
     for entry in page.entries.iter().filter(|entry| entry.seq > state.cursor) {
@@ -66,8 +67,8 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
             base.apply(change)?;
             match &change.state {
                 _ if has_overlay => settling.touch(&change.key, row),
-                LogState::Live(payload) => tables::write(tx, &change.key, Some(payload))?,
-                LogState::Deleted | LogState::Left => tables::write(tx, &change.key, None)?,
+                LogState::Live(payload) => rows.write(&change.key, Some(payload))?,
+                LogState::Deleted | LogState::Left => rows.write(&change.key, None)?,
             }
             Ok(())
         })?;

@@ -99,13 +99,16 @@ impl Schemas {
     /// A record in the names of the app, where its server has newer ones.
     pub(crate) fn in_apps_names<'p>(&self, entity: &Entity, payload: &'p str) -> Cow<'p, str> {
         let (Some(app), Some(server)) = (self.app(), self.server.schema.as_deref()) else { return Cow::Borrowed(payload) };
+        if app.version >= server.version {
+            return Cow::Borrowed(payload);
+        }
         let (Some(old), Some(new)) = (app.entity(entity), server.entity(entity)) else { return Cow::Borrowed(payload) };
         let renamed = |(name, field): (&'_ String, &Field)| {
             let was = field.was.clone().filter(|was| old.fields.contains_key(was) && !old.fields.contains_key(name))?;
             Some((name.clone(), was))
         };
         let renamed: BTreeMap<String, String> = new.fields.iter().filter_map(renamed).collect();
-        if renamed.is_empty() || app.version >= server.version {
+        if renamed.is_empty() {
             return Cow::Borrowed(payload);
         }
         let Ok(mut node) = json::parse(payload.as_bytes(), PAYLOAD_DEPTH + 1) else { return Cow::Borrowed(payload) };

@@ -12,6 +12,23 @@ pub(super) fn normal(text: &str, scale: u32) -> Option<String> {
     Some(gbsync_core::json::Decimal::parse(text)?.with_scale(scale)?.to_string())
 }
 
+/// Whether a text already is what [`normal`] would make of it: for the many that are, nothing has to be computed.
+pub(super) fn is_normal(text: &str, scale: u32) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let is_whole = matches!(whole.as_bytes(), [b'0'] | [b'1'..=b'9', ..]) && whole.len() <= 15;
+    let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let has_point = digits.len() > whole.len();
+    // Minus zero is zero, and is left to the exact way.
+    let is_minus_zero = text.len() > digits.len() && !digits.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
+    is_whole
+        && are_digits(whole)
+        && are_digits(fraction)
+        && fraction.len() == scale as usize
+        && has_point == (scale > 0)
+        && !is_minus_zero
+}
+
 /// The SQL of [`normal`], for a value of an app's: NULL for one that is no decimal with at most `scale` digits after the
 /// point. A floating point number is rounded to the scale; text must fit it.
 pub(super) fn normal_sql(value: &str, scale: u32) -> String {
@@ -78,6 +95,43 @@ mod tests {
     use super::*;
     use rusqlite::Connection;
     use rusqlite::types::Value;
+
+    #[test]
+    fn what_is_normal_already_stays_as_it_is() {
+        for scale in [0, 2, 4] {
+            for text in [
+                "0",
+                "-0",
+                "00",
+                "12",
+                "-7",
+                "0.00",
+                "-0.00",
+                "-0.01",
+                "12.50",
+                "12.5",
+                "12.5000",
+                "1e2",
+                "",
+                "-",
+                ".",
+                "1.",
+                ".50",
+                "012.50",
+                "123456789012345.00",
+                "1234567890123456.00",
+                "12.5a",
+                "1 2.50",
+                "+1.00",
+            ] {
+                if is_normal(text, scale) {
+                    assert_eq!(normal(text, scale).as_deref(), Some(text), "{text} at {scale}");
+                }
+            }
+            let padded = format!("12{}{}", if scale > 0 { "." } else { "" }, "0".repeat(scale as usize));
+            assert!(is_normal(&padded, scale), "{padded}");
+        }
+    }
 
     #[test]
     fn sqlite_and_rust_write_the_same_decimal() {

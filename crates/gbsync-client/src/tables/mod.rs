@@ -23,7 +23,7 @@ use crate::store::Tx;
 use gbsync_core::change::Payload;
 use gbsync_core::id::{Entity, RecordKey};
 use gbsync_core::schema::Schema;
-use rusqlite::params;
+use rusqlite::{CachedStatement, Statement, params};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -52,8 +52,36 @@ pub(crate) fn write(tx: &Tx<'_>, key: &RecordKey, payload: Option<&str>) -> Resu
         return Ok(());
     };
     let mut statement = tx.prepare_cached(&table.upsert)?;
+    upsert(tx, &mut statement, table, key, payload)
+}
+
+/// Writes the rows of many records: each table's statement is looked up once.
+pub(crate) struct Writer<'t> {
+    tx: &'t Tx<'t>,
+    upserts: BTreeMap<Entity, CachedStatement<'t>>,
+}
+
+impl<'t> Writer<'t> {
+    pub(crate) fn new(tx: &'t Tx<'t>) -> Self {
+        Self { tx, upserts: BTreeMap::new() }
+    }
+
+    /// As [`write`].
+    pub(crate) fn write(&mut self, key: &RecordKey, payload: Option<&str>) -> Result<(), Error> {
+        let (Some(payload), Some(table)) = (payload, self.tx.table(&key.entity)) else {
+            return write(self.tx, key, payload);
+        };
+        if !self.upserts.contains_key(&key.entity) {
+            self.upserts.insert(key.entity.clone(), self.tx.prepare_cached(&table.upsert)?);
+        }
+        let statement = self.upserts.get_mut(&key.entity).expect("inserted above");
+        upsert(self.tx, statement, table, key, payload)
+    }
+}
+
+fn upsert(tx: &Tx<'_>, statement: &mut Statement<'_>, table: &Table, key: &RecordKey, payload: &str) -> Result<(), Error> {
     statement.raw_bind_parameter(1, key.id.as_str())?;
-    project::bind(&mut statement, 2, table, &tx.schemas().in_apps_names(&key.entity, payload))?;
+    project::bind(statement, 2, table, &tx.schemas().in_apps_names(&key.entity, payload))?;
     statement.raw_execute()?;
     Ok(())
 }

@@ -16,7 +16,7 @@ mod write;
 
 pub use merge::{compose_patches, merge_patch};
 pub use number::{Decimal, add_numbers};
-pub(crate) use outline::{Outline, text_of};
+pub use outline::{Outline, text_of};
 pub use parse::{JsonError, JsonErrorKind, parse};
 pub use write::{canonical, push_string};
 

@@ -10,11 +10,18 @@ use std::borrow::Cow;
 const MEMBERS: usize = 8;
 
 /// The members of a canonical object.
-pub(crate) struct Outline<'t>(Vec<(Cow<'t, str>, &'t str)>);
+///
+/// ```
+/// use gbsync_core::json::{Outline, text_of};
+/// let outline = Outline::of(r#"{"no":"R-1","total":"12.50"}"#);
+/// assert_eq!(outline.member("total").and_then(text_of).as_deref(), Some("12.50"));
+/// ```
+#[derive(Debug)]
+pub struct Outline<'t>(Vec<(Cow<'t, str>, &'t str)>);
 
 impl<'t> Outline<'t> {
     /// Walks over a canonical object.
-    pub(crate) fn of(canonical: &'t str) -> Self {
+    pub fn of(canonical: &'t str) -> Self {
         let (mut members, mut rest) = (Vec::with_capacity(MEMBERS), canonical);
         while let Some((name, value, after)) = first_member(rest) {
             members.push((name, value));
@@ -24,13 +31,13 @@ impl<'t> Outline<'t> {
     }
 
     /// The canonical text of a member.
-    pub(crate) fn member(&self, name: &str) -> Option<&'t str> {
+    pub fn member(&self, name: &str) -> Option<&'t str> {
         self.0.iter().find(|(member, _)| member == name).map(|(_, value)| *value)
     }
 }
 
 /// The text of a canonical string; `None` for any other value.
-pub(crate) fn text_of(canonical: &str) -> Option<Cow<'_, str>> {
+pub fn text_of(canonical: &str) -> Option<Cow<'_, str>> {
     let inner = canonical.strip_prefix('"')?.strip_suffix('"')?;
     if !inner.contains('\\') {
         return Some(Cow::Borrowed(inner));
