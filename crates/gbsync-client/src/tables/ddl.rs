@@ -44,7 +44,11 @@ fn definition(column: &Column) -> String {
         FieldKind::Real => "REAL",
         FieldKind::Decimal { scale } => {
             let minor = quoted(&format!("{}_minor", column.name));
-            let value = decimal::minor_sql(&name, scale);
+            // What an UPDATE adds to a counter is captured from values as an app gave them.
+            let value = match column.is_counter {
+                true => decimal::minor_sql(&name, scale),
+                false => decimal::kept_minor_sql(&name, scale),
+            };
             return format!("{name} ANY, {minor} INTEGER GENERATED ALWAYS AS ({value}) VIRTUAL");
         }
     };

@@ -29,6 +29,21 @@ pub(super) fn is_normal(text: &str, scale: u32) -> bool {
         && !is_minus_zero
 }
 
+/// The SQL of the integer of a decimal's smallest unit, of a text as [`normal`] writes it: what a table keeps. SQLite computes
+/// a generated column whenever a row is written, so this is as short as it can be.
+pub(super) fn kept_minor_sql(value: &str, scale: u32) -> String {
+    if scale == 0 {
+        return minor_sql(value, scale);
+    }
+    let point = -(i64::from(scale) + 1);
+    // As many digits as certainly fit, the point, and a minus, which stands before every digit.
+    let most = MINOR_DIGITS + 1;
+    format!(
+        "CASE WHEN substr({value}, {point}, 1) = '.' AND length({value}) <= {most} + ({value} < '0')
+              THEN CAST(replace({value}, '.', '') AS INTEGER) END"
+    )
+}
+
 /// The SQL of [`normal`], for a value of an app's: NULL for one that is no decimal with at most `scale` digits after the
 /// point. A floating point number is rounded to the scale; text must fit it.
 pub(super) fn normal_sql(value: &str, scale: u32) -> String {
@@ -170,6 +185,27 @@ mod tests {
             }
         }
         assert_eq!(normal("1.25e1", 2).as_deref(), Some("12.50"));
+    }
+
+    #[test]
+    fn the_short_way_says_what_the_long_one_says_of_every_text_that_is_kept() {
+        let db = Connection::open_in_memory().expect("memory");
+        for scale in [0, 1, 2, 6] {
+            for text in
+                ["0", "7", "-7", "12.5", "0.05", "-0.05", "12345678901234567", "-12345678901234567", "999999999999999.9"]
+            {
+                let Some(kept) = normal(text, scale) else { continue };
+                let ask =
+                    |sql: &str| -> Value { db.query_row(&format!("SELECT {sql}"), [], |row| row.get(0)).expect("a value") };
+                let value = format!("'{kept}'");
+                assert_eq!(ask(&kept_minor_sql(&value, scale)), ask(&minor_sql(&value, scale)), "{kept} at {scale}");
+            }
+            for text in ["NULL", "'5.1234567'", "'abc'"] {
+                let found: Value =
+                    db.query_row(&format!("SELECT {}", kept_minor_sql(text, 2)), [], |row| row.get(0)).expect("a value");
+                assert_eq!(found, Value::Null, "{text}");
+            }
+        }
     }
 
     #[test]
