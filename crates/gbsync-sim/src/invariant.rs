@@ -25,10 +25,10 @@ fn accepted_once(db: &Connection, model: &mut Model) -> Result<()> {
         let entry: Value = serde_json::from_str(&entry?)?;
         let seq = entry["seq"].as_u64().unwrap_or(0);
         ensure!(seq == model.head() as u64 + 1, "P8: the log jumps from {} to {seq}", model.head());
-        if let (Some(replaced), Some(by)) = (entry["replaces"].as_str(), entry["syncGroupId"].as_str()) {
-            if entry["device"] == "server" {
-                model.replaced(replaced.to_owned(), by.to_owned(), Author::Office);
-            }
+        if let (Some(replaced), Some(by)) = (entry["replaces"].as_str(), entry["syncGroupId"].as_str())
+            && entry["device"] == "server"
+        {
+            model.replaced(replaced.to_owned(), by.to_owned(), Author::Office);
         }
         match entry["syncGroupId"].as_str() {
             Some(group) => model.accept(group).map_err(anyhow::Error::msg)?,

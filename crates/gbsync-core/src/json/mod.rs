@@ -12,12 +12,13 @@ mod merge;
 mod number;
 mod outline;
 mod parse;
+mod walk;
 mod write;
 
 pub use merge::{compose_patches, merge_patch};
 pub use number::{Decimal, add_numbers};
 pub use outline::{Outline, text_of};
-pub use parse::{JsonError, JsonErrorKind, parse};
+pub use parse::{JsonError, JsonErrorKind, parse, parse_opaque};
 pub use write::{canonical, push_string};
 
 use std::borrow::Cow;

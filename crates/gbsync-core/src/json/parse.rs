@@ -76,6 +76,28 @@ pub enum JsonErrorKind {
 /// assert_eq!(parse(br#"{"a":1,"\u0061":2}"#, 64).unwrap_err().kind, JsonErrorKind::DuplicateKey);
 /// ```
 pub fn parse(text: &[u8], max_depth: usize) -> Result<Node<'_>, JsonError> {
+    parse_with(text, max_depth, None)
+}
+
+/// As [`parse`], but of a member called `opaque` that is an object in canonical form only the place, the depth and the form
+/// are kept, not the members: enough to pass it on. Every other text is read as [`parse`] reads it.
+///
+/// # Errors
+/// As [`parse`].
+///
+/// ```
+/// use gbsync_core::json::parse_opaque;
+/// let text = r#"{"payload":{"no":"R-1","total":"2.50"}}"#;
+/// let node = parse_opaque(text.as_bytes(), 64, "payload").unwrap();
+/// let payload = node.member("payload").unwrap();
+/// assert_eq!(payload.canonical_in(text), r#"{"no":"R-1","total":"2.50"}"#);
+/// assert!(payload.member("no").is_none());
+/// ```
+pub fn parse_opaque<'a>(text: &'a [u8], max_depth: usize, opaque: &'static str) -> Result<Node<'a>, JsonError> {
+    parse_with(text, max_depth, Some(opaque))
+}
+
+fn parse_with<'a>(text: &'a [u8], max_depth: usize, opaque: Option<&'static str>) -> Result<Node<'a>, JsonError> {
     let fail = |kind, offset| JsonError { kind, offset, pointer: String::new() };
     if text.starts_with(&[0xEF, 0xBB, 0xBF]) {
         return Err(fail(JsonErrorKind::ByteOrderMark, 0));
@@ -84,7 +106,7 @@ pub fn parse(text: &[u8], max_depth: usize) -> Result<Node<'_>, JsonError> {
     if u32::try_from(text.len()).is_err() {
         return Err(fail(JsonErrorKind::TooLong, 0));
     }
-    let mut parser = Parser { text, bytes: text.as_bytes(), at: 0, max_depth: max_depth.min(MOST_DEPTH) };
+    let mut parser = Parser { text, bytes: text.as_bytes(), at: 0, max_depth: max_depth.min(MOST_DEPTH), opaque };
     parser.skip_space();
     if parser.at == text.len() {
         return Err(fail(JsonErrorKind::Empty, 0));
@@ -102,14 +124,16 @@ const MEMBERS: usize = 8;
 /// Nesting that no caller's limit may exceed, so that the stack holds.
 const MOST_DEPTH: usize = 512;
 
-struct Parser<'a> {
-    text: &'a str,
-    bytes: &'a [u8],
-    at: usize,
+pub(super) struct Parser<'a> {
+    pub(super) text: &'a str,
+    pub(super) bytes: &'a [u8],
+    pub(super) at: usize,
     max_depth: usize,
+    /// The name of members of which only the place is kept, where they are canonical objects.
+    pub(super) opaque: Option<&'static str>,
 }
 
-type Parsed<T> = Result<T, JsonError>;
+pub(super) type Parsed<T> = Result<T, JsonError>;
 
 impl<'a> Parser<'a> {
     fn skip_space(&mut self) -> bool {
@@ -149,7 +173,7 @@ impl<'a> Parser<'a> {
         Ok(Node { start: start as u32, end: self.at as u32, is_canonical, depth, value })
     }
 
-    fn word(&mut self, word: &str, value: Value<'a>) -> Parsed<Value<'a>> {
+    pub(super) fn word(&mut self, word: &str, value: Value<'a>) -> Parsed<Value<'a>> {
         if self.bytes[self.at..].starts_with(word.as_bytes()) {
             self.at += word.len();
             return Ok(value);
@@ -161,7 +185,7 @@ impl<'a> Parser<'a> {
         self.unexpected()
     }
 
-    fn open(&mut self, depth: usize) -> Parsed<()> {
+    pub(super) fn open(&mut self, depth: usize) -> Parsed<()> {
         if depth >= self.max_depth {
             return self.error(JsonErrorKind::TooDeep);
         }
@@ -213,7 +237,10 @@ impl<'a> Parser<'a> {
             }
             self.at += 1;
             is_canonical &= !self.skip_space();
-            let member = self.value(depth + 1).map_err(|error| within(error, &key))?;
+            let member = match self.opaque_member(&key, depth + 1) {
+                Some(member) => member,
+                None => self.value(depth + 1).map_err(|error| within(error, &key))?,
+            };
             is_canonical &= member.is_canonical;
             inner = inner.max(member.depth);
             is_sorted &= members.last().is_none_or(|(before, _)| before.as_bytes() < key.as_bytes());
@@ -338,7 +365,7 @@ impl<'a> Parser<'a> {
         Ok(code)
     }
 
-    fn number(&mut self) -> Parsed<(Cow<'a, str>, bool)> {
+    pub(super) fn number(&mut self) -> Parsed<(Cow<'a, str>, bool)> {
         let start = self.at;
         let is_integer = self.scan_number()?;
         let text = &self.text[start..self.at];

@@ -2,7 +2,7 @@
 
 use super::flags::{flag, push_flags};
 use super::push::{flag_id, hlc, push_texts};
-use super::read::{Fields, Read, WireError, each, parse, push_count, push_text, wrong};
+use super::read::{Fields, Read, WireError, each, parse_passing, push_count, push_text, wrong};
 use super::resolution::read_resolution;
 use crate::clock::Hlc;
 use crate::decide::{Cause, Outcome};
@@ -106,7 +106,7 @@ impl LogPage {
     /// # Errors
     /// [`WireError`] when it is not what the protocol says: then nothing of it may be applied.
     pub fn parse(text: &[u8]) -> Result<Self, WireError> {
-        let (node, text) = parse(text, DEPTH)?;
+        let (node, text) = parse_passing(text, DEPTH)?;
         let fields = Fields::of(&node)?;
         let entries = each("groups", fields.array("groups")?, |entry| log_entry(entry, text))?;
         let chain =
@@ -166,7 +166,7 @@ fn entry_changes(fields: &Fields<'_, '_>, text: &str) -> Read<(Vec<LogChange>, O
 /// # Errors
 /// [`WireError`] when it is not what the protocol says: then nothing of it may be kept.
 pub fn parse_log_part(text: &[u8]) -> Result<Vec<LogChange>, WireError> {
-    let (node, text) = parse(text, DEPTH)?;
+    let (node, text) = parse_passing(text, DEPTH)?;
     let items = node.as_array().ok_or_else(|| wrong(&node, "an array"))?;
     items.iter().enumerate().map(|(index, item)| log_change(item, text).map_err(|error| error.within(index))).collect()
 }

@@ -115,6 +115,13 @@ pub(super) fn parse<'a>(text: &'a [u8], depth: usize) -> Read<(Node<'a>, &'a str
     Ok((node, text))
 }
 
+/// As [`parse`], where the members of payloads are not looked at.
+pub(super) fn parse_passing<'a>(text: &'a [u8], depth: usize) -> Read<(Node<'a>, &'a str)> {
+    let node = json::parse_opaque(text, depth, "payload")?;
+    let text = std::str::from_utf8(text).map_err(|_| WireError::new("the text is not valid UTF-8"))?;
+    Ok((node, text))
+}
+
 /// Appends `,"name":"text"`.
 pub(super) fn push_text(out: &mut String, name: &str, text: &str) {
     out.push_str(",\"");
