@@ -66,7 +66,7 @@ impl<'t> Writer<'t> {
         Self { tx, upserts: BTreeMap::new() }
     }
 
-    /// As [`write`].
+    /// As [`write()`].
     pub(crate) fn write(&mut self, key: &RecordKey, payload: Option<&str>) -> Result<(), Error> {
         let (Some(payload), Some(table)) = (payload, self.tx.table(&key.entity)) else {
             return write(self.tx, key, payload);
