@@ -53,20 +53,20 @@ fn void(token: &str, view: &State, random: &mut Random) -> Option<Operation> {
     let receipt = some_receipt(view, random)?;
     let mut changes = vec![delete("receipts", &receipt)];
     // Where there are rules, the payment goes with its receipt.
-    if !view.1 && view.0.contains_key(&("payments".to_owned(), receipt.clone())) {
+    if !view.has_rules && view.record("payments", &receipt).is_some() {
         changes.push(delete("payments", &receipt));
     }
-    changes.push(put("voids", token, json!({"w": token, "receiptId": receipt})));
+    changes.push(put("notes", token, json!({"w": token, "receiptId": receipt})));
     changes.extend(stock(view, random, 1));
     Some(Operation { token: token.into(), kind: "void", changes })
 }
 
 fn rename(token: &str, view: &State, random: &mut Random) -> Option<Operation> {
     let product = product(random);
-    view.0.get(&("products".to_owned(), product.clone()))?;
+    view.record("products", &product)?;
     // Under the policy of merging, a name and a price do not conflict.
     let field = ["name", "price"][random.below(2)];
-    let changes = vec![set("products", &product, json!({field: token})), put("renames", token, json!({"w": token}))];
+    let changes = vec![set("products", &product, json!({field: token})), put("notes", token, json!({"w": token}))];
     Some(Operation { token: token.into(), kind: "rename", changes })
 }
 
@@ -74,25 +74,25 @@ fn rename(token: &str, view: &State, random: &mut Random) -> Option<Operation> {
 fn stock_take(token: &str, view: &State, random: &mut Random) -> Operation {
     let mut changes: Vec<Change> = stock(view, random, 5).into_iter().chain(stock(view, random, 2)).collect();
     changes.dedup_by(|a, b| a.key == b.key);
-    changes.push(put("takes", token, json!({"w": token})));
+    changes.push(put("notes", token, json!({"w": token})));
     Operation { token: token.into(), kind: "stock-take", changes }
 }
 
 /// More records than a batch takes.
 fn large(token: &str, random: &mut Random) -> Operation {
-    let changes = (0..41 + random.below(20)).map(|line| put("lines", &format!("{token}-{line}"), json!({"w": token})));
+    let changes = (0..41 + random.below(20)).map(|line| put("notes", &format!("{token}-{line}"), json!({"w": token})));
     Operation { token: token.into(), kind: "large", changes: changes.collect() }
 }
 
 fn some_receipt(view: &State, random: &mut Random) -> Option<String> {
-    let receipts: Vec<&String> = view.0.keys().filter(|key| key.0 == "receipts").map(|key| &key.1).collect();
+    let receipts: Vec<&String> = view.of("receipts").map(|(id, _)| id).collect();
     receipts.get(random.below(receipts.len())).map(|receipt| (*receipt).clone())
 }
 
 /// So much more of some product, where its stock is seen.
 fn stock(view: &State, random: &mut Random, delta: i64) -> Option<Change> {
     let product = product(random);
-    view.0.contains_key(&("stock".to_owned(), product.clone())).then(|| add("stock", &product, delta))
+    view.record("stock", &product).map(|_| add("stock", &product, delta))
 }
 
 fn product(random: &mut Random) -> String {
@@ -121,7 +121,7 @@ fn delete(entity: &str, id: &str) -> Change {
 
 /// What the office books to make up for an operation that was refused.
 pub fn making_up(token: &str) -> Operation {
-    Operation { token: token.into(), kind: "making-up", changes: vec![put("takes", token, json!({"w": token}))] }
+    Operation { token: token.into(), kind: "making-up", changes: vec![put("notes", token, json!({"w": token}))] }
 }
 
 /// Writes an operation with the real client.
@@ -147,11 +147,12 @@ pub fn write_sql(db: &rusqlite::Connection, operation: &Operation) -> rusqlite::
 }
 
 fn write_bracket(db: &rusqlite::Connection, operation: &Operation) -> rusqlite::Result<()> {
-    db.execute("INSERT INTO gbsync_operation(type, root) VALUES (?1, ?2)", [operation.kind, &operation.token])?;
+    run(db, "INSERT INTO gbsync_operation(type, root) VALUES (?1, ?2)", [operation.kind, &operation.token])?;
     for Change { key: (entity, id), edit } in &operation.changes {
         match edit {
             Edit::Put(fields) => {
-                db.execute(
+                run(
+                    db,
                     &format!("INSERT INTO {entity}(id, {}) VALUES (?1, {})", names(fields), places(fields)),
                     values(id, fields),
                 )?;
@@ -159,21 +160,22 @@ fn write_bracket(db: &rusqlite::Connection, operation: &Operation) -> rusqlite::
             Edit::Set(fields) => {
                 let sets: Vec<String> =
                     fields.keys().enumerate().map(|(place, name)| format!("{name} = ?{}", place + 2)).collect();
-                db.execute(&format!("UPDATE {entity} SET {} WHERE id = ?1", sets.join(", ")), values(id, fields))?;
+                run(db, &format!("UPDATE {entity} SET {} WHERE id = ?1", sets.join(", ")), values(id, fields))?;
             }
             Edit::Add(field, delta) => {
-                db.execute(
-                    &format!("UPDATE {entity} SET {field} = {field} + ?2 WHERE id = ?1"),
-                    rusqlite::params![id, delta],
-                )?;
+                run(db, &format!("UPDATE {entity} SET {field} = {field} + ?2 WHERE id = ?1"), rusqlite::params![id, delta])?;
             }
             Edit::Delete => {
-                db.execute(&format!("DELETE FROM {entity} WHERE id = ?1"), [id])?;
+                run(db, &format!("DELETE FROM {entity} WHERE id = ?1"), [id])?;
             }
         }
     }
-    db.execute("DELETE FROM gbsync_operation", [])?;
+    run(db, "DELETE FROM gbsync_operation", [])?;
     Ok(())
+}
+
+fn run(db: &rusqlite::Connection, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<usize> {
+    db.prepare_cached(sql)?.execute(values)
 }
 
 fn names(fields: &Fields) -> String {

@@ -1,28 +1,111 @@
-//! The promises, one function each, held against the real databases after every step.
+//! The promises, one function each, held against the real databases after every step and every reopening.
+//!
+//! A database whose files did not change since it was last held against the reference is not read again: what it says of a
+//! place of the log, and what the reference says of it, is for ever the same.
 
-use crate::model::{Author, Fields, Key, Model, State};
+use crate::model::{Author, Model, Record, State};
 use crate::world::party::{DeviceParty, ServerParty};
-use anyhow::{Result, bail, ensure};
-use rusqlite::{Connection, OpenFlags};
+use anyhow::{Context, Result, bail, ensure};
+use rusqlite::Connection;
 use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-/// What the server's database says after a commit, held against the reference: takes new entries of the log first.
+/// What the server's database says after a commit: takes new entries of the log into the reference first.
 ///
 /// # Errors
 /// The promise that is broken.
 pub fn server(server: &ServerParty, model: &mut Model) -> Result<()> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
-    let db = Connection::open_with_flags(server.folder.join("gbsync.db"), flags)?;
-    accepted_once(&db, model)?;
-    stored_whole(&db, model)
+    let db = server.reader()?;
+    p3_once(db, model)?;
+    p4_durable_on_the_server(db, model)?;
+    p1_whole(db, model)
 }
 
-/// P3 and P8: the log goes on without a gap, and each group stands in it once.
-fn accepted_once(db: &Connection, model: &mut Model) -> Result<()> {
-    let mut statement = db.prepare("SELECT entry FROM log ORDER BY place LIMIT -1 OFFSET ?1")?;
-    let entries = statement.query_map([model.head()], |row| row.get::<_, String>(0))?;
-    for entry in entries {
-        let entry: Value = serde_json::from_str(&entry?)?;
+/// What a device's database says, held against the reference.
+///
+/// # Errors
+/// The promise that is broken.
+pub fn device(device: &mut DeviceParty, model: &Model) -> Result<()> {
+    let client = device.client()?.clone();
+    client.with_reader(|db| {
+        let mut look = || {
+            p2_seen_whole(db, model)?;
+            p4_durable(db, device, model)?;
+            p5_ordered(db, model)?;
+            p7_undone_whole(db)?;
+            p11_accounted(db, device)
+        };
+        Ok(look())
+    })?
+}
+
+/// P1 whole: the records are what whole groups leave, each with the place that last changed it.
+fn p1_whole(db: &Connection, model: &Model) -> Result<()> {
+    let stored = "SELECT entity, id, payload, version FROM records WHERE payload IS NOT NULL";
+    same(db, stored, &model.states[model.head()], true).context("P1: on the server")
+}
+
+/// P2 and P6: the base is the reference at the cursor, to the byte, and the view is the base with each undecided group over it,
+/// or hidden; the typed tables show the view.
+fn p2_seen_whole(db: &Connection, model: &Model) -> Result<()> {
+    let cursor: usize = db.prepare_cached("SELECT cursor FROM gbsync_state")?.query_row([], |row| row.get(0))?;
+    let Some(confirmed) = model.states.get(cursor) else {
+        bail!("P2: the cursor is at {cursor} of a log that ends at {}", model.head())
+    };
+    let base = "SELECT entity, id, payload, version FROM gbsync_base WHERE payload IS NOT NULL";
+    same(db, base, confirmed, true).with_context(|| format!("P2: the base at cursor {cursor}"))?;
+    let mut view = confirmed.clone();
+    for group in overlay(db, cursor)? {
+        let Some(operation) = model.operation(&group) else { bail!("P2: nobody made {group}") };
+        view.apply(operation);
+    }
+    let shown = "SELECT entity, id, payload, 0 FROM gbsync_records";
+    same(db, shown, &view, false).with_context(|| format!("P2: the view at cursor {cursor}"))?;
+    if confirmed.has_rules { tables_show(db, &view) } else { Ok(()) }
+}
+
+/// P2: the typed tables show what the view shows.
+fn tables_show(db: &Connection, view: &State) -> Result<()> {
+    for (entity, column) in [("receipts", "total"), ("payments", "amount"), ("entries", "receiptId"), ("stock", "quantity")]
+    {
+        let mut statement = db.prepare_cached(&format!("SELECT id, {column} FROM {entity}"))?;
+        let mut rows = statement.query([])?;
+        let mut count = 0;
+        while let Some(row) = rows.next()? {
+            let (id, shown) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?);
+            let Some(record) = view.record(entity, id) else {
+                bail!("P2: the table {entity} shows {id}, the view does not")
+            };
+            let is_same = match record.fields.get(column) {
+                Some(Value::String(text)) => shown.as_str().is_ok_and(|shown| shown == text),
+                Some(Value::Number(number)) => shown.as_i64().ok() == number.as_i64(),
+                _ => shown == rusqlite::types::ValueRef::Null,
+            };
+            ensure!(is_same, "P2: the table {entity} shows {id} with another {column} than the view");
+            count += 1;
+        }
+        let all = view.of(entity).count();
+        ensure!(count == all, "P2: the table {entity} shows {count} rows, the view {all}");
+    }
+    Ok(())
+}
+
+/// The groups that lie over the base, in seal order.
+fn overlay(db: &Connection, cursor: usize) -> Result<Vec<String>> {
+    let sql = "SELECT group_id FROM gbsync_outbox
+                WHERE state IN ('sealed', 'waiting_for_sign_in') OR (state = 'accepted' AND seq > ?1) ORDER BY local_no";
+    let mut statement = db.prepare_cached(sql)?;
+    let groups = statement.query_map([cursor], |row| row.get(0))?;
+    Ok(groups.collect::<Result<_, _>>()?)
+}
+
+/// P3 once, and P8 for the numbers: the log goes on without a gap, and each group stands in it once.
+fn p3_once(db: &Connection, model: &mut Model) -> Result<()> {
+    let mut statement = db.prepare_cached("SELECT entry FROM log ORDER BY place LIMIT -1 OFFSET ?1")?;
+    let mut entries = statement.query([model.head()])?;
+    while let Some(entry) = entries.next()? {
+        let entry: Value = serde_json::from_str(entry.get_ref(0)?.as_str()?)?;
         let seq = entry["seq"].as_u64().unwrap_or(0);
         ensure!(seq == model.head() as u64 + 1, "P8: the log jumps from {} to {seq}", model.head());
         if let (Some(replaced), Some(by)) = (entry["replaces"].as_str(), entry["syncGroupId"].as_str())
@@ -35,177 +118,126 @@ fn accepted_once(db: &Connection, model: &mut Model) -> Result<()> {
             None => model.pass(),
         }
     }
-    let count: usize = db.query_row("SELECT count(*) FROM log", [], |row| row.get(0))?;
+    Ok(())
+}
+
+/// P4 durable: what stood in the log stands in it.
+fn p4_durable_on_the_server(db: &Connection, model: &Model) -> Result<()> {
+    let count: usize = db.prepare_cached("SELECT count(*) FROM log")?.query_row([], |row| row.get(0))?;
     ensure!(count == model.head(), "P4: the log had {} entries and has {count}", model.head());
     Ok(())
 }
 
-/// P1: the records are what whole groups leave.
-fn stored_whole(db: &Connection, model: &Model) -> Result<()> {
-    let stored = rows(db, "SELECT entity, id, payload FROM records WHERE payload IS NOT NULL")?;
-    let expected = &model.states[model.head()];
-    match stored.difference(expected) {
-        Some(difference) => bail!("P1: on the server {difference}"),
+/// P4 durable, and P7 for the payload: what was saved is there, whatever became of it; or it is long accepted.
+fn p4_durable(db: &Connection, device: &DeviceParty, model: &Model) -> Result<()> {
+    let mut statement = db.prepare_cached("SELECT root, min(length(changes)) FROM gbsync_outbox GROUP BY root")?;
+    let mut rows = statement.query([])?;
+    let mut kept = BTreeSet::new();
+    while let Some(row) = rows.next()? {
+        let root: String = row.get(0)?;
+        ensure!(row.get::<_, u64>(1)? > 2, "P7: the payload of {root} is gone");
+        kept.insert(root);
+    }
+    let lost = device.saved.iter().find(|token| !kept.contains(*token) && !model.is_accepted(token));
+    match lost {
+        Some(token) => bail!("P4: {token} was saved and is gone"),
         None => Ok(()),
     }
 }
 
-/// What a device's database says, held against the reference.
+/// P5 ordered: a group never stands in the log before one that it depends on.
+fn p5_ordered(db: &Connection, model: &Model) -> Result<()> {
+    let sql = "SELECT d.parent, o.group_id FROM gbsync_dependency AS d JOIN gbsync_outbox AS o ON o.local_no = d.child";
+    let mut statement = db.prepare_cached(sql)?;
+    let mut pairs = statement.query([])?;
+    while let Some(pair) = pairs.next()? {
+        let (parent, child) = (pair.get_ref(0)?.as_str()?, pair.get_ref(1)?.as_str()?);
+        let Some(child_at) = model.place(child) else { continue };
+        let is_before = model.place(parent).is_some_and(|parent_at| parent_at < child_at);
+        ensure!(is_before, "P5: {child} was accepted before {parent}, which it depends on");
+    }
+    Ok(())
+}
+
+/// P6 convergent: one digest on every device and on the server.
 ///
 /// # Errors
 /// The promise that is broken.
-pub fn device(device: &DeviceParty, model: &Model) -> Result<()> {
-    let client = device.client()?;
-    client.with_reader(|db| {
-        Ok(seen_whole(db, model).and_then(|()| nothing_lost(db, device, model)).and_then(|()| accounted(db, device)))
-    })?
-}
-
-/// P2 and P6: the base is the reference at the cursor, and the view is the base with each undecided group over it, or hidden.
-fn seen_whole(db: &Connection, model: &Model) -> Result<()> {
-    let cursor: usize = db.query_row("SELECT cursor FROM gbsync_state", [], |row| row.get(0))?;
-    let Some(confirmed) = model.states.get(cursor) else {
-        bail!("P2: the cursor is at {cursor} of a log that ends at {}", model.head())
-    };
-    let base = rows(db, "SELECT entity, id, payload FROM gbsync_base WHERE payload IS NOT NULL")?;
-    if let Some(difference) = base.difference(confirmed) {
-        bail!("P2: at cursor {cursor} the base's {difference}");
-    }
-    if confirmed.1 {
-        tables_show_the_view(db)?;
-    }
-    let mut view = confirmed.clone();
-    for group in overlay(db, cursor)? {
-        let Some(operation) = model.operation(&group) else { bail!("P2: nobody made {group}") };
-        view.apply(operation);
-    }
-    let shown = rows(db, "SELECT entity, id, payload FROM gbsync_records")?;
-    match shown.difference(&view) {
-        Some(difference) => bail!("P2: at cursor {cursor} the view's {difference}"),
-        None => Ok(()),
-    }
-}
-
-/// P2: the typed tables show what the view shows.
-fn tables_show_the_view(db: &Connection) -> Result<()> {
-    for (entity, column) in [("receipts", "total"), ("payments", "amount"), ("entries", "receiptId"), ("stock", "quantity")]
-    {
-        let sql = format!(
-            "SELECT count(*) FROM (SELECT id, {column} FROM {entity} EXCEPT
-                                   SELECT id, json_extract(payload, '$.{column}') FROM gbsync_records WHERE entity = '{entity}')"
-        );
-        let more: i64 = db.query_row(&sql, [], |row| row.get(0))?;
-        let counts: i64 = db.query_row(
-            &format!(
-                "SELECT (SELECT count(*) FROM {entity}) - (SELECT count(*) FROM gbsync_records WHERE entity = '{entity}')"
-            ),
-            [],
-            |row| row.get(0),
-        )?;
-        ensure!(more == 0 && counts == 0, "P2: the table {entity} shows something else than the view ({more}, {counts})");
+pub fn p6_convergent(server: &ServerParty, devices: &[DeviceParty]) -> Result<()> {
+    let theirs = gbsync_server::space_digest(&server.folder, &crate::world::party::space())?;
+    for device in devices {
+        let ours = device.client()?.digest()?;
+        let is_same = (ours.cursor, ours.records, ours.digest) == (theirs.head, theirs.records, theirs.digest);
+        ensure!(is_same, "P6: device {} has another digest than the server at {}", device.place, theirs.head);
     }
     Ok(())
 }
 
-/// The groups that lie over the base, in seal order.
-fn overlay(db: &Connection, cursor: usize) -> Result<Vec<String>> {
-    let sql = "SELECT group_id FROM gbsync_outbox
-                WHERE state IN ('sealed', 'waiting_for_sign_in') OR (state = 'accepted' AND seq > ?1) ORDER BY local_no";
-    let mut statement = db.prepare(sql)?;
-    let groups = statement.query_map([cursor], |row| row.get(0))?;
-    Ok(groups.collect::<Result<_, _>>()?)
-}
-
-/// P4 and P7: what was saved is there, with its payload, whatever became of it; or it is long accepted.
-fn nothing_lost(db: &Connection, device: &DeviceParty, model: &Model) -> Result<()> {
-    let mut statement = db.prepare_cached("SELECT length(changes) FROM gbsync_outbox WHERE root = ?1")?;
-    for token in &device.saved {
-        let mut rows = statement.query([token])?;
-        match rows.next()? {
-            Some(row) => ensure!(row.get::<_, u64>(0)? > 2, "P7: the payload of {token} is gone"),
-            None if model.is_accepted(token) => {}
-            None => bail!("P4: {token} was saved and is gone"),
-        }
-    }
+/// P7 undone whole: a parked group says why, and nothing that depends on it is still under way.
+fn p7_undone_whole(db: &Connection) -> Result<()> {
+    let sql = "SELECT count(*) FROM gbsync_outbox WHERE state = 'parked' AND (code IS NULL OR message IS NULL)";
+    let unexplained: u64 = db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+    ensure!(unexplained == 0, "P7: {unexplained} groups are parked without a reason");
+    let sql = "SELECT count(*) FROM gbsync_outbox AS p JOIN gbsync_dependency AS d ON d.parent = p.group_id
+                 JOIN gbsync_outbox AS c ON c.local_no = d.child
+                WHERE p.state = 'parked' AND c.state IN ('sealed', 'waiting_for_sign_in')";
+    let left: u64 = db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+    ensure!(left == 0, "P7: {left} groups are under way whose parents are parked");
     Ok(())
 }
 
-/// P11: numbers have no gap in an epoch, and every group is in a state that has a name.
-fn accounted(db: &Connection, device: &DeviceParty) -> Result<()> {
-    if !device.is_restored {
-        let gaps: i64 = db.query_row(
-            "SELECT coalesce(max(gap), 0) FROM (SELECT max(device_seq) - count(DISTINCT device_seq) AS gap
-                                                  FROM gbsync_outbox GROUP BY epoch)",
-            [],
-            |row| row.get(0),
-        )?;
-        ensure!(gaps == 0, "P11: {gaps} numbers are missing");
-    }
-    let odd: i64 = db.query_row(
-        "SELECT count(*) FROM gbsync_outbox WHERE state NOT IN ('sealed', 'waiting_for_sign_in', 'accepted', 'parked', 'replaced', 'discarded', 'compensated',
-                                                       'superseded')",
-        [],
-        |row| row.get(0),
-    )?;
-    ensure!(odd == 0, "P11: {odd} groups are in a state without a name");
-    Ok(())
-}
-
-/// P10: at rest, every group is decided, and every device shows what the server has.
+/// P10 live: at rest every group is decided, and every device is at the end of the log.
 ///
 /// # Errors
 /// The promise that is broken.
-pub fn at_rest(device: &DeviceParty, model: &Model) -> Result<()> {
-    let client = device.client()?;
-    let status = client.status()?;
-    ensure!(status.pending_groups == 0, "P10: device {} still has {} undecided groups", device.place, status.pending_groups);
-    ensure!(
-        status.cursor.0 == model.head() as u64,
-        "P10: device {} is at {} of {}",
-        device.place,
-        status.cursor,
-        model.head()
-    );
-    let unexplained: i64 = client.with_reader(|db| {
-        db.query_row(
-            "SELECT count(*) FROM gbsync_outbox WHERE state = 'parked' AND (code IS NULL OR message IS NULL)",
-            [],
-            |row| row.get(0),
-        )
-    })?;
-    ensure!(unexplained == 0, "P10: {unexplained} groups are parked without a reason");
+pub fn p10_live(device: &DeviceParty, model: &Model) -> Result<()> {
+    let status = device.client()?.status()?;
+    let (place, pending) = (device.place, status.pending_groups);
+    ensure!(pending == 0, "P10: device {place} still has {pending} undecided groups");
+    let is_at_the_end = status.cursor.0 == model.head() as u64;
+    ensure!(is_at_the_end, "P10: device {place} is at {} of {}", status.cursor, model.head());
     Ok(())
 }
 
-/// P5: on each device a group never stands in the log before one that it depends on.
-///
-/// # Errors
-/// The promise that is broken.
-pub fn ordered(device: &DeviceParty, model: &Model) -> Result<()> {
-    let place = |group: &str| model.log.iter().position(|known| known == group);
-    let pairs: Vec<(String, String)> = device.client()?.with_reader(|db| {
-        let sql = "SELECT d.parent, o.group_id FROM gbsync_dependency AS d JOIN gbsync_outbox AS o ON o.local_no = d.child";
-        let mut statement = db.prepare(sql)?;
-        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
-    })?;
-    for (parent, child) in pairs {
-        let Some(child_at) = place(&child) else { continue };
-        match place(&parent) {
-            Some(parent_at) if parent_at < child_at => {}
-            _ => bail!("P5: {child} was accepted before {parent}, which it depends on"),
-        }
+/// P11 accounted: the numbers of an epoch have no gap, over all that was ever seen of them, and every group is in a state that
+/// has a name.
+fn p11_accounted(db: &Connection, device: &mut DeviceParty) -> Result<()> {
+    const STATES: [&str; 8] =
+        ["sealed", "waiting_for_sign_in", "accepted", "parked", "replaced", "discarded", "compensated", "superseded"];
+    let mut statement = db.prepare_cached("SELECT epoch, device_seq, state FROM gbsync_outbox")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let state = row.get_ref(2)?.as_str()?;
+        ensure!(STATES.contains(&state), "P11: a group is {state}");
+        device.numbers.entry(row.get(0)?).or_default().insert(row.get::<_, u64>(1)?);
+    }
+    for (epoch, numbers) in &device.numbers {
+        let last = numbers.last().copied().unwrap_or(0);
+        ensure!(last == numbers.len() as u64, "P11: {} numbers of {epoch} are missing", last - numbers.len() as u64);
     }
     Ok(())
 }
 
-fn rows(db: &Connection, sql: &str) -> Result<State> {
+/// Whether rows of entity, id, payload and version are exactly the records of a state.
+fn same(db: &Connection, sql: &str, state: &State, with_versions: bool) -> Result<()> {
     let mut statement = db.prepare_cached(sql)?;
     let mut rows = statement.query([])?;
-    let mut state = State::default();
+    let mut seen: BTreeSet<*const Record> = BTreeSet::new();
     while let Some(row) = rows.next()? {
-        let key: Key = (row.get(0)?, row.get(1)?);
-        let payload: Fields = serde_json::from_str(row.get_ref(2)?.as_str()?)?;
-        ensure!(state.0.insert(key.clone(), payload).is_none(), "P2: {}:{} is shown twice", key.0, key.1);
+        let (entity, id) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
+        let payload = row.get_ref(2)?.as_str()?;
+        let Some(record) = state.record(entity, id) else { bail!("{entity}:{id} is {payload} and should not be there") };
+        ensure!(record.text == payload, "{entity}:{id} is {payload} and should be {}", record.text);
+        let version: usize = row.get(3)?;
+        let is_version_right = !with_versions || version == record.version;
+        ensure!(is_version_right, "{entity}:{id} has version {version} and should have {}", record.version);
+        ensure!(seen.insert(Arc::as_ptr(record)), "{entity}:{id} is there twice");
     }
-    Ok(state)
+    if seen.len() == state.len() {
+        return Ok(());
+    }
+    match state.all().find(|(_, _, record)| !seen.contains(&Arc::as_ptr(record))) {
+        Some((entity, id, record)) => bail!("{entity}:{id} is not there and should be {}", record.text),
+        None => Ok(()),
+    }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What a record holds.
 pub type Fields = Map<String, Value>;
@@ -41,43 +42,100 @@ pub struct Operation {
     pub changes: Vec<Change>,
 }
 
-/// All records at one moment, and whether there are rules.
+/// A record: its fields, its payload as it must be stored, to the byte, and the place of the log that last changed it.
+#[derive(Debug, PartialEq)]
+pub struct Record {
+    /// Its fields.
+    pub fields: Fields,
+    /// The fields in order, without white space.
+    pub text: String,
+    /// Where it was last changed.
+    pub version: usize,
+}
+
+/// All records at one moment, and whether there are rules. A copy shares what it does not change.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct State(pub BTreeMap<Key, Fields>, pub bool);
+pub struct State {
+    entities: BTreeMap<String, Arc<BTreeMap<String, Arc<Record>>>>,
+    /// Whether there are rules.
+    pub has_rules: bool,
+    /// The place of the log that is being written.
+    place: usize,
+}
 
 impl State {
+    /// No records, under rules or without.
+    pub fn new(has_rules: bool) -> Self {
+        Self { has_rules, ..Self::default() }
+    }
+
+    /// A record.
+    pub fn record(&self, entity: &str, id: &str) -> Option<&Arc<Record>> {
+        self.entities.get(entity)?.get(id)
+    }
+
+    /// The records of an entity.
+    pub fn of(&self, entity: &str) -> impl Iterator<Item = (&String, &Fields)> {
+        self.entities.get(entity).into_iter().flat_map(|records| records.iter().map(|(id, record)| (id, &record.fields)))
+    }
+
+    /// All records.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &str, &Arc<Record>)> {
+        self.entities.iter().flat_map(|(entity, records)| records.iter().map(move |(id, r)| (&**entity, &**id, r)))
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.entities.values().map(|records| records.len()).sum()
+    }
+
+    /// Makes a record what `fields` says.
+    pub fn put(&mut self, entity: &str, id: &str, fields: Fields) {
+        let sorted: BTreeMap<&String, &Value> = fields.iter().collect();
+        let text = serde_json::to_string(&sorted).unwrap_or_default();
+        let record = Record { fields, text, version: self.place };
+        let records = self.entities.entry(entity.to_owned()).or_default();
+        Arc::make_mut(records).insert(id.to_owned(), Arc::new(record));
+    }
+
     /// Applies an operation entirely or, where one of its changes makes no sense, not at all.
     pub fn apply(&mut self, operation: &Operation) -> bool {
-        let mut next = self.clone();
-        let is_laid = operation.changes.iter().all(|change| next.change(change));
-        if is_laid {
-            *self = next;
+        let before = self.clone();
+        let is_laid = operation.changes.iter().all(|change| self.change(change));
+        if !is_laid {
+            *self = before;
         }
         is_laid
     }
 
-    fn change(&mut self, change: &Change) -> bool {
-        match (&change.edit, self.0.get_mut(&change.key)) {
-            (Edit::Put(fields), _) => {
-                self.0.insert(change.key.clone(), fields.clone());
-                true
-            }
-            (_, None) => false,
-            (Edit::Set(fields), Some(record)) => {
+    fn change(&mut self, Change { key: (entity, id), edit }: &Change) -> bool {
+        let before = self.record(entity, id).map(|record| record.fields.clone());
+        match (edit, before) {
+            (Edit::Put(fields), _) => self.put(entity, id, fields.clone()),
+            (_, None) => return false,
+            (Edit::Set(fields), Some(mut record)) => {
                 record.extend(fields.clone());
-                true
+                self.put(entity, id, record);
             }
-            (Edit::Add(field, delta), Some(record)) => {
+            (Edit::Add(field, delta), Some(mut record)) => {
                 let before = record.get(*field).and_then(Value::as_i64).unwrap_or(0);
                 record.insert((*field).to_owned(), Value::from(before + delta));
-                true
+                self.put(entity, id, record);
             }
             (Edit::Delete, Some(_)) => {
-                self.0.remove(&change.key);
-                if self.1 && change.key.0 == "receipts" {
-                    self.0.retain(|key, fields| !is_of_receipt(key, fields, &change.key.1));
+                self.entities.get_mut(entity).map(|records| Arc::make_mut(records).remove(id));
+                if self.has_rules && entity == "receipts" {
+                    self.delete_what_refers_to(id);
                 }
-                true
+            }
+        }
+        true
+    }
+
+    fn delete_what_refers_to(&mut self, receipt: &str) {
+        for entity in ["payments", "entries"] {
+            if let Some(records) = self.entities.get_mut(entity) {
+                Arc::make_mut(records).retain(|_, record| receipt_of(&record.fields) != receipt);
             }
         }
     }
@@ -85,40 +143,31 @@ impl State {
     /// What no accepted group may leave where there are rules: a receipt that is not paid for, a reference that points
     /// nowhere, less than nothing in stock.
     pub fn broken_rule(&self) -> Option<String> {
-        let decimal =
-            |fields: &Fields, name: &str| fields.get(name).and_then(Value::as_str)?.replace('.', "").parse::<i64>().ok();
-        self.0.iter().find_map(|((entity, id), fields)| match entity.as_str() {
-            "stock" if fields.get("quantity").and_then(Value::as_i64).unwrap_or(0) < 0 => {
-                Some(format!("stock {id} is below 0"))
-            }
-            "payments" | "entries" => {
-                let receipt = fields.get("receiptId").and_then(Value::as_str).unwrap_or_default();
-                let is_there = self.0.contains_key(&("receipts".to_owned(), receipt.to_owned()));
-                (!is_there).then(|| format!("{entity}:{id} refers to no receipt"))
-            }
-            "receipts" => {
-                let paid = self.0.iter().filter(|(key, fields)| key.0 == "payments" && is_of_receipt(key, fields, id));
-                let paid: i64 = paid.filter_map(|(_, fields)| decimal(fields, "amount")).sum();
-                (decimal(fields, "total") != Some(paid)).then(|| format!("receipt {id} is paid {paid}"))
-            }
-            _ => None,
-        })
-    }
-
-    /// Where this differs from `other`, for a message.
-    pub fn difference(&self, other: &Self) -> Option<String> {
-        let keys: std::collections::BTreeSet<&Key> = self.0.keys().chain(other.0.keys()).collect();
-        let key = keys.into_iter().find(|key| self.0.get(*key) != other.0.get(*key))?;
-        let shown =
-            |state: &Self| state.0.get(key).map_or("nothing".to_owned(), |fields| Value::from(fields.clone()).to_string());
-        Some(format!("{}:{} is {} and should be {}", key.0, key.1, shown(self), shown(other)))
+        let cents = |fields: &Fields, name: &str| fields.get(name).and_then(Value::as_str)?.replace('.', "").parse().ok();
+        let mut paid: BTreeMap<&str, i64> = BTreeMap::new();
+        for (_, payment) in self.of("payments") {
+            *paid.entry(receipt_of(payment)).or_default() += cents(payment, "amount").unwrap_or(0);
+        }
+        let is_there = |id: &str| self.record("receipts", id).is_some();
+        let dangling = ["payments", "entries"]
+            .into_iter()
+            .find_map(|entity| self.of(entity).find(|(_, fields)| !is_there(receipt_of(fields))))
+            .map(|(id, _)| format!("{id} refers to no receipt"));
+        let unpaid = self
+            .of("receipts")
+            .find(|(id, fields)| cents(fields, "total") != Some(paid.get(id.as_str()).copied().unwrap_or(0)))
+            .map(|(id, _)| format!("receipt {id} is not paid for"));
+        let sold_out = self
+            .of("stock")
+            .find(|(_, fields)| fields.get("quantity").and_then(Value::as_i64).unwrap_or(0) < 0)
+            .map(|(id, _)| format!("stock {id} is below 0"));
+        dangling.or(unpaid).or(sold_out)
     }
 }
 
-/// Whether a record goes when a receipt goes.
-fn is_of_receipt(key: &Key, fields: &Fields, receipt: &str) -> bool {
-    let is_referrer = key.0 == "payments" || key.0 == "entries";
-    is_referrer && fields.get("receiptId").and_then(Value::as_str) == Some(receipt)
+/// The receipt that a payment or an entry is of.
+fn receipt_of(fields: &Fields) -> &str {
+    fields.get("receiptId").and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The log as the reference knows it.
@@ -130,6 +179,10 @@ pub struct Model {
     pub log: Vec<String>,
     /// The records after each of them; the first is before all.
     pub states: Vec<State>,
+    /// Where each group stands in the log.
+    places: BTreeMap<String, usize>,
+    /// Tokens of operations that stand in the log.
+    accepted: BTreeMap<String, String>,
     /// Which group was sealed in the place of which, and where.
     replaces: BTreeMap<String, (String, Author)>,
     /// What a person wanted instead of a group.
@@ -148,7 +201,7 @@ pub enum Author {
 impl Model {
     /// Before anything, with rules or without.
     pub fn new(has_rules: bool) -> Self {
-        Self { states: vec![State(BTreeMap::new(), has_rules)], ..Self::default() }
+        Self { states: vec![State::new(has_rules)], ..Self::default() }
     }
 
     /// The operation of a group: what a person wanted instead of the group that it replaces, else that group's own, else
@@ -156,7 +209,7 @@ impl Model {
     pub fn operation(&self, group: &str) -> Option<&Operation> {
         match self.replaces.get(group) {
             Some(replaced) => self.amended.get(replaced).or_else(|| self.operation(&replaced.0)),
-            None => self.operations.get(group.split(':').nth(1)?),
+            None => self.operations.get(token_of(group)?),
         }
     }
 
@@ -177,32 +230,45 @@ impl Model {
     /// # Errors
     /// When it is twice there, unknown, or cannot have been accepted.
     pub fn accept(&mut self, group: &str) -> Result<(), String> {
-        if self.log.iter().any(|known| known == group) {
+        if self.places.contains_key(group) {
             return Err(format!("P3: {group} stands twice in the log"));
         }
         let operation = self.operation(group).ok_or_else(|| format!("P1: nobody made {group}"))?.clone();
-        if self.is_accepted(&operation.token) {
-            return Err(format!("P3: {group} was accepted, and another one in whose place it was sealed too"));
+        if let Some(other) = self.accepted.get(&operation.token) {
+            return Err(format!("P3: {group} was accepted, and {other} of the same operation too"));
         }
         let mut state = self.states.last().cloned().unwrap_or_default();
+        state.place = self.log.len() + 1;
         if !state.apply(&operation) {
             return Err(format!("P1: {group} was accepted and cannot be applied"));
         }
-        if let Some(rule) = state.broken_rule().filter(|_| state.1) {
+        if let Some(rule) = state.broken_rule().filter(|_| state.has_rules) {
             return Err(format!("P1: {group} was accepted, and {rule}"));
         }
         self.log.push(group.to_owned());
+        self.places.insert(group.to_owned(), self.log.len());
+        self.accepted.insert(operation.token, group.to_owned());
         self.states.push(state);
         Ok(())
     }
 
     /// Whether a group of an operation stands in the log.
     pub fn is_accepted(&self, token: &str) -> bool {
-        self.log.iter().any(|group| group.split(':').nth(1) == Some(token))
+        self.accepted.contains_key(token)
+    }
+
+    /// Where a group stands in the log.
+    pub fn place(&self, group: &str) -> Option<usize> {
+        self.places.get(group).copied()
     }
 
     /// The last place of the log.
     pub fn head(&self) -> usize {
         self.log.len()
     }
+}
+
+/// The root of a group's id, which is the token of its operation.
+fn token_of(group: &str) -> Option<&str> {
+    group.split(':').nth(1)
 }

@@ -32,6 +32,10 @@ struct State {
     cuts: BTreeMap<PathBuf, Cut>,
     /// Folders whose next write fails once, and how.
     failures: BTreeMap<PathBuf, c_int>,
+    /// How many changes happened to the files of each folder.
+    changes: BTreeMap<PathBuf, u64>,
+    /// Our tables of methods, by the address of the system's.
+    tables: BTreeMap<usize, &'static ffi::sqlite3_io_methods>,
     is_recording: bool,
     journal: Journal,
 }
@@ -75,9 +79,31 @@ impl State {
         if self.is_recording {
             self.journal.entries.push(Entry::File { path: path.clone(), op: op.clone() });
         }
+        if let Some(folder) = path.parent() {
+            match self.changes.get_mut(folder) {
+                Some(changes) => *changes += 1,
+                None => drop(self.changes.insert(folder.to_owned(), 1)),
+            }
+        }
         self.files.entry(path).or_default().note(op);
         Ok(())
     }
+
+    fn noting(&mut self, methods: &'static ffi::sqlite3_io_methods) -> &'static ffi::sqlite3_io_methods {
+        self.tables.entry(std::ptr::from_ref(methods) as usize).or_insert_with(|| {
+            let mut noting = *methods;
+            noting.xClose = Some(close);
+            noting.xWrite = Some(write);
+            noting.xTruncate = Some(truncate);
+            noting.xSync = Some(sync);
+            Box::leak(Box::new(noting))
+        })
+    }
+}
+
+/// How many changes happened to the files of a folder: two equal answers say that nothing was written between them.
+pub fn changes(folder: &Path) -> u64 {
+    state().get_or_insert_default().changes.get(folder).copied().unwrap_or(0)
 }
 
 /// Keeps a journal from now on, or no longer.
@@ -124,6 +150,7 @@ pub fn forget(folder: &Path) {
     let mut state = state();
     let state = state.get_or_insert_default();
     state.files.retain(|path, _| !path.starts_with(folder));
+    state.changes.retain(|path, _| !path.starts_with(folder));
     state.cuts.remove(folder);
     state.failures.remove(folder);
 }
@@ -131,6 +158,8 @@ pub fn forget(folder: &Path) {
 /// Makes the noting file system the default of this process. Done once; doing it again changes nothing.
 pub fn install() {
     SYSTEM.get_or_init(|| {
+        // SAFETY: nothing of SQLite is in use yet. Its count of memory, which nobody asks for, is behind one lock for all threads.
+        unsafe { ffi::sqlite3_config(ffi::SQLITE_CONFIG_MEMSTATUS, 0) };
         // SAFETY: a null name asks for the default file system, which lives as long as the process.
         let system = unsafe { ffi::sqlite3_vfs_find(std::ptr::null()) };
         assert!(!system.is_null(), "SQLite has a default file system");
@@ -178,21 +207,17 @@ unsafe extern "C" fn open(
     }
     // SAFETY: tables of methods are constants of the system's file system.
     let methods: &'static ffi::sqlite3_io_methods = unsafe { &*methods };
-    let mut noting = *methods;
-    noting.xClose = Some(close);
-    noting.xWrite = Some(write);
-    noting.xTruncate = Some(truncate);
-    noting.xSync = Some(sync);
-    {
+    let noting = {
         let mut state = state();
         let state = state.get_or_insert_default();
         let path = PathBuf::from(path);
         // What was there before is on the disk.
         state.files.entry(path.clone()).or_insert_with(|| OnDisk::there(std::fs::read(&path).unwrap_or_default()));
         state.open.insert(file as usize, Open { path, methods });
-    }
-    // SAFETY: the file is open; the table is leaked, so it outlives it. Few files are opened in a run.
-    unsafe { (*file).pMethods = Box::leak(Box::new(noting)) };
+        state.noting(methods)
+    };
+    // SAFETY: the file is open; the table is leaked once for each of the system's, so it outlives it.
+    unsafe { (*file).pMethods = noting };
     code
 }
 

@@ -11,7 +11,7 @@ use gbsync_client::{Method, Response};
 use std::sync::atomic::Ordering;
 
 /// How hard a world is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Profile {
     /// Requests are delivered in any order; nothing is lost.
     Calm,
@@ -19,6 +19,21 @@ pub enum Profile {
     Rough,
     /// And power is lost in the middle of a write, disks are full, clocks jump, files are copied and put back.
     Storm,
+}
+
+impl Profile {
+    /// All of them, each harder than the one before.
+    pub const ALL: [Self; 3] = [Self::Calm, Self::Rough, Self::Storm];
+}
+
+impl std::fmt::Display for Profile {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Calm => "calm",
+            Self::Rough => "rough",
+            Self::Storm => "storm",
+        })
+    }
 }
 
 /// What happens in a step.
@@ -132,7 +147,7 @@ impl World {
             }
             Event::Pass => self.time.pass(1 + schedule.below(60_000) as u64),
             Event::NewDevice if self.devices.len() < DEVICES => {
-                self.add_device()?;
+                self.add_device(false)?;
                 self.note("a new device");
             }
             Event::KillDevice => self.crash_device(place, Loss::None, schedule)?,
@@ -332,8 +347,6 @@ impl World {
         const TEN_YEARS_MS: i64 = 10 * 365 * 24 * 60 * 60 * 1000;
         let off_ms = [0, TEN_YEARS_MS, -TEN_YEARS_MS, -60_000, 3_600_000][schedule.below(5)];
         self.devices[place].party.off_ms.store(off_ms, Ordering::Relaxed);
-        // By a clock that is years ahead, groups are long accepted and leave the outbox.
-        self.devices[place].is_restored = true;
         self.note("a clock was turned");
     }
 
@@ -358,7 +371,6 @@ impl World {
         let seed = mix(self.seed, 100 + copy as u64);
         let device = DeviceParty::copy_of(&self.devices[place], self.scratch.path(), copy, &self.time, seed, &self.network)?;
         self.devices.push(device);
-        self.devices[place].is_restored = true;
         self.note("a device was cloned");
         Ok(())
     }

@@ -1,15 +1,18 @@
 //! The parties: a server and devices, each with its files, which crash and come back.
 
 use super::network::Network;
+use super::template;
 use super::time::{Party, Time};
 use crate::disk::{self, Loss};
 use crate::random::Random;
 use anyhow::{Context, Result};
-use gbsync_client::{Client, Config, Error, Remote, SyncError, SyncOptions, SyncReport, Transport};
+use gbsync_client::{Client, Config, Error, SyncError, SyncOptions, SyncReport, Transport};
 use gbsync_core::id::{Actor, Role, SpaceId};
 use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
 use gbsync_server::{LocalServer, NewToken, ServerConfig, Tokens};
+use rusqlite::{Connection, OpenFlags};
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -34,6 +37,9 @@ pub struct ServerParty {
     limits: Limits,
     schema: Option<Schema>,
     local: Option<LocalServer>,
+    reader: Option<Connection>,
+    /// The changes of its files when it was last held against the reference.
+    pub checked: Option<u64>,
 }
 
 /// A device.
@@ -50,8 +56,12 @@ pub struct DeviceParty {
     pub round: Option<Round>,
     /// Tokens of operations that its app was told are saved, in order.
     pub saved: Vec<String>,
-    /// Whether its file was put back or copied since the beginning.
-    pub is_restored: bool,
+    /// The numbers of its groups that were ever seen, by epoch.
+    pub numbers: BTreeMap<String, BTreeSet<u64>>,
+    /// The changes of its files when it was last held against the reference.
+    pub checked: Option<u64>,
+    /// The connection of a program without a binding.
+    app: Option<Connection>,
     schema: Option<Schema>,
     transport: Arc<dyn Transport>,
 }
@@ -73,7 +83,8 @@ impl ServerParty {
         // In every other world requests are so small that larger groups travel in parts, both ways.
         let request_bytes = if seed.is_multiple_of(2) { SMALL_REQUEST_BYTES } else { Limits::default().request_bytes };
         let limits = Limits { request_bytes, ..Limits::default() };
-        let mut server = Self { folder, party: time.party(seed), token, admin, limits, schema, local: None };
+        let mut server =
+            Self { folder, party: time.party(seed), token, admin, limits, schema, local: None, reader: None, checked: None };
         server.open(runtime)?;
         Ok(server)
     }
@@ -88,7 +99,15 @@ impl ServerParty {
             ..ServerConfig::new(&self.folder)
         };
         self.local = Some(runtime.block_on(LocalServer::open(config)).context("P4: the server does not open its store")?);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        self.reader = Some(Connection::open_with_flags(self.folder.join("gbsync.db"), flags)?);
+        self.checked = None;
         Ok(())
+    }
+
+    /// Somebody who looks at its database.
+    pub fn reader(&self) -> Result<&Connection> {
+        self.reader.as_ref().context("the server is off")
     }
 
     /// The running server.
@@ -99,6 +118,7 @@ impl ServerParty {
     /// Loses power, or is killed, and comes back.
     pub fn crash(&mut self, loss: Loss, random: &mut Random, runtime: &Runtime) -> Result<()> {
         disk::cut_after(&self.folder, 0);
+        self.reader = None;
         if let Some(local) = self.local.take() {
             // It cannot close its store properly: that is the point.
             let _ = runtime.block_on(local.close());
@@ -109,6 +129,7 @@ impl ServerParty {
 
     /// Stops for good.
     pub fn stop(mut self, runtime: &Runtime) {
+        self.reader = None;
         if let Some(local) = self.local.take() {
             let _ = runtime.block_on(local.close());
         }
@@ -116,7 +137,7 @@ impl ServerParty {
 }
 
 impl DeviceParty {
-    /// A new device.
+    /// A new device, by a copy of a template or made by the client itself.
     pub fn new(
         scratch: &Path,
         place: usize,
@@ -124,6 +145,7 @@ impl DeviceParty {
         seed: u64,
         schema: Option<Schema>,
         network: &Network,
+        is_copied: bool,
     ) -> Result<Self> {
         let folder = scratch.join(format!("device-{place}"));
         std::fs::create_dir_all(&folder)?;
@@ -134,10 +156,16 @@ impl DeviceParty {
             client: None,
             round: None,
             saved: Vec::new(),
-            is_restored: false,
+            numbers: BTreeMap::new(),
+            checked: None,
+            app: None,
             schema,
             transport: network.transport(),
         };
+        if is_copied {
+            let ids = [device.party.id(), device.party.id()];
+            template::write(&device.file(), device.schema.as_ref(), &ids)?;
+        }
         device.open()?;
         Ok(device)
     }
@@ -154,7 +182,9 @@ impl DeviceParty {
             client: None,
             round: None,
             saved: other.saved.clone(),
-            is_restored: true,
+            numbers: other.numbers.clone(),
+            checked: None,
+            app: None,
             schema: other.schema.clone(),
             transport: network.transport(),
         };
@@ -167,14 +197,37 @@ impl DeviceParty {
             || Config { schema: self.schema.clone(), ..Config::in_environment(self.file(), self.party.environment()) };
         let client = match Client::open(config()) {
             // Power was lost before anything was there.
-            Err(Error::NotInitialized { .. }) if self.saved.is_empty() => {
-                let remote = Remote { server: "http://world".into(), space: space() };
-                Client::create(config(), &remote)
-            }
+            Err(Error::NotInitialized { .. }) if self.saved.is_empty() => Client::create(config(), &template::remote()),
             opened => opened,
         };
         self.client = Some(client.context("P4: the device does not open its file")?);
+        self.checked = None;
         Ok(())
+    }
+
+    /// The connection of a program without a binding, as its driver opens it.
+    pub fn app(&mut self) -> Result<&Connection> {
+        let app = match self.app.take() {
+            Some(app) => app,
+            None => {
+                let app = Connection::open(self.file())?;
+                app.pragma_update(None, "synchronous", "FULL")?;
+                app
+            }
+        };
+        Ok(self.app.insert(app))
+    }
+
+    fn close(&mut self) {
+        disk::cut_after(&self.folder, 0);
+        self.round = None;
+        self.app = None;
+        self.client = None;
+    }
+
+    /// Whether its files changed since they were last held against the reference.
+    pub fn is_changed(&self) -> bool {
+        self.checked != Some(disk::changes(&self.folder))
     }
 
     /// Its database.
@@ -215,9 +268,7 @@ impl DeviceParty {
 
     /// Loses power, or is killed, and comes back.
     pub fn crash(&mut self, loss: Loss, random: &mut Random) -> Result<()> {
-        disk::cut_after(&self.folder, 0);
-        self.round = None;
-        self.client = None;
+        self.close();
         put_image(&self.folder, loss, random)?;
         self.open()
     }
@@ -230,13 +281,10 @@ impl DeviceParty {
 
     /// Puts a copy back in the place of the files.
     pub fn restore(&mut self, from: &Path, saved: Vec<String>) -> Result<()> {
-        disk::cut_after(&self.folder, 0);
-        self.round = None;
-        self.client = None;
+        self.close();
         disk::forget(&self.folder);
         put_files(from, &self.folder)?;
         self.saved = saved;
-        self.is_restored = true;
         self.open()
     }
 }

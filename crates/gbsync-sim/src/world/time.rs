@@ -65,6 +65,21 @@ impl Party {
         }
     }
 
+    /// An id like those the client mints.
+    pub fn id(&self) -> String {
+        let mut bytes = [0; 16];
+        self.fill_random(&mut bytes);
+        let [high, low] = [0, 8].map(|at| u64::from_be_bytes(std::array::from_fn(|byte| bytes[at + byte])));
+        format!(
+            "{:08x}-{:04x}-7{:03x}-8{:03x}-{:012x}",
+            high >> 32,
+            high >> 16 & 0xffff,
+            high & 0xfff,
+            low >> 48 & 0xfff,
+            low & 0xffff_ffff_ffff
+        )
+    }
+
     /// The environment of a client.
     pub fn environment(&self) -> Environment {
         Environment { clock: Arc::new(self.clone()), random: Arc::new(self.clone()), timer: Arc::new(self.clone()) }
