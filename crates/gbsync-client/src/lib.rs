@@ -17,6 +17,8 @@ mod life;
 mod lock;
 mod operation;
 mod parked;
+#[cfg(feature = "mutants")]
+mod planted;
 mod pull;
 mod push;
 mod relay;

@@ -14,6 +14,7 @@ use crate::store::state::{self, State};
 use crate::store::{Tx, clock, download, flag, overlay, parked, server_schema};
 use crate::tables;
 use gbsync_core::id::{LogId, RecordKey, Seq};
+use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::wire::{LogChange, LogGroup, LogPage, LogState};
 use rusqlite::Connection;
 use std::collections::BTreeSet;
@@ -33,6 +34,8 @@ pub(crate) struct Applied {
 /// Applies a page that follows the cursor.
 pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Error> {
     let state = state::read(tx)?;
+    #[cfg(feature = "mutants")]
+    let state = crate::planted::before_page(state, page);
     let mut applied = Applied::default();
     let mut settling = Settling::default();
     let has_overlay = !overlay::is_empty(tx)?;
@@ -84,7 +87,9 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
         settling.finish(tx)?;
     }
     heard.map_or(Ok(()), |heard| clock::hear(tx, heard))?;
-    state::set_cursor(tx, page.next, page.chain, page.head)?;
+    if !is(Mutant::CursorInOwnTransaction) {
+        state::set_cursor(tx, page.next, page.chain, page.head)?;
+    }
     Ok(applied)
 }
 

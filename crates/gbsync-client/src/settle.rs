@@ -11,6 +11,7 @@ use crate::store::{Tx, base, overlay, parked};
 use crate::tables;
 use gbsync_core::change::Payload;
 use gbsync_core::id::{GroupId, RecordKey, Seq};
+use gbsync_core::mutant::{Mutant, is};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Why a group is parked.
@@ -31,7 +32,7 @@ pub(crate) fn park(tx: &Tx<'_>, local_no: i64, reason: &Reason<'_>, now: u64) ->
         let Some(parent) = outbox::id_of(tx, parent)? else { continue };
         let message = outbox::depends_on_parked(&parent);
         for child in outbox::pending_children(tx, &parent)? {
-            if parked.insert(child) {
+            if !is(Mutant::DependentsSentAfterRejection) && parked.insert(child) {
                 keep_bases(tx, child)?;
                 outbox::set_parked(tx, child, "dependency_rejected", &message, None, now)?;
                 unseen.push(child);
@@ -39,10 +40,14 @@ pub(crate) fn park(tx: &Tx<'_>, local_no: i64, reason: &Reason<'_>, now: u64) ->
         }
     }
     let mut touched = BTreeSet::new();
-    for local_no in &parked {
-        touched.extend(take_off(tx, *local_no, true)?);
+    for parked_no in parked.iter().filter(|no| !is(Mutant::UndoOfRejectedAlone) || **no == local_no) {
+        touched.extend(take_off(tx, *parked_no, true)?);
     }
+    #[cfg(feature = "mutants")]
+    crate::planted::put_back(tx, &parked)?;
     relay(tx, touched)?;
+    #[cfg(feature = "mutants")]
+    crate::planted::lose_payload(tx, &parked)?;
     Ok(parked)
 }
 
@@ -129,6 +134,11 @@ impl Settling {
             match earliest {
                 _ if is_same => {}
                 None => tables::write(tx, &key, confirmed.as_ref().map(Payload::as_str))?,
+                #[cfg(feature = "mutants")]
+                Some(_) if is(Mutant::PullOverwritesPendingWrite) => {
+                    crate::planted::uncover(tx, &key)?;
+                    tables::write(tx, &key, confirmed.as_ref().map(Payload::as_str))?;
+                }
                 Some(_) => {
                     stale.insert(key);
                 }
@@ -165,6 +175,9 @@ pub(crate) fn settle(
     now: u64,
 ) -> Result<Option<i64>, Error> {
     let Some(standing) = outbox::standing(tx, id)? else { return Ok(None) };
+    if standing.state == StoredState::Pending && is(Mutant::OverlayShowsAcceptedTwice) {
+        return Ok(None);
+    }
     // Two devices may apply the same line with the same given id. Only the server can say whether the bytes are the same.
     if !is_own && standing.state != StoredState::Accepted {
         return Ok(None);

@@ -3,6 +3,8 @@
 //! Invariant: the rule looks at no more than the summary that the latest earlier toucher of a record left behind, so
 //! sealing costs the same with one pending sale of an item and with a hundred thousand.
 
+use crate::mutant::{Mutant, is};
+
 /// What a group does to one record, all its changes of that record taken together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Touch {
@@ -83,6 +85,9 @@ impl<G: Copy + PartialEq> Trail<G> {
     /// assert_eq!(sold_twice.dependencies(Touch::Edit), vec![2, 1]);
     /// ```
     pub fn dependencies(&self, touch: Touch) -> Vec<G> {
+        if touch == Touch::Increment && is(Mutant::IncrementsDependent) {
+            return self.touched.into_iter().collect();
+        }
         if touch == Touch::Increment {
             return self.born_or_died.into_iter().collect();
         }

@@ -13,6 +13,7 @@ pub mod id;
 pub mod json;
 pub mod lay;
 pub mod limits;
+pub mod mutant;
 pub mod plan;
 pub mod retry;
 mod rule;

@@ -13,6 +13,8 @@ mod config;
 mod error;
 mod feed;
 mod local;
+#[cfg(feature = "mutants")]
+mod planted;
 mod routes;
 mod rules;
 mod server;

@@ -6,6 +6,7 @@ mod action;
 mod disk;
 mod invariant;
 mod model;
+mod mutants;
 mod power;
 mod random;
 mod run;
@@ -22,6 +23,8 @@ const EXAMPLES: &str = "\
 Examples:
   cargo run --release -p gbsync-sim -- --seeds 1000
   cargo run --release -p gbsync-sim -- --seed 7 --profile storm --trace
+  cargo run --release -p gbsync-sim --features mutants -- --mutants
+  cargo run --release -p gbsync-sim --features mutants -- --mutant ack-before-commit
   cargo run --release -p gbsync-sim -- power
   cargo run --release -p gbsync-sim -- power --images 20000 --first-seed 1
   cargo run --release -p gbsync-sim -- power --seed 7 --image 1234     # one image again, kept for a look";
@@ -34,6 +37,8 @@ struct Cli {
     command: Option<Command>,
     #[command(flatten)]
     run: run::Arguments,
+    #[command(flatten)]
+    mutants: mutants::Arguments,
 }
 
 #[derive(Subcommand)]
@@ -44,6 +49,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let ran: Result<bool> = match &cli.command {
+        None if cli.mutants.is_asked() => mutants::run(&cli.mutants),
         None => run::run(&cli.run),
         Some(Command::Power(arguments)) => power::run(arguments),
     };

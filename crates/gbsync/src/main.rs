@@ -14,6 +14,9 @@ mod trace;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+// Cargo's features add up over a build; a program that people use must not be one with planted bugs.
+const _: () = assert!(!gbsync_core::mutant::CAN_BE_PLANTED, "gbsync cannot be built with the feature `mutants`");
+
 fn main() -> std::process::ExitCode {
     cli::run(std::env::args_os()).into()
 }

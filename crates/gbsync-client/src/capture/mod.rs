@@ -21,6 +21,7 @@ use edits::edits_of;
 use gbsync_core::change::{Edit, InvalidPayload, Payload};
 use gbsync_core::id::{Actor, Entity, GroupId, GroupType, RecordId, RecordKey};
 use gbsync_core::limits::Limits;
+use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::verdict::RejectionCode;
 use park::{Refused, park};
 use rows::Captured;
@@ -130,7 +131,7 @@ impl Completion<'_> {
 
     /// Seals it like any operation; `false` when nothing is left to seal.
     fn seal(&self, captured: &Captured) -> Result<bool, Error> {
-        if !captured.is_closed {
+        if !captured.is_closed && !is(Mutant::AbandonedBracketSent) {
             return Err(Error::LeftOpen);
         }
         let group_type = captured.group_type.clone().map(GroupType::new).transpose()?;

@@ -165,7 +165,11 @@ impl Operation {
         let text = payload.into_json().map_err(|message| Error::NotJson { key: key.clone(), message })?;
         let look = client.store().look()?;
         staging.begin_at(client.store(), &look)?;
-        staging.write(&look, key, make, &text)
+        staging.write(&look, key, make, &text)?;
+        drop(look);
+        #[cfg(feature = "mutants")]
+        crate::planted::flush(client, staging)?;
+        Ok(())
     }
 
     pub(crate) fn is_empty(&self) -> bool {

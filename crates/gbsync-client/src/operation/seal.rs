@@ -46,6 +46,8 @@ pub(crate) fn seal(tx: &Tx<'_>, environment: &Environment, staging: &Staging, is
     let laid = staging.changed().map(|(key, record)| lay_record(tx, key, record, numbered.get(key), is_current));
     let laid = laid.collect::<Result<Vec<_>, _>>()?;
     let changes = staging.changes(&numbered)?;
+    #[cfg(feature = "mutants")]
+    let changes = crate::planted::based_on_now(tx, changes)?;
     let depends_on = dependencies(tx, staging, &laid, &changes)?;
     let parked_behind = parked_among(tx, &depends_on)?;
     let is_shown = parked_behind.is_none() && laid.iter().all(|laid| laid.payload.is_ok());
@@ -70,12 +72,23 @@ pub(crate) fn seal(tx: &Tx<'_>, environment: &Environment, staging: &Staging, is
     };
     let group = Group::seal(header, changes, staging.limits())?;
     check_changes(&group, staging.limits().request_bytes)?;
+    #[cfg(feature = "mutants")]
+    crate::planted::keep_before(tx, local_no, laid.iter().map(|laid| laid.key))?;
+    #[cfg(feature = "mutants")]
+    let (shown, last) = laid.split_at(laid.len() - usize::from(crate::planted::is_cut_off(staging)));
+    #[cfg(not(feature = "mutants"))]
+    let shown = &laid;
     if parked_behind.is_none() {
-        store_overlay(tx, local_no, &laid)?;
+        store_overlay(tx, local_no, shown)?;
     }
     let root = staging.root.as_deref();
     let row = NewRow { local_no, group: &group, root, epoch: &epoch, sealed_at: now, parked_behind: parked_behind.as_ref() };
     outbox::insert(tx, &row)?;
+    #[cfg(feature = "mutants")]
+    if !last.is_empty() && parked_behind.is_none() {
+        crate::planted::cut_off(tx)?;
+        store_overlay(tx, local_no, last)?;
+    }
     tx.note_sealed(local_no);
     if let Some(instead) = &staging.instead {
         parked::replace(tx, instead, (local_no, group.id()), now)?;

@@ -29,6 +29,7 @@ use crate::error::Error;
 use crate::life::{self, Companion};
 use crate::schemas::{Schemas, ServerSchema};
 use crate::tables::{self, Rules};
+use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::schema::Schema;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -266,7 +267,11 @@ impl Store {
         if value.is_ok() {
             sealed = write_tx.sealed();
         }
-        tx.commit().map_err(Error::from)?;
+        match tx.commit() {
+            #[cfg(feature = "mutants")]
+            Err(error) if crate::planted::is_failed_fsync(&error) => {}
+            committed => committed.map_err(Error::from)?,
+        }
         if let Some(local_no) = sealed {
             self.companion.note(local_no);
         }
@@ -351,6 +356,7 @@ fn open_connection(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
 fn configure(connection: Connection, durability: Durability) -> Result<Connection, rusqlite::Error> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     let synchronous = match durability {
+        Durability::Full if is(Mutant::SynchronousNormal) => "NORMAL",
         Durability::Full => "FULL",
         Durability::Normal => "NORMAL",
     };

@@ -8,6 +8,7 @@ use gbsync_core::digest::Digest;
 use gbsync_core::group::{Group, Header};
 use gbsync_core::id::{Actor, DeviceSeq, EpochId, GroupId, GroupType, LogId, RecordKey, Seq};
 use gbsync_core::limits::Limits;
+use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -33,11 +34,12 @@ pub(crate) fn next_group(connection: &Connection) -> Result<NextGroup, Error> {
     let last = connection.prepare_cached(sql)?.query_row([&epoch], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
     let (last_no, last_seq, is_of_epoch): (i64, u64, bool) = last.optional()?.unwrap_or_default();
     let about = |error| damaged("gbsync_state", error);
-    Ok(NextGroup {
-        local_no: ordered.max(last_no) + 1,
-        device_seq: DeviceSeq(numbered.max(if is_of_epoch { last_seq } else { 0 })).next(),
-        epoch: EpochId::new(epoch).map_err(about)?,
-    })
+    let local_no = ordered.max(last_no) + 1;
+    let numbered = if is(Mutant::DeviceSeqReused) { 0 } else { numbered };
+    let device_seq = DeviceSeq(numbered.max(if is_of_epoch { last_seq } else { 0 })).next();
+    #[cfg(feature = "mutants")]
+    let device_seq = crate::planted::skipped(device_seq, local_no);
+    Ok(NextGroup { local_no, device_seq, epoch: EpochId::new(epoch).map_err(about)? })
 }
 
 /// The log that the confirmed versions belong to.
@@ -143,12 +145,13 @@ pub(crate) fn each_pending(
     most_bytes: u64,
     mut take: impl FnMut(StoredGroup) -> Result<bool, Error>,
 ) -> Result<(), Error> {
-    let mut statement = connection.prepare_cached(
-        "SELECT local_no, group_id, type, actor, device_seq, log, sealed_at, depends_on, replaces, records, digest,
+    let sql = "SELECT local_no, group_id, type, actor, device_seq, log, sealed_at, depends_on, replaces, records, digest,
                 octet_length(changes), CASE WHEN octet_length(changes) <= ?2 THEN changes END, next_attempt_at,
                 schema_version, hlc, clears
-           FROM gbsync_outbox WHERE state IN ('sealed', 'waiting_for_sign_in') AND local_no > ?1 ORDER BY local_no",
-    )?;
+           FROM gbsync_outbox WHERE state IN ('sealed', 'waiting_for_sign_in') AND local_no > ?1 ORDER BY local_no";
+    #[cfg(feature = "mutants")]
+    let sql = &crate::planted::in_order(sql);
+    let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![after, most_bytes])?;
     while let Some(row) = rows.next()? {
         if !take(stored_group(row)?)? {

@@ -60,7 +60,11 @@ impl Round<'_> {
         let mut exchanged = self.ask(Method::Get, path, None, read).await?;
         match exchanged.answer.take() {
             Some((changes, body)) => {
-                self.client.store().write(|tx| download::keep(tx, seq, part, changes, &body))?;
+                self.client.store().write(|tx| {
+                    #[cfg(feature = "mutants")]
+                    crate::planted::apply_part(tx, &body)?;
+                    download::keep(tx, seq, part, changes, &body)
+                })?;
                 Ok(None)
             }
             None if exchanged.step == Step::Resync => Ok(Some(exchanged.reason)),

@@ -16,6 +16,8 @@ use crate::transport::{Method, Transport};
 use crate::{epoch, pull, tables};
 use gbsync_core::id::{LogId, Seq};
 use gbsync_core::limits::Limits;
+#[cfg(feature = "mutants")]
+use gbsync_core::mutant::Mutant;
 use gbsync_core::retry::{Backoff, Step};
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire::{DeviceReport, Handshake, LogPage, WireError};
@@ -127,6 +129,8 @@ impl<'c> Round<'c> {
             let left = state::in_flight(tx)?;
             outbox::count_attempts(tx, &left)?;
             state::set_in_flight(tx, &[])?;
+            #[cfg(feature = "mutants")]
+            crate::planted::keep_in_flight(tx, &left)?;
             if ignores_backoff {
                 outbox::clear_waits(tx)?;
             }
@@ -214,10 +218,14 @@ impl<'c> Round<'c> {
                 continue;
             }
             if page.next > state.cursor {
+                #[cfg(feature = "mutants")]
+                crate::planted::move_cursor(self.client, Mutant::CursorSavedBeforeApply, &page)?;
                 let applied = self.client.store().write(|tx| {
                     let applied = pull::apply(tx, &page, now)?;
                     Ok::<_, Error>((applied, self.requeue_if(tx, applied.frees)?))
                 })?;
+                #[cfg(feature = "mutants")]
+                crate::planted::move_cursor(self.client, Mutant::CursorInOwnTransaction, &page)?;
                 self.has_requeued |= applied.1;
                 self.count(applied.0);
             }

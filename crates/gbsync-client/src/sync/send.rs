@@ -210,6 +210,8 @@ impl<'c> Round<'c> {
             let mut in_flight: Vec<i64> = flight.in_flight().collect();
             in_flight.extend(batch.iter().flat_map(Batch::local_nos));
             state::set_in_flight(tx, &in_flight)?;
+            #[cfg(feature = "mutants")]
+            crate::planted::forget_sent(tx, &in_flight)?;
             Ok::<_, Error>((verdicts, batch))
         })?;
         if let Some(verdicts) = verdicts {

@@ -106,6 +106,8 @@ impl Bases<'_> {
             OnConflict::Merge => record.edit_version <= change.base.version,
             _ => record.edit_version <= base,
         };
+        #[cfg(feature = "mutants")]
+        let is_seen = is_seen || crate::mutant::was_last_edited_by_sender(record.edit_version);
         if is_seen {
             return Judged::Holds;
         }

@@ -1,6 +1,7 @@
 //! The strict parser: one pass, byte offsets kept, every doubtful text refused.
 
 use super::{Node, Value, number};
+use crate::mutant::{Mutant, is};
 use std::borrow::Cow;
 
 /// Why a text was refused, and where.
@@ -254,7 +255,7 @@ impl<'a> Parser<'a> {
             is_canonical &= !self.skip_space();
         }
         self.at += 1;
-        if !is_sorted {
+        if !is_sorted && !is(Mutant::DuplicateKeyAccepted) {
             self.refuse_duplicates(&members)?;
         }
         Ok((Value::Object(members), is_canonical && is_sorted, inner + 1))

@@ -19,6 +19,7 @@ use gbsync_core::decide::{Accepted, Decision, Facts, Known, Needs, Standing, dec
 use gbsync_core::group::{Group, Header};
 use gbsync_core::id::{Actor, DeviceSeq, GroupId, Role, Seq};
 use gbsync_core::limits::Limits;
+use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::schema::Schema;
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::{Rejection, RejectionCode, Verdict};
@@ -150,7 +151,7 @@ impl<'t> Ledger<'t> {
     }
 
     fn reused_number(&self, key: &EpochKey, request: &PushRequest) -> Option<PushOutcome> {
-        let known = self.numbers.get(key)?;
+        let known = self.numbers.get(key).filter(|_| !is(Mutant::EpochCloneAccepted))?;
         request.groups.iter().find_map(|arrival| {
             let owner = known.get(&arrival.device_seq).filter(|owner| **owner != arrival.id)?;
             Some(PushOutcome::EpochReused { device_seq: arrival.device_seq, known: owner.clone(), sent: arrival.id.clone() })
@@ -164,6 +165,8 @@ impl<'t> Ledger<'t> {
         actor: Option<&Actor>,
         source: &mut Source<'_>,
     ) -> Result<GroupResult, StoreError> {
+        #[cfg(feature = "mutants")]
+        gbsync_core::mutant::decides_for(key.device.as_str());
         let verdict = match &arrival.content {
             Content::Incomplete(message) => incomplete(message.clone()),
             content => match self.again(arrival) {
@@ -184,8 +187,8 @@ impl<'t> Ledger<'t> {
 
     /// The answer for a group that was decided before.
     fn again(&mut self, arrival: &Arrival) -> Option<Verdict> {
-        let decided = self.groups.get(&arrival.id)?;
-        if decided.digest.is_some_and(|digest| digest != arrival.digest) {
+        let decided = self.groups.get(&arrival.id).filter(|_| !is(Mutant::NoDeduplication))?;
+        if !is(Mutant::DedupWithoutDigest) && decided.digest.is_some_and(|digest| digest != arrival.digest) {
             let message = "this id stands for a group with other changes, whose verdict stands; seal a new group";
             return Some(rejected(Rejection {
                 code: RejectionCode::GroupIdReused,
@@ -276,6 +279,9 @@ impl<'t> Ledger<'t> {
         let is_accepted = |id: &&GroupId| {
             self.groups.get(*id).is_some_and(|decided| matches!(decided.outcome, DecidedAs::Accepted { .. }))
         };
+        if is(Mutant::GroupAndReplacementAccepted) {
+            return None;
+        }
         let replaced = header.replaces.as_ref();
         replaced
             .filter(is_accepted)
@@ -293,6 +299,8 @@ impl<'t> Ledger<'t> {
         Accepted { outcomes, flags }: Accepted,
     ) -> Verdict {
         let (header, seq) = (group.header(), self.state.head.next());
+        #[cfg(feature = "mutants")]
+        let seq = crate::planted::drawn(&self.state.log, seq);
         let changes = changes_json(&outcomes);
         let entry_header = EntryHeader {
             seq,

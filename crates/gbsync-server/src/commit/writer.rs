@@ -8,6 +8,7 @@ use crate::error::ServerError;
 use crate::store::{EpochKey, Staging, StoreError, Wanted, Writer};
 use gbsync_core::decide::{Facts, Needs};
 use gbsync_core::id::{Seq, SpaceId};
+use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::Verdict;
 use std::collections::BTreeMap;
@@ -102,7 +103,10 @@ impl WriterLoop {
             let head = transact_space(writer.as_mut(), space, &here, &mut outcomes, terms, now_ms)?;
             heads.extend(head.map(|head| (space.clone(), head)));
         }
-        writer.commit()?;
+        match writer.commit() {
+            Err(_) if is(Mutant::AckBeforeCommit) => {}
+            committed => committed?,
+        }
         let outcomes = outcomes.into_iter().map(|outcome| outcome.expect("every work is of one space")).collect();
         Ok((outcomes, heads))
     }

@@ -91,6 +91,18 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     Ok(tally.failures.is_empty())
 }
 
+/// The images of a seed that break a promise, of so many that are opened.
+///
+/// # Errors
+/// When the run could not be made.
+pub fn failures(seed: u64, images: u64) -> Result<Vec<String>> {
+    disk::install();
+    let arguments = Arguments { images, first_seed: seed, seed: Some(seed), image: None, plant: None, sync_every: 25 };
+    let mut tally = Tally::default();
+    sweep(seed, &arguments, &mut tally, &ProgressBar::hidden())?;
+    Ok(tally.failures)
+}
+
 /// One run and all its images.
 fn sweep(seed: u64, arguments: &Arguments, tally: &mut Tally, progress: &ProgressBar) -> Result<()> {
     let course = Course::run(seed, arguments.plant).with_context(|| format!("seed {seed}: the run itself failed"))?;

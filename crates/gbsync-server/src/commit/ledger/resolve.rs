@@ -13,6 +13,7 @@ use gbsync_core::clock::Hlc;
 use gbsync_core::decide::{Accepted, Decision, Needs};
 use gbsync_core::group::{Group, Header};
 use gbsync_core::id::{DeviceSeq, GroupId, RecordKey, Seq};
+use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::verdict::{Rejection, RejectionCode, Resolution, ResolvedAs, Verdict};
 use gbsync_core::wire::{Arrival, Content, GroupResult, Remedy, SealedAs, resolution_entry_json, result_json};
 use std::collections::btree_map::Entry;
@@ -20,7 +21,7 @@ use std::collections::btree_map::Entry;
 impl Ledger<'_> {
     /// Why nothing can be sent in the place of a group any more, if somebody closed its family.
     pub(super) fn closed(&self, header: &Header) -> Option<Rejection> {
-        let of = |id: &GroupId| self.families.closure(id);
+        let of = |id: &GroupId| self.families.closure(id).filter(|_| !is(Mutant::GroupAndReplacementAccepted));
         let resolution = header.replaces.as_ref().and_then(of).or_else(|| of(&header.id))?;
         let (code, rule, changes) = (RejectionCode::AlreadyReplaced, None, Vec::new());
         Some(Rejection { code, message: sentence(resolution), rule, changes })

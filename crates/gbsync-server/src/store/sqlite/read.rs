@@ -49,6 +49,10 @@ pub(super) fn page(connection: &Connection, request: &PageRequest) -> Result<Pag
     if request.log.as_ref().is_some_and(|log| *log != state.log) {
         return Ok(Page::LogChanged);
     }
+    #[cfg(feature = "mutants")]
+    if let Some(page) = crate::planted::beyond(request, state.head) {
+        return Ok(page);
+    }
     if request.after > state.head {
         return Ok(Page::BeyondHead { head: state.head });
     }
@@ -73,7 +77,9 @@ pub(super) fn page(connection: &Connection, request: &PageRequest) -> Result<Pag
         }
         next = seq_at(row.get(0)?);
         chain = digest(row, 2)?;
-        entries.push(entry.to_owned());
+        #[cfg(feature = "mutants")]
+        let entry = &crate::planted::cut(entry, records, request.max_records);
+        entries.push((*entry).to_owned());
         if is_in_parts || records >= request.max_records || bytes >= request.max_bytes {
             break;
         }
@@ -97,6 +103,8 @@ pub(super) fn verdicts(connection: &Connection, space: &SpaceId, ids: Vec<GroupI
     let space_no = space_row(connection, space)?.map(|(space_no, _)| space_no);
     let mut shown = Shown::new();
     let verdict = |id: GroupId| {
+        #[cfg(feature = "mutants")]
+        let space_no = crate::planted::any_space(connection, space_no, &id)?;
         let decided = space_no.map(|space_no| decided(connection, space_no, &id)).transpose()?.flatten();
         let verdict = match decided.map(|decided| decided.outcome) {
             Some(DecidedAs::Accepted { seq, flags }) => Verdict::Accepted { seq, is_duplicate: true, flags },

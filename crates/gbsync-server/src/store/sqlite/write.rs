@@ -12,6 +12,7 @@ use crate::store::{
 use gbsync_core::change::Payload;
 use gbsync_core::decide::{Facts, Needs, Record};
 use gbsync_core::id::{DeviceId, DeviceSeq, GroupId, RecordKey, SpaceId};
+use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire::{flags_json, part_json};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -62,6 +63,8 @@ impl Writer for SqliteWriter {
     fn load(&mut self, space: &SpaceId, wanted: &Wanted<'_>) -> Result<Option<Held>, StoreError> {
         let connection = &self.connection;
         let Some((space_no, state)) = space_row(connection, space)? else { return Ok(None) };
+        #[cfg(feature = "mutants")]
+        crate::planted::learn_makers(connection)?;
         let mut groups = BTreeMap::new();
         for group in &wanted.groups {
             if let Some(decided) = decided(connection, space_no, group)? {
@@ -97,7 +100,7 @@ impl Writer for SqliteWriter {
         write_records(connection, space_no, &written.records)?;
         write_index(connection, space_no, &written.index)?;
         let epochs = write_numbers(connection, space_no, written)?;
-        for group in &written.groups {
+        for group in written.groups.iter().filter(|_| !is(Mutant::DedupInOwnTransaction)) {
             write_group(connection, space_no, group, &epochs, &written.decided_at)?;
         }
         write_families(connection, space_no, written)?;
@@ -122,6 +125,13 @@ impl Writer for SqliteWriter {
                 written.chain.as_bytes()
             ])?;
         }
+        #[cfg(feature = "mutants")]
+        crate::planted::end_of_write(connection, space_no, written, || {
+            written
+                .groups
+                .iter()
+                .try_for_each(|group| write_group(connection, space_no, group, &epochs, &written.decided_at))
+        })?;
         Ok(())
     }
 
@@ -324,6 +334,8 @@ fn write_group(
     let digest = group.digest.as_ref().map(|digest| digest.as_bytes().as_slice());
     let seq = group.seq.map(|seq| stored(seq.0));
     let flags = (!group.flags.is_empty()).then(|| flags_json(&group.flags));
+    #[cfg(feature = "mutants")]
+    crate::planted::forget_decision(connection, space_no, &group.id)?;
     connection
         .prepare_cached(
             "INSERT INTO groups (space_no, group_id, digest, seq, epoch_no, device_seq, decided_at, flags)

@@ -1,0 +1,133 @@
+//! Bugs that are planted on purpose, and which judge finds each: the proof of the proof.
+//!
+//! A bug is planted in a process of its own, because the engine has threads, and because a bug that hangs or ends the process
+//! must not take the others along. It counts as found only when a promise's check says so: a panic or an error that names
+//! no promise does not count. The same seeds without any bug must pass.
+
+mod hunt;
+mod table;
+
+use anyhow::{Context, Result, bail, ensure};
+use gbsync_core::mutant::Mutant;
+use hunt::Found;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+/// What to do with planted bugs.
+#[derive(clap::Args)]
+#[group(id = "planted")]
+pub struct Arguments {
+    /// Plant every bug in turn, and write into docs/proof.md which promise found it (a build with --features mutants)
+    #[arg(long)]
+    mutants: bool,
+    /// Only say which bugs there are
+    #[arg(long, requires = "mutants")]
+    list: bool,
+    /// Plant this bug alone, and print the trace of the world that finds it
+    #[arg(long, value_name = "NAME", conflicts_with = "mutants")]
+    mutant: Option<String>,
+    /// Print one line for the process that started this one
+    #[arg(long, hide = true, requires = "mutant")]
+    report: bool,
+    /// Seeds that a bug may take
+    #[arg(long, default_value_t = 500)]
+    mutant_seeds: u64,
+}
+
+/// The name under which nothing is planted.
+const CONTROL: &str = "none";
+
+impl Arguments {
+    /// Whether this is about bugs at all.
+    pub fn is_asked(&self) -> bool {
+        self.mutants || self.mutant.is_some()
+    }
+}
+
+/// Runs what was asked; `false` when a bug escaped, or a promise was broken without any.
+///
+/// # Errors
+/// When no bug can be planted, or a process cannot be started.
+pub fn run(arguments: &Arguments) -> Result<bool> {
+    if arguments.list {
+        for mutant in Mutant::ALL {
+            println!("{:<34} {}", mutant.name(), mutant.bug());
+        }
+        return Ok(true);
+    }
+    ensure!(cfg!(feature = "mutants"), "this build cannot plant bugs; build it with --features mutants");
+    match &arguments.mutant {
+        Some(name) => one(name, arguments),
+        None => all(arguments.mutant_seeds),
+    }
+}
+
+/// Hunts one bug in this process.
+fn one(name: &str, arguments: &Arguments) -> Result<bool> {
+    let mutant = Mutant::ALL.iter().copied().find(|mutant| mutant.name() == name);
+    if mutant.is_none() && name != CONTROL {
+        bail!("{name} is no bug; --mutants --list says which there are");
+    }
+    hunt::plant(mutant);
+    let ended = hunt::hunt(mutant, arguments.mutant_seeds, !arguments.report)?;
+    match &ended {
+        Some(found) if arguments.report => println!("{}", found.line()),
+        Some(found) => println!("{} {}: {}", found.judge, found.seed, found.message),
+        None => println!("{}", hunt::ESCAPED),
+    }
+    Ok(ended.is_some() == mutant.is_some())
+}
+
+/// Hunts every bug, as many at a time as the machine has cores, then runs the seeds that were needed without any.
+fn all(seeds: u64) -> Result<bool> {
+    let started = Instant::now();
+    let progress = ProgressBar::new(Mutant::ALL.len() as u64)
+        .with_style(ProgressStyle::with_template("{elapsed_precise} {bar:40} {pos}/{len} bugs {msg}")?);
+    let (next, hunted) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let work = || -> Result<()> {
+        while let Some(mutant) = Mutant::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let found = in_own_process(mutant.name(), seeds)?;
+            progress.suspend(|| println!("{}", table::line(*mutant, found.as_ref())));
+            progress.inc(1);
+            hunted.lock().map_err(|_| anyhow::anyhow!("a hunter panicked"))?.insert(*mutant, found);
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let hunters: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        hunters.into_iter().try_for_each(|hunter| hunter.join().unwrap_or_else(|_| bail!("a hunter panicked")))
+    })?;
+    let hunted = hunted.into_inner().unwrap_or_default();
+    let needed = hunted.values().flatten().map(|found| found.seed).max().unwrap_or(1);
+    progress.set_message(format!("{needed} seeds without a bug"));
+    let control = in_own_process(CONTROL, needed)?;
+    progress.finish_and_clear();
+    let escaped = hunted.values().filter(|found| found.is_none()).count();
+    if let Some(found) = &control {
+        println!("FAILED without any bug: {} {}: {}", found.judge, found.seed, found.message);
+    }
+    println!(
+        "{} bugs, {escaped} escaped {seeds} seeds, {needed} seeds without a bug {}, {:.0} s",
+        hunted.len(),
+        if control.is_some() { "FAILED" } else { "passed" },
+        started.elapsed().as_secs_f64()
+    );
+    table::write(&hunted)?;
+    Ok(escaped == 0 && control.is_none())
+}
+
+/// Hunts a bug in a process of its own.
+fn in_own_process(name: &str, seeds: u64) -> Result<Option<Found>> {
+    let program = std::env::current_exe()?;
+    let mut command = Command::new(program);
+    command.args(["--mutant", name, "--report", "--mutant-seeds", &seeds.to_string()]);
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().context("a process of its own")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last = text.lines().last().unwrap_or_default();
+    Ok(if last == hunt::ESCAPED { None } else { Some(Found::read(last).with_context(|| format!("{name}: {text}"))?) })
+}
