@@ -126,6 +126,10 @@ impl Walk {
             let mut candidate = candidate(tx, &stored, now)?;
             #[cfg(feature = "mutants")]
             let stored = crate::planted::as_sent(tx, stored)?;
+            #[cfg(feature = "mutants")]
+            if crate::planted::is_in_flight(tx, local_no)? {
+                candidate.is_ready = false;
+            }
             let wire = wire_of(&stored).filter(|wire| wire.len() as u64 + ENVELOPE_BYTES <= *request_bytes);
             let Some(wire) = wire else {
                 let is_free = candidate.is_ready && candidate.undecided.is_empty();
@@ -178,8 +182,6 @@ fn candidate(tx: &Connection, stored: &StoredGroup, now: u64) -> Result<Candidat
             undecided.push(standing.local_no);
         }
     }
-    #[cfg(feature = "mutants")]
-    let now = if crate::planted::is_in_flight(tx, stored.local_no)? { 0 } else { now };
     Ok(Candidate {
         group: stored.local_no,
         records: stored.records,

@@ -2,6 +2,7 @@
 
 use crate::model::{Change, Edit, Fields, Operation, State};
 use crate::random::Random;
+use rusqlite::config::DbConfig;
 use serde_json::{Value, json};
 
 /// Products, each with a record of stock.
@@ -133,13 +134,18 @@ pub fn write(client: &gbsync_client::Client, operation: &Operation) -> Result<()
     Ok(())
 }
 
-/// Writes an operation with plain SQL on an app's own connection, as a program without a binding does.
+/// Writes an operation with plain SQL on an app's own connection, as a program without a binding does; or as one that leaves
+/// its bracket behind.
 ///
 /// # Errors
 /// What SQLite says.
-pub fn write_sql(db: &rusqlite::Connection, operation: &Operation) -> rusqlite::Result<()> {
+pub fn write_sql(db: &rusqlite::Connection, operation: &Operation, is_closed: bool) -> rusqlite::Result<()> {
     db.execute_batch("PRAGMA foreign_keys = ON; BEGIN IMMEDIATE")?;
-    let written = write_bracket(db, operation).and_then(|()| db.execute_batch("COMMIT"));
+    // Without triggers nobody sees the end of the bracket: a program can leave one behind in no other way.
+    let written = write_bracket(db, operation)
+        .and_then(|()| db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, is_closed))
+        .and_then(|_| db.execute_batch("DELETE FROM gbsync_operation; COMMIT"));
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true)?;
     if written.is_err() && !db.is_autocommit() {
         let _ = db.execute_batch("ROLLBACK");
     }
@@ -170,7 +176,6 @@ fn write_bracket(db: &rusqlite::Connection, operation: &Operation) -> rusqlite::
             }
         }
     }
-    run(db, "DELETE FROM gbsync_operation", [])?;
     Ok(())
 }
 

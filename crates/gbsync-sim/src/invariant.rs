@@ -56,8 +56,9 @@ fn p2_seen_whole(db: &Connection, model: &Model) -> Result<()> {
     let base = "SELECT entity, id, payload, version FROM gbsync_base WHERE payload IS NOT NULL";
     same(db, base, confirmed, true).with_context(|| format!("P2: the base at cursor {cursor}"))?;
     let mut view = confirmed.clone();
-    for group in overlay(db, cursor)? {
-        let Some(operation) = model.operation(&group) else { bail!("P2: nobody made {group}") };
+    // What the log brought is part of the base, whether its answer came or not.
+    for group in overlay(db, cursor)?.iter().filter(|group| model.place(group).is_none_or(|place| place > cursor)) {
+        let Some(operation) = model.operation(group) else { bail!("P2: nobody made {group}") };
         view.apply(operation);
     }
     let shown = "SELECT entity, id, payload, 0 FROM gbsync_records";
@@ -113,6 +114,13 @@ fn p3_once(db: &Connection, model: &mut Model) -> Result<()> {
         {
             model.replaced(replaced.to_owned(), by.to_owned(), Author::Office);
         }
+        let text = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+        let number = (text("device"), text("epoch"), entry["deviceSeq"].as_u64().unwrap_or(0));
+        if let Some(group) = entry["syncGroupId"].as_str()
+            && let Some(owner) = model.numbers.insert(number.clone(), group.to_owned())
+        {
+            bail!("P11: number {} of {} was accepted as {owner} and as {group}", number.2, number.1);
+        }
         match entry["syncGroupId"].as_str() {
             Some(group) => model.accept(group).map_err(anyhow::Error::msg)?,
             None => model.pass(),
@@ -128,17 +136,30 @@ fn p4_durable_on_the_server(db: &Connection, model: &Model) -> Result<()> {
     Ok(())
 }
 
-/// P4 durable, and P7 for the payload: what was saved is there, whatever became of it; or it is long accepted.
-fn p4_durable(db: &Connection, device: &DeviceParty, model: &Model) -> Result<()> {
-    let mut statement = db.prepare_cached("SELECT root, min(length(changes)) FROM gbsync_outbox GROUP BY root")?;
+/// P4 durable, and P7 for the payload: what was saved is there, whatever became of it; or it is long accepted, or closed.
+fn p4_durable(db: &Connection, device: &mut DeviceParty, model: &Model) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "SELECT root, min(length(changes)), max(state IN ('replaced', 'discarded', 'compensated', 'superseded'))
+           FROM gbsync_outbox GROUP BY root",
+    )?;
     let mut rows = statement.query([])?;
     let mut kept = BTreeSet::new();
     while let Some(row) = rows.next()? {
         let root: String = row.get(0)?;
         ensure!(row.get::<_, u64>(1)? > 2, "P7: the payload of {root} is gone");
+        if row.get(2)? {
+            device.closed.insert(root.clone());
+        }
         kept.insert(root);
     }
-    let lost = device.saved.iter().find(|token| !kept.contains(*token) && !model.is_accepted(token));
+    let mut statement = db.prepare_cached("SELECT group_id, seq FROM gbsync_outbox WHERE state = 'accepted'")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (group, seq) = (row.get_ref(0)?.as_str()?, row.get::<_, usize>(1)?);
+        ensure!(model.place(group) == Some(seq), "P4: {group} was acknowledged as {seq} and does not stand there");
+    }
+    let is_lost = |token: &&String| !kept.contains(*token) && !device.closed.contains(*token) && !model.is_accepted(token);
+    let lost = device.saved.iter().find(is_lost);
     match lost {
         Some(token) => bail!("P4: {token} was saved and is gone"),
         None => Ok(()),
@@ -152,6 +173,11 @@ fn p5_ordered(db: &Connection, model: &Model) -> Result<()> {
     let mut pairs = statement.query([])?;
     while let Some(pair) = pairs.next()? {
         let (parent, child) = (pair.get_ref(0)?.as_str()?, pair.get_ref(1)?.as_str()?);
+        if let (Some(of_child), Some(of_parent)) = (model.operation(child), model.operation(parent))
+            && !model.is_replacement(child)
+        {
+            ensure!(of_child.shares_with(of_parent), "P5: {child} waits for {parent}, and they share nothing");
+        }
         let Some(child_at) = model.place(child) else { continue };
         let is_before = model.place(parent).is_some_and(|parent_at| parent_at < child_at);
         ensure!(is_before, "P5: {child} was accepted before {parent}, which it depends on");
@@ -204,12 +230,15 @@ pub fn p10_live(device: &DeviceParty, model: &Model) -> Result<()> {
 fn p11_accounted(db: &Connection, device: &mut DeviceParty) -> Result<()> {
     const STATES: [&str; 8] =
         ["sealed", "waiting_for_sign_in", "accepted", "parked", "replaced", "discarded", "compensated", "superseded"];
-    let mut statement = db.prepare_cached("SELECT epoch, device_seq, state FROM gbsync_outbox")?;
+    let mut statement = db.prepare_cached("SELECT epoch, device_seq, state, group_id FROM gbsync_outbox")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let state = row.get_ref(2)?.as_str()?;
         ensure!(STATES.contains(&state), "P11: a group is {state}");
-        device.numbers.entry(row.get(0)?).or_default().insert(row.get::<_, u64>(1)?);
+        let (epoch, number, group): (String, u64, String) = (row.get(0)?, row.get(1)?, row.get(3)?);
+        let owner = device.owners.entry((epoch.clone(), number)).or_insert_with(|| group.clone());
+        ensure!(*owner == group, "P11: number {number} of {epoch} is that of {owner} and of {group}");
+        device.numbers.entry(epoch).or_default().insert(number);
     }
     for (epoch, numbers) in &device.numbers {
         let last = numbers.last().copied().unwrap_or(0);

@@ -1,7 +1,7 @@
 //! The reference: what records are after operations, in a few lines that share nothing with the engine.
 
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a record holds.
@@ -40,6 +40,29 @@ pub struct Operation {
     pub kind: &'static str,
     /// Its changes.
     pub changes: Vec<Change>,
+}
+
+impl Operation {
+    /// Whether it may have to wait for another one: a record that one of them changes is one that the other changes or refers
+    /// to, and they do not only add to it.
+    pub fn shares_with(&self, other: &Self) -> bool {
+        let theirs = other.touched();
+        self.touched().iter().any(|(key, adds)| theirs.iter().any(|(other, also)| key == other && !(*adds && *also)))
+    }
+
+    /// The records that it changes or refers to, and whether it only adds to them.
+    fn touched(&self) -> Vec<(Key, bool)> {
+        let mut touched = Vec::new();
+        for Change { key, edit } in &self.changes {
+            touched.push((key.clone(), matches!(edit, Edit::Add(..))));
+            if let Edit::Put(fields) | Edit::Set(fields) = edit
+                && fields.contains_key("receiptId")
+            {
+                touched.push((("receipts".into(), receipt_of(fields).into()), false));
+            }
+        }
+        touched
+    }
 }
 
 /// A record: its fields, its payload as it must be stored, to the byte, and the place of the log that last changed it.
@@ -187,6 +210,12 @@ pub struct Model {
     replaces: BTreeMap<String, (String, Author)>,
     /// What a person wanted instead of a group.
     pub amended: BTreeMap<(String, Author), Operation>,
+    /// What the author of an operation saw of the records that it edits, by token.
+    seen: BTreeMap<String, BTreeMap<Key, Fields>>,
+    /// Whose number is which, by device and epoch.
+    pub numbers: BTreeMap<(String, String, u64), String>,
+    /// Operations whose bracket nobody closed, by token.
+    pub abandoned: BTreeSet<String>,
 }
 
 /// Where a group was made: on a device, by its place, or in the office.
@@ -211,6 +240,35 @@ impl Model {
             Some(replaced) => self.amended.get(replaced).or_else(|| self.operation(&replaced.0)),
             None => self.operations.get(token_of(group)?),
         }
+    }
+
+    /// Takes note of what somebody sees who begins an operation.
+    pub fn begun(&mut self, operation: &Operation, view: &State) {
+        let edited = operation.changes.iter().filter(|change| matches!(change.edit, Edit::Set(_) | Edit::Delete));
+        let seen = edited.filter_map(|Change { key, .. }| Some((key.clone(), view.record(&key.0, &key.1)?.fields.clone())));
+        self.seen.insert(operation.token.clone(), seen.collect());
+    }
+
+    /// A record that the operation would change though somebody edited it since its author saw it: the field, where edits
+    /// of different fields are merged.
+    fn overlooked(&self, operation: &Operation, state: &State) -> Option<String> {
+        let seen = self.seen.get(&operation.token)?;
+        let overlooks = |Change { key, edit }: &&Change| {
+            let (Some(before), Some(now)) = (seen.get(key), state.record(&key.0, &key.1)) else { return false };
+            match edit {
+                Edit::Set(fields) if state.has_rules && key.0 == "products" => {
+                    fields.keys().any(|field| before.get(field) != now.fields.get(field))
+                }
+                Edit::Set(_) | Edit::Delete => *before != now.fields,
+                Edit::Put(_) | Edit::Add(..) => false,
+            }
+        };
+        operation.changes.iter().find(overlooks).map(|change| format!("{}:{}", change.key.0, change.key.1))
+    }
+
+    /// Whether a group was sealed in the place of another.
+    pub fn is_replacement(&self, group: &str) -> bool {
+        self.replaces.contains_key(group)
     }
 
     /// Takes note that a group was sealed in the place of another.
@@ -238,6 +296,14 @@ impl Model {
             return Err(format!("P3: {group} was accepted, and {other} of the same operation too"));
         }
         let mut state = self.states.last().cloned().unwrap_or_default();
+        if !self.is_replacement(group) {
+            if self.abandoned.contains(&operation.token) {
+                return Err(format!("P1: {group} was accepted, and nobody closed its bracket"));
+            }
+            if let Some(record) = self.overlooked(&operation, &state) {
+                return Err(format!("P7: {group} was accepted over an edit of {record} that its author had not seen"));
+            }
+        }
         state.place = self.log.len() + 1;
         if !state.apply(&operation) {
             return Err(format!("P1: {group} was accepted and cannot be applied"));

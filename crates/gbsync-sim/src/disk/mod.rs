@@ -12,4 +12,4 @@ mod vfs;
 
 pub use image::{Images, Loss};
 pub use journal::{Journal, Mark};
-pub use vfs::{changes, cut_after, fail_next, forget, heal, install, is_cut, record, take, tell, write_image};
+pub use vfs::{Failure, changes, cut_after, fail_next, forget, heal, install, is_cut, record, take, tell, write_image};

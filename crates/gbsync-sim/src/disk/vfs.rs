@@ -24,6 +24,30 @@ struct Cut {
     left: u64,
 }
 
+/// How a disk fails, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// It is full.
+    Full,
+    /// A write fails.
+    Write,
+    /// A sync fails, and what was not synced is lost.
+    Sync,
+}
+
+impl Failure {
+    /// Every way.
+    pub const ALL: [Self; 3] = [Self::Full, Self::Write, Self::Sync];
+
+    fn code(self) -> c_int {
+        match self {
+            Self::Full => ffi::SQLITE_FULL,
+            Self::Write => ffi::SQLITE_IOERR_WRITE,
+            Self::Sync => ffi::SQLITE_IOERR_FSYNC,
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     open: BTreeMap<usize, Open>,
@@ -31,7 +55,7 @@ struct State {
     files: BTreeMap<PathBuf, OnDisk>,
     cuts: BTreeMap<PathBuf, Cut>,
     /// Folders whose next write fails once, and how.
-    failures: BTreeMap<PathBuf, c_int>,
+    failures: BTreeMap<PathBuf, Failure>,
     /// How many changes happened to the files of each folder.
     changes: BTreeMap<PathBuf, u64>,
     /// Our tables of methods, by the address of the system's.
@@ -72,9 +96,11 @@ impl State {
                 cut.left = cut.left.checked_sub(1).ok_or(ffi::SQLITE_IOERR)?;
             }
         }
-        let failing = self.failures.keys().find(|folder| path.starts_with(folder)).cloned();
-        if let Some(code) = failing.and_then(|folder| self.failures.remove(&folder)) {
-            return Err(code);
+        let is_met = |failure: Failure| failure != Failure::Sync || matches!(op, Op::Sync);
+        let failing = self.failures.iter().find(|(folder, failure)| path.starts_with(folder) && is_met(**failure));
+        let failing = failing.map(|(folder, _)| folder.clone());
+        if let Some(failure) = failing.and_then(|folder| self.failures.remove(&folder)) {
+            return Err(failure.code());
         }
         if self.is_recording {
             self.journal.entries.push(Entry::File { path: path.clone(), op: op.clone() });
@@ -121,10 +147,9 @@ pub fn is_cut(folder: &Path) -> bool {
     state().get_or_insert_default().cuts.get(folder).is_some_and(|cut| cut.left == 0)
 }
 
-/// Makes the next change of a folder's files fail once: with a full disk, or with an error of the disk.
-pub fn fail_next(folder: &Path, is_full: bool) {
-    let code = if is_full { ffi::SQLITE_FULL } else { ffi::SQLITE_IOERR_WRITE };
-    state().get_or_insert_default().failures.insert(folder.into(), code);
+/// Makes the next change of a folder's files that can fail in this way fail once.
+pub fn fail_next(folder: &Path, failure: Failure) {
+    state().get_or_insert_default().failures.insert(folder.into(), failure);
 }
 
 /// Takes back cuts and failures that have not come yet.

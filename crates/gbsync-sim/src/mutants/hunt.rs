@@ -52,7 +52,7 @@ pub(super) fn hunt(mutant: Option<Mutant>, seeds: u64, must_trace: bool) -> Resu
         return lost_power(seeds);
     }
     for seed in 1..=seeds {
-        let ran = run::one(seed, Profile::Storm, &BTreeSet::new());
+        let ran = run::one(seed, Profile::ALL[(seed % 3) as usize], &BTreeSet::new());
         let Some(message) = ran.broken else { continue };
         match promise(&message) {
             Some(promise) => {

@@ -40,6 +40,8 @@ impl std::fmt::Display for Profile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
     Save,
+    Begin,
+    Stranger,
     Retry,
     Amend,
     Discard,
@@ -70,12 +72,14 @@ pub(super) enum Event {
 impl Event {
     pub(super) fn draw(profile: Profile, random: &mut Random) -> Self {
         use Event::{
-            Amend, Backup, Clock, Clone, CutAnswer, Deliver, Discard, DiskDevice, DiskServer, DoubleRequest, DropAnswer,
-            DropRequest, Html, KillDevice, KillServer, NewDevice, Office, Pass, PowerDevice, PowerServer, Restore, Retry,
-            Save, Status, Sync, WrongSpace,
+            Amend, Backup, Begin, Clock, Clone, CutAnswer, Deliver, Discard, DiskDevice, DiskServer, DoubleRequest,
+            DropAnswer, DropRequest, Html, KillDevice, KillServer, NewDevice, Office, Pass, PowerDevice, PowerServer,
+            Restore, Retry, Save, Status, Stranger, Sync, WrongSpace,
         };
         let calm: &[(usize, Self)] = &[
             (40, Save),
+            (8, Begin),
+            (2, Stranger),
             (6, Retry),
             (6, Amend),
             (1, Discard),
@@ -134,12 +138,15 @@ impl World {
                 let token = format!("t{}", self.made);
                 let view = self.view(place)?;
                 let operation = action::next(&token, &view, workload);
+                self.model.begun(&operation, &view);
                 if self.schema.is_some() && schedule.below(3) == 0 {
-                    self.save_by_sql(place, operation)?;
+                    self.save_by_sql(place, operation, schedule.below(8) > 0)?;
                 } else {
                     self.save(place, operation)?;
                 }
             }
+            Event::Begin => self.begin_or_save(place, workload)?,
+            Event::Stranger => self.stranger(schedule)?,
             Event::Office => self.office(schedule)?,
             Event::Retry | Event::Amend | Event::Discard => self.close_parked(event, place, schedule)?,
             Event::Sync => {
@@ -155,11 +162,11 @@ impl World {
             Event::PowerDevice => disk::cut_after(&self.devices[place].folder, schedule.below(40) as u64),
             Event::PowerServer => disk::cut_after(&self.server()?.folder, schedule.below(40) as u64),
             Event::DiskDevice => {
-                disk::fail_next(&self.devices[place].folder, schedule.below(2) == 0);
+                disk::fail_next(&self.devices[place].folder, disk::Failure::ALL[schedule.below(3)]);
                 self.note("a device's disk failed");
             }
             Event::DiskServer => {
-                disk::fail_next(&self.server()?.folder, schedule.below(2) == 0);
+                disk::fail_next(&self.server()?.folder, disk::Failure::ALL[schedule.below(3)]);
                 self.note("the server's disk failed");
             }
             Event::Clock => self.turn_clock(place, schedule),
@@ -299,8 +306,9 @@ impl World {
         if message.request.path.contains("/parts/") {
             self.note(if message.request.method == Method::Put { "a part was sent" } else { "a part was fetched" });
         }
-        let server = self.server()?;
         let (path, body) = (message.request.path.clone(), message.request.body.clone());
+        self.wire.note(&path, body.as_deref().unwrap_or_default())?;
+        let server = self.server()?;
         let answer = self.runtime.block_on(server.local()?.answer(method, &path, Some(&server.token), body));
         message.answer = Some(Response {
             status: answer.status,

@@ -3,12 +3,15 @@
 //! Each step draws from streams of its own, one for what people do and one for what goes wrong, so that a step can be left
 //! out without changing the others. Invariant: the same seed gives the same trace, byte for byte.
 
+mod begun;
 mod faults;
 mod network;
 mod office;
 pub mod party;
+mod stranger;
 mod template;
 mod time;
+mod wire;
 
 use crate::action;
 use crate::disk;
@@ -45,6 +48,7 @@ pub struct World {
     runtime: Runtime,
     time: Time,
     network: Network,
+    wire: wire::Wire,
     server: Option<ServerParty>,
     devices: Vec<DeviceParty>,
     model: Model,
@@ -87,6 +91,7 @@ impl World {
             runtime,
             time,
             network,
+            wire: wire::Wire::default(),
             server: Some(server),
             devices: Vec::new(),
             model: Model::new(schema.is_some()),
@@ -168,6 +173,7 @@ impl World {
             invariant::server(server, &mut self.model)?;
             server.checked = Some(changes);
         }
+        self.wire.check(&self.model)?;
         for device in self.devices.iter_mut().filter(|device| device.is_changed()) {
             invariant::device(device, &self.model).with_context(|| format!("device {}", device.place))?;
             device.checked = Some(disk::changes(&device.folder));
@@ -176,14 +182,17 @@ impl World {
     }
 
     /// Saves an operation on a device with plain SQL.
-    fn save_by_sql(&mut self, place: usize, operation: crate::model::Operation) -> Result<()> {
+    fn save_by_sql(&mut self, place: usize, operation: crate::model::Operation, is_closed: bool) -> Result<()> {
         let token = operation.token.clone();
         self.model.operations.insert(token.clone(), operation.clone());
+        if !is_closed {
+            self.model.abandoned.insert(token.clone());
+        }
         let device = &mut self.devices[place];
-        match action::write_sql(device.app()?, &operation) {
+        match action::write_sql(device.app()?, &operation, is_closed) {
             Ok(()) => {
                 device.saved.push(token.clone());
-                self.note("an operation was saved by SQL");
+                self.note(if is_closed { "an operation was saved by SQL" } else { "a bracket was left behind" });
                 self.say(format!("  device {place} saved {token} ({}) by SQL", operation.kind));
             }
             Err(_) => {
@@ -261,6 +270,7 @@ impl World {
         }
         for device in &mut self.devices {
             device.round = None;
+            device.begun = None;
             device.party.off_ms.store(0, std::sync::atomic::Ordering::Relaxed);
         }
         for _ in 0..ROUNDS_TO_REST {

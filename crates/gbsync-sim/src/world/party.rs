@@ -21,6 +21,8 @@ use tokio::runtime::Runtime;
 
 /// Bytes of a request that a sale fits into, and a group of fifty records does not.
 const SMALL_REQUEST_BYTES: u64 = 4_096;
+/// Records of a page that a sale fits into, and a group of fifty records does not.
+const SMALL_PAGE_RECORDS: u64 = 10;
 
 type Round = Pin<Box<dyn Future<Output = Result<SyncReport, SyncError>>>>;
 
@@ -34,6 +36,8 @@ pub struct ServerParty {
     pub token: String,
     /// The token of the back office.
     pub admin: String,
+    /// The token of another space.
+    pub annex: String,
     limits: Limits,
     schema: Option<Schema>,
     local: Option<LocalServer>,
@@ -54,10 +58,16 @@ pub struct DeviceParty {
     pub client: Option<Client>,
     /// The round that is running.
     pub round: Option<Round>,
+    /// An operation that somebody has begun and not saved.
+    pub begun: Option<(gbsync_client::Operation, crate::model::Operation)>,
     /// Tokens of operations that its app was told are saved, in order.
     pub saved: Vec<String>,
     /// The numbers of its groups that were ever seen, by epoch.
     pub numbers: BTreeMap<String, BTreeSet<u64>>,
+    /// Tokens of operations that somebody closed, in this life of its file: after a week they leave it.
+    pub closed: BTreeSet<String>,
+    /// Whose number is which, by epoch, in this life of its file.
+    pub owners: BTreeMap<(String, u64), String>,
     /// The changes of its files when it was last held against the reference.
     pub checked: Option<u64>,
     /// The connection of a program without a binding.
@@ -80,11 +90,22 @@ impl ServerParty {
         let token = tokens.create(new())?.token.to_string();
         let office = NewToken { roles: vec![Role::new("admin")?], actor: Some(Actor::new("ann")?), ..new() };
         let admin = tokens.create(office)?.token.to_string();
+        let annex = tokens.create(NewToken { space: SpaceId::new("annex")?, ..new() })?.token.to_string();
         // In every other world requests are so small that larger groups travel in parts, both ways.
         let request_bytes = if seed.is_multiple_of(2) { SMALL_REQUEST_BYTES } else { Limits::default().request_bytes };
         let limits = Limits { request_bytes, ..Limits::default() };
-        let mut server =
-            Self { folder, party: time.party(seed), token, admin, limits, schema, local: None, reader: None, checked: None };
+        let mut server = Self {
+            folder,
+            party: time.party(seed),
+            token,
+            admin,
+            annex,
+            limits,
+            schema,
+            local: None,
+            reader: None,
+            checked: None,
+        };
         server.open(runtime)?;
         Ok(server)
     }
@@ -155,8 +176,11 @@ impl DeviceParty {
             party: time.party(seed),
             client: None,
             round: None,
+            begun: None,
             saved: Vec::new(),
             numbers: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            owners: BTreeMap::new(),
             checked: None,
             app: None,
             schema,
@@ -181,8 +205,11 @@ impl DeviceParty {
             party: time.party(seed),
             client: None,
             round: None,
+            begun: None,
             saved: other.saved.clone(),
             numbers: other.numbers.clone(),
+            closed: BTreeSet::new(),
+            owners: BTreeMap::new(),
             checked: None,
             app: None,
             schema: other.schema.clone(),
@@ -221,6 +248,7 @@ impl DeviceParty {
     fn close(&mut self) {
         disk::cut_after(&self.folder, 0);
         self.round = None;
+        self.begun = None;
         self.app = None;
         self.client = None;
     }
@@ -246,8 +274,10 @@ impl DeviceParty {
             return Ok(false);
         }
         let (client, transport) = (self.client()?.clone(), self.transport.clone());
+        // Every other device reads the log in pages that a large group does not fit into.
+        let page_records = if self.place % 2 == 1 { SMALL_PAGE_RECORDS } else { SyncOptions::default().page_records };
         self.round = Some(Box::pin(async move {
-            let options = SyncOptions { attempts: 2, ..SyncOptions::default() };
+            let options = SyncOptions { attempts: 2, page_records, ..SyncOptions::default() };
             client.sync(transport.as_ref(), &options).await
         }));
         Ok(true)
@@ -285,6 +315,8 @@ impl DeviceParty {
         disk::forget(&self.folder);
         put_files(from, &self.folder)?;
         self.saved = saved;
+        self.closed.clear();
+        self.owners.clear();
         self.open()
     }
 }
