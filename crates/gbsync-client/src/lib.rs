@@ -46,8 +46,8 @@ pub use resolver::{RESOLVER_ATTEMPTS, Resolution, Resolver};
 pub use status::{ClientDigest, GroupFilter, GroupInfo, GroupState, Status};
 pub use store::Durability;
 pub use store::state::LastError;
-pub use sync::{OnTransfer, SentBatch, SentGroup, SyncError, SyncObserver, SyncOptions, SyncReport, Transfer};
+pub use sync::{Following, OnTransfer, SentBatch, SentGroup, SyncError, SyncObserver, SyncOptions, SyncReport, Transfer};
 #[cfg(feature = "native")]
 pub use transport::{FixedToken, HttpTransport, TokenProvider};
-pub use transport::{Method, Request, Response, Transport, TransportError};
+pub use transport::{Method, Pieces, Request, Response, Streamed, Transport, TransportError};
 pub use watch::{Watch, WatchedRow};

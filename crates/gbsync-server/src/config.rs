@@ -27,6 +27,10 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// What operations must look like, in every space; without one the server keeps the one that it has, if any.
     pub schema: Option<Schema>,
+    /// What those who listen to the log may take.
+    pub live: LiveConfig,
+    /// What connections may take.
+    pub net: NetConfig,
     /// How long a stopping server waits for the requests in flight, in milliseconds.
     pub drain_ms: u64,
     /// How long an unfinished upload of a group in parts is kept untouched, in milliseconds.
@@ -48,12 +52,63 @@ impl ServerConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
             limits: Limits::default(),
             schema: None,
+            live: LiveConfig::default(),
+            net: NetConfig::default(),
             drain_ms: 10_000,
             upload_expiry_ms: 24 * 60 * 60 * 1000,
             busy_timeout_ms: 5_000,
             environment: Environment::system(),
             fault: None,
         }
+    }
+}
+
+/// What those who listen to the log may take.
+///
+/// ```
+/// assert!(gbsync_server::LiveConfig::default().heartbeat_ms < 15_000);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LiveConfig {
+    /// How many may listen at a time; the next one is answered 503.
+    pub listeners: usize,
+    /// How often an idle stream is sent an empty page, in milliseconds. The protocol promises one every 15 s.
+    pub heartbeat_ms: u64,
+    /// How often a stream's token is looked at again, in milliseconds.
+    pub recheck_ms: u64,
+    /// Pages of a space that are kept for listeners that are behind; one that is further behind is dropped.
+    pub buffered_pages: usize,
+    /// Bytes after which such a page closes, between groups.
+    pub page_bytes: u64,
+}
+
+impl Default for LiveConfig {
+    fn default() -> Self {
+        Self { listeners: 20_000, heartbeat_ms: 10_000, recheck_ms: 5_000, buffered_pages: 64, page_bytes: 128 * 1024 }
+    }
+}
+
+/// What connections may take.
+///
+/// ```
+/// // Devices keep an idle connection for a minute; the server must not close it first.
+/// assert!(gbsync_server::NetConfig::default().header_timeout_ms > 60_000);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NetConfig {
+    /// How many connections there may be at a time; more wait to be accepted.
+    pub connections: usize,
+    /// How long a connection may take to send the headers of a request, idle time before it included, in milliseconds.
+    pub header_timeout_ms: u64,
+    /// How long a peer may take none of what is sent to it, in milliseconds. Then the connection is closed.
+    pub stall_timeout_ms: u64,
+}
+
+impl Default for NetConfig {
+    fn default() -> Self {
+        Self { connections: 30_000, header_timeout_ms: 75_000, stall_timeout_ms: 30_000 }
     }
 }
 

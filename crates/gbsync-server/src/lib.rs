@@ -12,7 +12,9 @@ mod commit;
 mod config;
 mod error;
 mod feed;
+mod live;
 mod local;
+mod net;
 #[cfg(feature = "mutants")]
 mod planted;
 mod routes;
@@ -22,7 +24,7 @@ mod shown;
 mod store;
 
 pub use auth::{CreatedToken, NewToken, TokenInfo, Tokens};
-pub use config::{Environment, FaultPoint, ServerConfig};
+pub use config::{Environment, FaultPoint, LiveConfig, NetConfig, ServerConfig};
 pub use error::ServerError;
 pub use local::{LocalAnswer, LocalServer};
 pub use server::{Counters, Server};

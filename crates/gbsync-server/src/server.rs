@@ -7,10 +7,10 @@ use crate::commit::{Committer, Shared, Tally};
 use crate::config::ServerConfig;
 use crate::error::ServerError;
 use crate::feed::Feed;
+use crate::net;
 use crate::routes::{App, router};
 use crate::rules::Rules;
 use crate::store::SqliteStore;
-use axum::serve::ListenerExt;
 use gbsync_core::schema::Schema;
 use gbsync_core::time::Timestamp;
 use std::fs::{File, TryLockError};
@@ -29,7 +29,7 @@ pub struct Server {
     app: Arc<App>,
     drain: watch::Sender<bool>,
     drain_timeout: Duration,
-    serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<()>,
     lock: Arc<File>,
 }
 
@@ -58,11 +58,12 @@ impl Server {
     /// [`ServerError`] says in a sentence what is in the way: the address is taken, the folder cannot be written, another
     /// server runs on it, or its file is no store or a newer one.
     pub async fn start(config: ServerConfig) -> Result<Self, ServerError> {
-        let (listen, data, drain_timeout) = (config.listen, config.data.clone(), Duration::from_millis(config.drain_ms));
+        let (listen, data, net) = (config.listen, config.data.clone(), config.net);
+        let drain_timeout = Duration::from_millis(config.drain_ms);
         let Opened { app, drain, lock } = open(config).await?;
         let listener = bind(listen).await?;
         let address = listener.local_addr().map_err(|source| ServerError::Listen { address: listen, source })?;
-        let serving = serve(listener, Arc::clone(&app), drain.subscribe());
+        let serving = tokio::spawn(net::serve(listener, router(Arc::clone(&app)), net, drain.subscribe()));
         tracing::info!(%address, data = %data.display(), "serving");
         Ok(Self { address, app, drain, drain_timeout, serving, lock })
     }
@@ -152,7 +153,7 @@ pub(crate) async fn open(config: ServerConfig) -> Result<Opened, ServerError> {
     let committer = Committer::start(shared.clone())
         .map_err(|error| ServerError::Broken(format!("the writer's thread cannot be started: {error}")))?;
     let (drain, is_draining) = watch::channel(false);
-    let app = Arc::new(App::new(shared, Arc::new(committer), is_draining));
+    let app = Arc::new(App::new(shared, Arc::new(committer), config.live, is_draining));
     Ok(Opened { app, drain, lock })
 }
 
@@ -165,17 +166,6 @@ pub(crate) async fn close(app: Arc<App>, lock: Arc<File>) -> Result<(), ServerEr
         lock.unlock().map_err(|error| ServerError::Broken(format!("the folder's lock cannot be released: {error}")))
     });
     closing.await.map_err(|error| ServerError::Broken(error.to_string()))?
-}
-
-fn serve(listener: TcpListener, app: Arc<App>, mut drain: watch::Receiver<bool>) -> JoinHandle<std::io::Result<()>> {
-    // Answers are small and awaited: they must not wait for a second packet.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    let drained = async move {
-        let _ = drain.wait_for(|is_draining| *is_draining).await;
-    };
-    tokio::spawn(async move { axum::serve(listener, router(app)).with_graceful_shutdown(drained).await })
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {

@@ -4,6 +4,7 @@
 
 mod download;
 mod exchange;
+mod live;
 mod options;
 mod parked;
 mod round;
@@ -13,11 +14,13 @@ mod upload;
 mod watch;
 
 pub use options::{OnTransfer, SentBatch, SentGroup, SyncError, SyncOptions, SyncReport, Transfer};
-pub use watch::SyncObserver;
+pub use watch::{Following, SyncObserver};
 
 use crate::client::Client;
 use crate::lock::SyncLock;
 use crate::transport::Transport;
+use gbsync_core::wire::LivePage;
+use live::Taken;
 use round::Round;
 
 /// How often a held lock is asked for again.
@@ -37,6 +40,13 @@ impl Client {
         let _lock = self.sync_lock(options).await?;
         let _turn = self.round().lock().await;
         Round::new(self, transport, options).run().await
+    }
+
+    /// Applies a page that a live stream brought, as a round applies one.
+    async fn take_live(&self, transport: &dyn Transport, options: &SyncOptions, page: LivePage) -> Result<Taken, SyncError> {
+        let _lock = self.sync_lock(options).await?;
+        let _turn = self.round().lock().await;
+        Round::new(self, transport, options).take_live(page).await
     }
 
     /// [`Client::sync`] for a program without futures: runs the round on a runtime of its own on this thread.

@@ -49,6 +49,8 @@ pub struct SyncOptions {
     pub lock_wait_ms: u64,
     /// Records after which a page of the log closes.
     pub page_records: u64,
+    /// Whether a watch listens to the server's stream; otherwise, and where there is none, it asks again and again.
+    pub live: bool,
     /// Called with each batch before it is sent.
     pub on_batch: Option<OnBatch>,
     /// Called with each part of a large group that arrived.
@@ -65,6 +67,7 @@ impl Default for SyncOptions {
             request_timeout_ms: 60_000,
             lock_wait_ms: 30_000,
             page_records: 2_500,
+            live: true,
             on_batch: None,
             on_transfer: None,
         }

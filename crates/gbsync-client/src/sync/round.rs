@@ -49,7 +49,7 @@ pub(super) struct Round<'c> {
     rebases: u32,
     pub(super) attempts: u32,
     /// Whether the pull sealed parked groups anew.
-    has_requeued: bool,
+    pub(super) has_requeued: bool,
 }
 
 impl<'c> Round<'c> {
@@ -199,7 +199,6 @@ impl<'c> Round<'c> {
                 continue;
             };
             let is_done = self.check_progress(&page, state.cursor)?;
-            let now = self.now();
             if !is_done {
                 // The next page travels while this one is applied.
                 let path = self.log_path(&state, page.next, state.log.as_ref(), Some(page.chain.to_string()));
@@ -218,21 +217,28 @@ impl<'c> Round<'c> {
                 continue;
             }
             if page.next > state.cursor {
-                #[cfg(feature = "mutants")]
-                crate::planted::move_cursor(self.client, Mutant::CursorSavedBeforeApply, &page)?;
-                let applied = self.client.store().write(|tx| {
-                    let applied = pull::apply(tx, &page, now)?;
-                    Ok::<_, Error>((applied, self.requeue_if(tx, applied.frees)?))
-                })?;
-                #[cfg(feature = "mutants")]
-                crate::planted::move_cursor(self.client, Mutant::CursorInOwnTransaction, &page)?;
-                self.has_requeued |= applied.1;
-                self.count(applied.0);
+                self.take_page(&page)?;
             }
             if is_done {
                 return Ok(());
             }
         }
+    }
+
+    /// The one way in which a page becomes part of the base, however it came.
+    pub(super) fn take_page(&mut self, page: &LogPage) -> Result<(), Error> {
+        let now = self.now();
+        #[cfg(feature = "mutants")]
+        crate::planted::move_cursor(self.client, Mutant::CursorSavedBeforeApply, page)?;
+        let (applied, has_requeued) = self.client.store().write(|tx| {
+            let applied = pull::apply(tx, page, now)?;
+            Ok::<_, Error>((applied, self.requeue_if(tx, applied.frees)?))
+        })?;
+        #[cfg(feature = "mutants")]
+        crate::planted::move_cursor(self.client, Mutant::CursorInOwnTransaction, page)?;
+        self.has_requeued |= has_requeued;
+        self.count(applied);
+        Ok(())
     }
 
     /// Reads the whole log anew beside the base, then puts it in its place; begins a new epoch if one is wanted.

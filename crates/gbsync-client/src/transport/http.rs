@@ -1,6 +1,6 @@
 //! HTTP with reqwest and rustls.
 
-use super::{Method, Request, Response, Transport, TransportError};
+use super::{Method, Pieces, Request, Response, Streamed, Transport, TransportError};
 use crate::environment::{BoxFuture, Shared};
 use std::io::Write as _;
 use std::sync::Arc;
@@ -76,14 +76,13 @@ impl HttpTransport {
         Ok(Self { client, server, tokens, compresses: !is_loopback })
     }
 
-    async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
+    async fn prepare(&self, request: Request) -> reqwest::RequestBuilder {
         let url = format!("{}{}", self.server, request.path);
         let mut builder = match request.method {
             Method::Get => self.client.get(url),
             Method::Post => self.client.post(url),
             Method::Put => self.client.put(url),
         };
-        builder = builder.timeout(Duration::from_millis(request.timeout_ms));
         if let Some(token) = self.tokens.token().await {
             builder = builder.bearer_auth(token);
         }
@@ -95,12 +94,13 @@ impl HttpTransport {
                 builder.body(body)
             };
         }
-        let mut response = builder.send().await.map_err(lost)?;
-        let status = response.status().as_u16();
-        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let content_type = header("content-type").map(str::to_owned);
-        let retry_after_ms =
-            header("retry-after").and_then(|seconds| seconds.parse::<u64>().ok()).map(|s| s.saturating_mul(1000));
+        builder
+    }
+
+    async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
+        let timeout = Duration::from_millis(request.timeout_ms);
+        let mut response = self.prepare(request).await.timeout(timeout).send().await.map_err(lost)?;
+        let (status, content_type, retry_after_ms) = head_of(&response);
         let most = if status == 200 { ANSWER_BYTES } else { REFUSAL_BYTES };
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(lost)? {
@@ -111,11 +111,40 @@ impl HttpTransport {
         }
         Ok(Response { status, content_type, retry_after_ms, body })
     }
+
+    async fn begin(&self, request: Request) -> Result<Streamed, TransportError> {
+        let timeout = Duration::from_millis(request.timeout_ms);
+        let sent = tokio::time::timeout(timeout, self.prepare(request).await.send()).await;
+        let response = sent.map_err(|_| TransportError { message: "no answer came in time".into() })?.map_err(lost)?;
+        let (status, content_type, retry_after_ms) = head_of(&response);
+        Ok(Streamed { status, content_type, retry_after_ms, body: Box::new(Body(response)) })
+    }
+}
+
+/// Status, `Content-Type` and `Retry-After` in milliseconds.
+fn head_of(response: &reqwest::Response) -> (u16, Option<String>, Option<u64>) {
+    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let seconds = header("retry-after").and_then(|seconds| seconds.parse::<u64>().ok());
+    let retry_after_ms = seconds.map(|seconds| seconds.saturating_mul(1000));
+    (response.status().as_u16(), header("content-type").map(str::to_owned), retry_after_ms)
+}
+
+/// The rest of an answer.
+struct Body(reqwest::Response);
+
+impl Pieces for Body {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Vec<u8>>, TransportError>> {
+        Box::pin(async { Ok(self.0.chunk().await.map_err(lost)?.map(Vec::from)) })
+    }
 }
 
 impl Transport for HttpTransport {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
         Box::pin(self.exchange(request))
+    }
+
+    fn open(&self, request: Request) -> BoxFuture<'_, Result<Streamed, TransportError>> {
+        Box::pin(self.begin(request))
     }
 }
 

@@ -45,6 +45,24 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
+/// An answer that comes bit by bit: its head, and what follows.
+pub struct Streamed {
+    /// The HTTP status.
+    pub status: u16,
+    /// `Content-Type`, if it came.
+    pub content_type: Option<String>,
+    /// `Retry-After` in milliseconds, if it came as seconds.
+    pub retry_after_ms: Option<u64>,
+    /// The body.
+    pub body: Box<dyn Pieces>,
+}
+
+/// A body that comes bit by bit.
+pub trait Pieces: Shared {
+    /// The next bytes, decompressed; `None` at the end. Dropping the future loses nothing.
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Vec<u8>>, TransportError>>;
+}
+
 /// Nothing came back, or not all of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -57,4 +75,11 @@ pub struct TransportError {
 pub trait Transport: Shared {
     /// Sends a request and reads the whole answer.
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>>;
+
+    /// Sends a request and reads the head of an answer that may last: [`Request::timeout_ms`] is for the head alone. A
+    /// transport without streams keeps this default, and a watch asks at intervals.
+    fn open(&self, request: Request) -> BoxFuture<'_, Result<Streamed, TransportError>> {
+        let _ = request;
+        Box::pin(std::future::ready(Err(TransportError { message: "this transport has no streams".into() })))
+    }
 }

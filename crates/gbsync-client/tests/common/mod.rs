@@ -65,6 +65,22 @@ impl World {
         self.server = Some(server);
     }
 
+    /// The same server again, at the same address.
+    pub fn restart(&mut self) {
+        if let Some(server) = self.server.take() {
+            self.runtime.block_on(server.stop()).unwrap();
+        }
+        let mut config = ServerConfig::new(self.folder.path().join("server"));
+        config.listen = self.url.trim_start_matches("http://").parse().unwrap();
+        config.live.heartbeat_ms = 200;
+        self.server = Some(self.runtime.block_on(Server::start(config)).unwrap());
+    }
+
+    /// The device's file, made if it is not there.
+    pub fn reopen_or_make(&self, name: &str) -> Device {
+        if self.path(name).exists() { self.reopen(name) } else { self.device(name) }
+    }
+
     /// A device whose app brings a schema.
     pub fn device_under(&self, name: &str, schema: &str) -> Device {
         let remote = Remote { server: self.url.clone(), space: space() };

@@ -112,15 +112,20 @@ impl LogPage {
         let chain =
             Digest::from_hex(fields.text("chain")?).ok_or_else(|| WireError::new("is no SHA-256").within("chain"))?;
         let page = Self { entries, next: Seq(fields.count("next")?), chain, head: Seq(fields.count("head")?) };
-        let is_ordered = page.entries.is_sorted_by(|a, b| a.seq < b.seq);
-        if !is_ordered || page.entries.last().is_some_and(|last| last.seq > page.next) || page.next > page.head {
+        page.check_order()?;
+        Ok(page)
+    }
+
+    pub(super) fn check_order(&self) -> Read<()> {
+        let is_ordered = self.entries.is_sorted_by(|a, b| a.seq < b.seq);
+        if !is_ordered || self.entries.last().is_some_and(|last| last.seq > self.next) || self.next > self.head {
             return Err(WireError::new("entries, next and head are out of order"));
         }
-        Ok(page)
+        Ok(())
     }
 }
 
-fn log_entry(node: &Node<'_>, text: &str) -> Read<LogEntry> {
+pub(super) fn log_entry(node: &Node<'_>, text: &str) -> Read<LogEntry> {
     let fields = Fields::of(node)?;
     let seq = Seq(fields.count("seq")?);
     if let Some(resolution) = fields.optional("resolution") {

@@ -5,6 +5,7 @@
 
 mod flags;
 mod handshake;
+mod live;
 mod log;
 mod operations;
 mod parts;
@@ -18,6 +19,7 @@ mod verdicts;
 
 pub use flags::{flags_json, parse_flags};
 pub use handshake::{Ancestor, DeviceReport, Handshake};
+pub use live::{EndReason, Frame, LiveEvent, LiveHead, LivePage, LiveReader, push_group_frame};
 pub use log::{
     EntryHeader, LogChange, LogEntry, LogGroup, LogPage, LogParts, LogState, changes_json, entry_in_parts_json, entry_json,
     page_json, parse_log_part,

@@ -80,11 +80,16 @@ async fn page(app: &App, request: &PageRequest) -> Result<Answer, Refusal> {
             other => Err(other),
         })
     });
-    reading.await?.map_err(|page| match page {
-        Page::BeyondHead { head } => beyond_head(head, after),
+    reading.await?.map_err(|none| no_page(&none, after))
+}
+
+/// Why there is no page after `after`.
+pub(crate) fn no_page(none: &Page, after: Seq) -> Refusal {
+    match none {
+        Page::BeyondHead { head } => beyond_head(*head, after),
         Page::LogChanged => changed(),
         Page::NoSpace | Page::Entries { .. } => Refusal::no_space(),
-    })
+    }
 }
 
 pub(super) fn beyond_head(head: Seq, asked: Seq) -> Refusal {

@@ -4,6 +4,7 @@ mod discard;
 mod flags;
 mod handshake;
 mod health;
+mod live;
 mod log;
 mod openapi;
 mod parameters;
@@ -17,9 +18,10 @@ mod verdicts;
 
 use crate::auth::{self, Admission, Asked};
 use crate::commit::{Committer, NotCommitted, Shared};
-use crate::config::Environment;
+use crate::config::{Environment, LiveConfig};
 use crate::error::Refusal;
 use crate::feed::Feed;
+use crate::live::Live;
 use crate::rules::Rules;
 use crate::store::{Store, StoreError};
 use axum::Router;
@@ -39,8 +41,10 @@ use tokio::sync::{Semaphore, watch};
 use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::SizeAbove;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::trace::TraceLayer;
+
+pub(crate) use log::no_page;
 
 /// Reads of the store at a time; each holds a connection.
 const READS: usize = 8;
@@ -52,6 +56,7 @@ pub(crate) struct App {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) committer: Arc<Committer>,
     pub(crate) feed: Arc<Feed>,
+    pub(crate) live: Live,
     pub(crate) rules: Arc<Rules>,
     pub(crate) limits: Limits,
     pub(crate) environment: Environment,
@@ -66,7 +71,12 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(shared: Shared, committer: Arc<Committer>, is_draining: watch::Receiver<bool>) -> Self {
+    pub(crate) fn new(
+        shared: Shared,
+        committer: Arc<Committer>,
+        live: LiveConfig,
+        is_draining: watch::Receiver<bool>,
+    ) -> Self {
         let Shared { store, feed, rules, limits, environment, .. } = shared;
         let reads = Arc::new(Semaphore::new(READS));
         let memory_kib = || Arc::new(Semaphore::new(push::memory_kib(&limits)));
@@ -75,6 +85,7 @@ impl App {
             store,
             committer,
             feed,
+            live: Live::new(live),
             rules,
             limits,
             environment,
@@ -130,6 +141,7 @@ fn routes() -> Vec<(&'static str, &'static str, MethodRouter<Arc<App>>)> {
         ("post", "/v1/spaces/{space}/groups/{id}/discard", post(discard::discard)),
         ("put", "/v1/spaces/{space}/groups/{id}/parts/{part}", put(parts::stage)),
         ("get", "/v1/spaces/{space}/log", get(log::log)),
+        ("get", "/v1/spaces/{space}/live", get(live::live)),
         ("get", "/v1/spaces/{space}/log/{seq}/parts/{part}", get(parts::of_log)),
         ("get", "/v1/spaces/{space}/flags", get(flags::flags)),
         ("get", "/v1/spaces/{space}/rejections", get(rejections::list)),
@@ -146,8 +158,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     for (_, path, answers) in routes() {
         router = router.route(path, answers);
     }
-    let compression =
-        CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(SizeAbove::new(COMPRESSED_BYTES));
+    // A stream that is compressed waits for more before it goes on.
+    let predicate = SizeAbove::new(COMPRESSED_BYTES).and(NotForContentType::SSE);
+    let compression = CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(predicate);
     router
         .fallback(nothing_here)
         .method_not_allowed_fallback(method_not_allowed)

@@ -1,0 +1,157 @@
+//! One who listens.
+
+use super::{Chunk, Encoded, Joined, NoPage, Source};
+use crate::error::Refusal;
+use crate::routes::App;
+use crate::store::{Page, SpaceState};
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use gbsync_core::digest::Digest;
+use gbsync_core::id::{LogId, Seq, SpaceId};
+use gbsync_core::wire::{EndReason, ProblemCode};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
+
+/// From where somebody wants to listen.
+pub(crate) struct Opening {
+    pub(crate) space: SpaceId,
+    pub(crate) after: Seq,
+    pub(crate) log: Option<LogId>,
+    pub(crate) chain: Option<Digest>,
+    /// What the request bears to be let in: it is looked at again while the stream lasts.
+    pub(crate) credentials: HeaderMap,
+}
+
+/// One who listens: where it is, and what it shares with the others.
+pub(crate) struct Listener {
+    app: Arc<App>,
+    source: Source,
+    state: SpaceState,
+    credentials: HeaderMap,
+    checked_at: Instant,
+    cursor: Seq,
+    joined: Joined,
+    /// Whether it was sent a page of the ring since it joined.
+    has_followed: bool,
+    first: Option<Bytes>,
+    is_ended: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+/// The refusal, or the page behind `after`.
+type Opened = Result<(SpaceState, Encoded), Page>;
+
+impl Listener {
+    /// Looks the first page up and joins the others.
+    ///
+    /// # Errors
+    /// 404 without the space, 410 when the cursor is not of this log, 503 when the server stops or has no place left.
+    pub(crate) async fn open(app: Arc<App>, opening: Opening) -> Result<Self, Refusal> {
+        let place = app.live.take_place().filter(|_| !*app.is_draining.borrow()).ok_or_else(Refusal::unavailable)?;
+        let Opening { space, after, log, chain, credentials } = opening;
+        let (wanted, max_bytes) = (space.clone(), app.live.config.page_bytes);
+        let reading = app.read(move |store| {
+            let Some(view) = store.space(&wanted, None, None)? else { return Ok(Err(Page::NoSpace)) };
+            let source = Source { space: wanted, log: log.unwrap_or_else(|| view.state.log.clone()) };
+            Ok(match store.page(&source.request(after, chain, max_bytes))? {
+                page @ Page::Entries { .. } => Ok((view.state, source.encode(after, page)?)),
+                none => Err(none),
+            })
+        });
+        let opened: Opened = reading.await?;
+        let (state, first) = opened.map_err(|none| crate::routes::no_page(&none, after))?;
+        let joined = app.live.join(&app, &space, &state);
+        let source = Source { space, log: state.log.clone() };
+        Ok(Self {
+            app,
+            source,
+            state,
+            credentials,
+            checked_at: Instant::now(),
+            cursor: first.next,
+            joined,
+            has_followed: false,
+            first: Some(first.bytes),
+            is_ended: false,
+            _place: place,
+        })
+    }
+
+    /// What to send next; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        if self.is_ended {
+            return None;
+        }
+        let next = self.step().await;
+        Some(next.unwrap_or_else(|reason| {
+            self.is_ended = true;
+            reason.frame().into()
+        }))
+    }
+
+    async fn step(&mut self) -> Result<Bytes, EndReason> {
+        loop {
+            if self.cursor < self.joined.at {
+                return Box::pin(self.catch_up()).await;
+            }
+            match self.joined.ring.recv().await {
+                Ok(Chunk { bytes, is_end: true, .. }) => {
+                    self.is_ended = true;
+                    return Ok(bytes);
+                }
+                // It read this far by itself.
+                Ok(chunk) if chunk.next < self.cursor || (chunk.next == self.cursor && chunk.after < chunk.next) => {}
+                Ok(chunk) if chunk.after == self.cursor => {
+                    Box::pin(self.check()).await?;
+                    self.cursor = chunk.next;
+                    self.has_followed = true;
+                    return Ok(chunk.bytes);
+                }
+                // Its own pages were cut elsewhere.
+                Ok(chunk) => self.joined.at = chunk.next,
+                Err(RecvError::Lagged(_)) if self.has_followed => return Err(EndReason::TooSlow),
+                // What the ring lost while it read by itself, it reads by itself.
+                Err(RecvError::Lagged(_)) => self.joined = self.app.live.join(&self.app, &self.source.space, &self.state),
+                Err(RecvError::Closed) => return Err(EndReason::Unavailable),
+            }
+        }
+    }
+
+    /// A page from the store. Asked for only when the page before it was taken, so that a slow reader costs nothing.
+    async fn catch_up(&mut self) -> Result<Bytes, EndReason> {
+        if *self.app.is_draining.borrow() {
+            return Err(EndReason::Stopping);
+        }
+        self.check().await?;
+        let (source, after) = (self.source.clone(), self.cursor);
+        let request = source.request(after, None, self.app.live.config.page_bytes);
+        let reading = self.app.read(move |store| match source.encode(after, store.page(&request)?) {
+            Err(damaged @ NoPage::Damaged) => Err(damaged.into()),
+            encoded => Ok(encoded.ok()),
+        });
+        let page = reading.await.map_err(|_| EndReason::Unavailable)?.ok_or(EndReason::ResyncRequired)?;
+        self.cursor = page.next;
+        Ok(page.bytes)
+    }
+
+    /// The token may have been revoked, or have expired: it is looked at before anything is sent, every few seconds. At each
+    /// heartbeat something is sent.
+    async fn check(&mut self) -> Result<(), EndReason> {
+        let every = Duration::from_millis(self.app.live.config.recheck_ms);
+        if self.checked_at.elapsed() < every {
+            return Ok(());
+        }
+        self.checked_at = Instant::now();
+        let admitted = self.app.admit(&self.credentials, self.source.space.as_str(), None).await;
+        admitted.map(drop).map_err(|refusal| match refusal.problem.code {
+            ProblemCode::Unavailable => EndReason::Unavailable,
+            _ => EndReason::Unauthenticated,
+        })
+    }
+}

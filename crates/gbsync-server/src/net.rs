@@ -1,0 +1,99 @@
+//! Connections: accepted up to a bound, served, and ended when their peer is gone, too slow, or the server stops.
+//!
+//! Invariant: no peer holds anything for longer than a bound by doing nothing: neither by sending no request, nor by taking no
+//! answer.
+
+mod patient;
+
+use crate::config::NetConfig;
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use patient::Patient;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// How long to wait when the system has no more connections to give.
+const EXHAUSTED_REST: Duration = Duration::from_millis(200);
+/// How often a silent HTTP/2 connection is asked whether it is still there, and how long it may take to say so.
+const PING: Duration = Duration::from_secs(30);
+
+/// Serves until the server stops, then until every connection has ended. Dropping the future ends them all.
+pub(crate) async fn serve(listener: TcpListener, router: Router, config: NetConfig, mut drain: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(config.connections.clamp(1, Semaphore::MAX_PERMITS)));
+    let builder = Arc::new(builder(&config));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = drain.wait_for(|is_draining| *is_draining) => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let (stream, place) = accepted;
+        let (router, builder, drain) = (router.clone(), Arc::clone(&builder), drain.clone());
+        connections.spawn(connection(stream, place, router, builder, config, drain));
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+fn builder(config: &NetConfig) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    let header_timeout = Duration::from_millis(config.header_timeout_ms);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
+    builder
+}
+
+/// The next connection, when there is a place for it.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+    let place = Arc::clone(places).acquire_owned().await.expect("the places are never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return (stream, place),
+            Err(error) => match error.kind() {
+                // The peer gave up before it was accepted.
+                ErrorKind::ConnectionAborted | ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => {}
+                _ => {
+                    tracing::warn!(%error, "no connection can be accepted");
+                    tokio::time::sleep(EXHAUSTED_REST).await;
+                }
+            },
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    place: OwnedSemaphorePermit,
+    router: Router,
+    builder: Arc<Builder<TokioExecutor>>,
+    config: NetConfig,
+    mut drain: watch::Receiver<bool>,
+) {
+    // Answers are small and awaited: they must not wait for a second packet.
+    let _ = stream.set_nodelay(true);
+    let io = TokioIo::new(Patient::new(stream, &config));
+    let mut serving = std::pin::pin!(builder.serve_connection(io, TowerToHyperService::new(router)));
+    let ended = tokio::select! {
+        ended = serving.as_mut() => Some(ended),
+        _ = drain.wait_for(|is_draining| *is_draining) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke off");
+    }
+    drop(place);
+}
