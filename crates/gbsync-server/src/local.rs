@@ -41,15 +41,20 @@ impl LocalServer {
 
     /// Answers one request. A path that is no URI is answered as 400.
     pub async fn answer(&self, method: &str, path: &str, token: Option<&str>, body: Option<Vec<u8>>) -> LocalAnswer {
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let mut headers = Vec::with_capacity(2);
+        headers.extend(bearer.as_ref().map(|bearer| ("authorization", bearer.as_bytes())));
+        headers.extend(body.is_some().then_some(("content-type", b"application/json".as_slice())));
+        self.answer_with(method, path, &headers, body.unwrap_or_default()).await
+    }
+
+    /// Answers one request with exactly these headers, names in small letters. What cannot be written as a request is
+    /// answered as 400.
+    pub async fn answer_with(&self, method: &str, path: &str, headers: &[(&str, &[u8])], body: Vec<u8>) -> LocalAnswer {
         let method = Method::from_bytes(method.as_bytes()).unwrap_or(Method::GET);
-        let mut request = Request::builder().method(method).uri(path);
-        if let Some(token) = token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        }
-        if body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
-        }
-        let Ok(request) = request.body(Body::from(body.unwrap_or_default())) else { return LocalAnswer::of(400) };
+        let builder = Request::builder().method(method).uri(path);
+        let builder = headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value));
+        let Ok(request) = builder.body(Body::from(body)) else { return LocalAnswer::of(400) };
         let Ok(response) = self.router.clone().oneshot(request).await;
         let (parts, body) = response.into_parts();
         let Ok(body) = body.collect().await else { return LocalAnswer::of(500) };

@@ -34,9 +34,14 @@ pub(crate) fn next_group(connection: &Connection) -> Result<NextGroup, Error> {
     let last = connection.prepare_cached(sql)?.query_row([&epoch], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
     let (last_no, last_seq, is_of_epoch): (i64, u64, bool) = last.optional()?.unwrap_or_default();
     let about = |error| damaged("gbsync_state", error);
+    let last_seq = if is_of_epoch { last_seq } else { 0 };
+    let is_possible = |number: i64| (0..i64::MAX).contains(&number);
+    if !is_possible(last_no) || !is_possible(ordered) || numbered.max(last_seq) >= i64::MAX as u64 {
+        return Err(damaged("gbsync_outbox", "a group has a number that none can have"));
+    }
     let local_no = ordered.max(last_no) + 1;
     let numbered = if is(Mutant::DeviceSeqReused) { 0 } else { numbered };
-    let device_seq = DeviceSeq(numbered.max(if is_of_epoch { last_seq } else { 0 })).next();
+    let device_seq = DeviceSeq(numbered.max(last_seq)).next();
     #[cfg(feature = "mutants")]
     let device_seq = crate::planted::skipped(device_seq, local_no);
     Ok(NextGroup { local_no, device_seq, epoch: EpochId::new(epoch).map_err(about)? })
