@@ -1,6 +1,7 @@
 //! `gbsync-sim`: crashes gbsync and looks at what is left.
 //!
 //! Without a verb it runs worlds of devices and a server in virtual time. `power` loses power at every write and sync of a scripted run and opens each image of the files.
+//! `tpcc` judges devices and server by TPC-C's consistency conditions.
 
 mod action;
 mod disk;
@@ -10,6 +11,7 @@ mod mutants;
 mod power;
 mod random;
 mod run;
+mod tpcc;
 mod world;
 
 use anyhow::Result;
@@ -27,7 +29,9 @@ Examples:
   cargo run --release -p gbsync-sim --features mutants -- --mutant ack-before-commit
   cargo run --release -p gbsync-sim -- power
   cargo run --release -p gbsync-sim -- power --images 20000 --first-seed 1
-  cargo run --release -p gbsync-sim -- power --seed 7 --image 1234     # one image again, kept for a look";
+  cargo run --release -p gbsync-sim -- power --seed 7 --image 1234     # one image again, kept for a look
+  cargo run --release -p gbsync-sim -- tpcc --seeds 50
+  cargo run --release -p gbsync-sim -- tpcc --seed 7 --devices 6 --operations 200";
 
 /// Run worlds in which everything goes wrong, and hold every promise against a reference after every step
 #[derive(Parser)]
@@ -44,6 +48,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Power(power::Arguments),
+    Tpcc(tpcc::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +57,7 @@ fn main() -> ExitCode {
         None if cli.mutants.is_asked() => mutants::run(&cli.mutants),
         None => run::run(&cli.run),
         Some(Command::Power(arguments)) => power::run(arguments),
+        Some(Command::Tpcc(arguments)) => tpcc::run(arguments),
     };
     match ran {
         Ok(true) => ExitCode::SUCCESS,

@@ -5,12 +5,12 @@
 
 mod begun;
 mod faults;
-mod network;
+pub mod network;
 mod office;
 pub mod party;
 mod stranger;
 mod template;
-mod time;
+pub mod time;
 mod wire;
 
 use crate::action;

@@ -1,0 +1,39 @@
+//! A database as any reader beside its program sees it: only what is committed, and only looked at when something was.
+
+use anyhow::Result;
+use rusqlite::{Connection, OpenFlags};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::Path;
+
+/// An open reader. To be closed before the files under it are exchanged.
+pub struct Watched {
+    /// The connection.
+    pub db: Connection,
+    version: Option<i64>,
+}
+
+impl Watched {
+    /// The reader of a place, opened if it is not.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn of<'w>(all: &'w mut BTreeMap<usize, Self>, place: usize, file: &Path) -> Result<&'w mut Self> {
+        match all.entry(place) {
+            Entry::Occupied(open) => Ok(open.into_mut()),
+            Entry::Vacant(none) => {
+                let db = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+                Ok(none.insert(Self { db, version: None }))
+            }
+        }
+    }
+
+    /// Whether something was committed since it was last asked.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn has_changed(&mut self) -> Result<bool> {
+        let now = self.db.query_row("PRAGMA data_version", [], |row| row.get(0))?;
+        Ok(self.version.replace(now) != Some(now))
+    }
+}
