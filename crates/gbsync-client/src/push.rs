@@ -89,6 +89,8 @@ const ENVELOPE_BYTES: u64 = 1024 + 3 * gbsync_core::limits::ID_BYTES as u64;
 pub(crate) struct Walk {
     planner: Planner<i64, Option<String>>,
     after: i64,
+    /// The last group it comes to.
+    pub(crate) until: i64,
     request_bytes: u64,
     /// The first group that is to be sent in parts, and may be now.
     pub(crate) large: Option<i64>,
@@ -97,9 +99,10 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    /// A walk over what was sealed up to `until`.
+    pub(crate) fn new(limits: &Limits, until: i64) -> Self {
         let request_bytes = limits.request_bytes;
-        Self { planner: Planner::new(limits), after: 0, request_bytes, large: None, has_waiting_large: false }
+        Self { planner: Planner::new(limits), after: 0, until, request_bytes, large: None, has_waiting_large: false }
     }
 
     /// The next batch; at most `most_groups` groups. `None` when nothing is left that may be sent now: what is on its way
@@ -116,9 +119,12 @@ impl Walk {
             let Some(first) = outbox::first_pending(tx)? else { return Ok(None) };
             self.after = first - 1;
         }
-        let Self { planner, after, request_bytes, large, has_waiting_large } = self;
+        let Self { planner, after, until, request_bytes, large, has_waiting_large } = self;
         outbox::each_pending(tx, *after, *request_bytes, |stored| {
             let local_no = stored.local_no;
+            if local_no > *until {
+                return Ok(false);
+            }
             if on_the_way.contains(&local_no) {
                 *after = local_no;
                 return Ok(true);

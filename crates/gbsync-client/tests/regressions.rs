@@ -308,3 +308,25 @@ fn own_groups_that_the_log_takes_over_out_of_order_leave_no_trace_in_what_is_lai
     assert_eq!(b.query::<String>("SELECT payload FROM gbsync_base WHERE entity = 'stock'"), r#"{"q":50}"#);
     assert_eq!(b.read("stock", "p").unwrap(), r#"{"q":45}"#, "the count, less the two that wait");
 }
+
+#[test]
+fn a_device_whose_people_never_rest_sees_what_others_did() {
+    let world = World::new();
+    let (a, b) = (world.device("a"), world.device("b"));
+    a.receipt("r-a", "1.00");
+    a.sync();
+    b.receipt("r-b", "1.00");
+    let (client, sales) = (b.client.clone(), Arc::new(AtomicU64::new(0)));
+    let sold = Arc::clone(&sales);
+    b.transport.plan(move |request| {
+        if is_push(request) && client.read("receipts", "r-a").unwrap().is_none() && sold.load(Ordering::Relaxed) < 50 {
+            let number = sold.fetch_add(1, Ordering::Relaxed);
+            client.upsert("sales", &number.to_string(), "{}").unwrap();
+        }
+        Fault::Pass
+    });
+    assert_eq!(b.sync().waiting, 0, "what was sold meanwhile is sent as well");
+    assert!(sales.load(Ordering::Relaxed) < 5, "it sold {} times before it looked", sales.load(Ordering::Relaxed));
+    a.sync();
+    assert_eq!(a.digest(), b.digest());
+}

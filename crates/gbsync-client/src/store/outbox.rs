@@ -14,6 +14,11 @@ use gbsync_core::wire;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use std::collections::BTreeSet;
 
+/// The place of the last group that was sealed; 0 before the first.
+pub(crate) fn last_no(connection: &Connection) -> Result<i64, Error> {
+    Ok(next_group(connection)?.local_no - 1)
+}
+
 /// Where the next sealed group stands.
 #[derive(Debug, Clone)]
 pub(crate) struct NextGroup {

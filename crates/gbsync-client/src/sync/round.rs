@@ -50,6 +50,8 @@ pub(super) struct Round<'c> {
     pub(super) attempts: u32,
     /// Whether the pull sealed parked groups anew.
     pub(super) has_requeued: bool,
+    /// The last group that the push of this turn sends.
+    pub(super) until: i64,
 }
 
 impl<'c> Round<'c> {
@@ -66,6 +68,7 @@ impl<'c> Round<'c> {
             rebases: 0,
             attempts: options.attempts.max(1),
             has_requeued: false,
+            until: 0,
         }
     }
 
@@ -85,9 +88,10 @@ impl<'c> Round<'c> {
                 }
                 Err(error) => return Err(error),
             }
-            // Each turn of the loop settles a parked group or uses up one of a resolver's attempts.
+            // Each turn of the loop settles a parked group, uses up one of a resolver's attempts, or sends what was sealed
+            // during the one before.
             let has_requeued = std::mem::take(&mut self.has_requeued);
-            if !self.ask_resolver()? && !has_requeued {
+            if !self.ask_resolver()? && !has_requeued && outbox::last_no(&self.client.store().writer())? <= self.until {
                 break;
             }
         }

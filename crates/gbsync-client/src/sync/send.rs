@@ -126,9 +126,12 @@ impl Flight<'_> {
 }
 
 impl<'c> Round<'c> {
+    /// Sends what is sealed by now. What is sealed meanwhile waits until the log was read: a device whose people never rest
+    /// would see nothing of what others do.
     pub(super) async fn push(&mut self) -> Result<(), SyncError> {
         let path = format!("{}/push", self.space_path(&self.state()?));
-        let mut walk = Walk::new(&self.limits);
+        self.until = self.client.store().write(|tx| outbox::last_no(tx))?;
+        let mut walk = self.walk();
         let mut flight = Flight::default();
         let (mut refused, mut refused_part, mut accepted) = (Vec::new(), None, 0);
         loop {
@@ -157,7 +160,7 @@ impl<'c> Round<'c> {
                 Some(Landed::Part(landed)) => {
                     refused_part = self.part_landed(&mut flight, landed)?;
                     if flight.upload.is_none() {
-                        walk = Walk::new(&self.limits);
+                        walk = self.walk();
                     }
                 }
                 None if !may_send => {
@@ -166,12 +169,12 @@ impl<'c> Round<'c> {
                         self.settle_part(landed).await?;
                     }
                     flight.forget_all();
-                    walk = Walk::new(&self.limits);
+                    walk = self.walk();
                 }
                 // What a group in parts waited for was perhaps accepted since the walk passed it.
                 None if walk.has_waiting_large && self.report.accepted > accepted => {
                     accepted = self.report.accepted;
-                    walk = Walk::new(&self.limits);
+                    walk = self.walk();
                 }
                 None => break,
             }
@@ -181,6 +184,10 @@ impl<'c> Round<'c> {
             // No other group was there to tell whether the group or the envelope is at fault.
             Some(suspect) => Err(self.stop(&suspect.code, &suspect.reason)?),
         }
+    }
+
+    fn walk(&self) -> Walk {
+        Walk::new(&self.limits, self.until)
     }
 
     /// One transaction: the verdicts of a batch, and the intent to send the next.
@@ -193,16 +200,18 @@ impl<'c> Round<'c> {
     ) -> Result<Option<Batch>, SyncError> {
         let (clocks, random) = (self.clocks(), self.client.environment().random_u64());
         let (limits, most_groups) = (self.limits, self.care.most_groups.unwrap_or(usize::MAX));
+        let mut until = self.until;
         let (verdicts, batch) = self.client.store().write(|tx| {
             let mut verdicts = None;
             if let Some((batch, answer)) = &answered {
                 let applied = push::apply(tx, batch, &answer.results, &Backoff::default(), random, clocks)?;
-                if applied.frees {
-                    requeue(tx, self.client.environment(), self.client.limits())?;
+                if applied.frees && requeue(tx, self.client.environment(), self.client.limits())? > 0 {
+                    until = outbox::last_no(tx)?;
+                    walk.until = until;
                 }
                 // What depends on a group in parts was passed over while it was uploaded.
                 if !applied.all_accepted || batch.is_in_parts() {
-                    *walk = Walk::new(&limits);
+                    *walk = Walk::new(&limits, until);
                 }
                 verdicts = Some(applied);
             }
@@ -214,6 +223,7 @@ impl<'c> Round<'c> {
             crate::planted::forget_sent(tx, &in_flight)?;
             Ok::<_, Error>((verdicts, batch))
         })?;
+        self.until = until;
         if let Some(verdicts) = verdicts {
             self.care.after_answer();
             self.report.accepted += verdicts.accepted;
