@@ -46,6 +46,11 @@ fn holds(course: &Course, db: &Connection, saved: &[&str]) -> Result<()> {
     for token in saved {
         ensure!(roots.iter().any(|root| root == token), "P4: {token} was saved and is gone");
     }
+    let (cursor, last): (u64, u64) =
+        db.query_row("SELECT cursor, (SELECT coalesce(max(version), 0) FROM gbsync_base) FROM gbsync_state", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+    ensure!(cursor == last, "P2: the cursor is at {cursor}, and the base at {last}");
     whole(course, db, "gbsync_records", "P2 (view)")?;
     whole(course, db, "gbsync_base", "P2 (base)")?;
     let states = column(db, "SELECT DISTINCT state FROM gbsync_group")?;

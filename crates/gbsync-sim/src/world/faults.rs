@@ -10,6 +10,9 @@ use anyhow::Result;
 use gbsync_client::{Method, Response};
 use std::sync::atomic::Ordering;
 
+/// Eight days.
+const HOLIDAYS_MS: u64 = 8 * 24 * 60 * 60 * 1000;
+
 /// How hard a world is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Profile {
@@ -83,7 +86,7 @@ impl Event {
             (6, Retry),
             (6, Amend),
             (1, Discard),
-            (6, Office),
+            (10, Office),
             (22, Sync),
             (60, Deliver),
             (4, Pass),
@@ -152,6 +155,8 @@ impl World {
             Event::Sync => {
                 self.devices[place].begin_round()?;
             }
+            // Now and then a shop is closed for longer than accepted groups are kept.
+            Event::Pass if schedule.below(4) == 0 => self.time.pass(HOLIDAYS_MS),
             Event::Pass => self.time.pass(1 + schedule.below(60_000) as u64),
             Event::NewDevice if self.devices.len() < DEVICES => {
                 self.add_device(false)?;

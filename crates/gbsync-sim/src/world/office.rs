@@ -49,6 +49,24 @@ impl World {
             self.note(what);
         }
         self.say(format!("  the office: {verb} {}: {status}", operation.token));
+        if random.below(2) == 0 { self.amend_on_a_device(&id, &operation) } else { Ok(()) }
+    }
+
+    /// Somebody at a device amends what the office decides about at the same moment.
+    fn amend_on_a_device(&mut self, id: &str, operation: &Operation) -> Result<()> {
+        for place in 0..self.devices.len() {
+            let client = self.devices[place].client()?.clone();
+            let Some(parked) = client.parked()?.into_iter().find(|parked| parked.group.group_id.as_str() == id) else {
+                continue;
+            };
+            let amended = action::amended(operation);
+            self.model.amended.insert((id.to_owned(), Author::Device(place)), amended.clone());
+            let closed = client.amend(&parked.group.group_id, |context| action::stage(context, &amended));
+            if closed.is_ok() {
+                self.note("office and device decided about a group at once");
+                self.say(format!("  device {place}: {}, closed", operation.token));
+            }
+        }
         Ok(())
     }
 
