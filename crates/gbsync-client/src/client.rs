@@ -254,6 +254,7 @@ impl Client {
             let is_current = staging.is_current(self.inner.store.stamp(tx)?);
             seal::seal(tx, &self.inner.environment, staging, is_current)
         })?;
+        gbsync_core::fault::point("a group was sealed");
         self.notify();
         Ok(sealed)
     }

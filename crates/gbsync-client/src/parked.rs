@@ -12,6 +12,7 @@ use crate::status::{GroupFilter, GroupInfo};
 use crate::store::parked::{self, Kept};
 use crate::store::{discards, outbox};
 use gbsync_core::change::{Edit, Payload};
+use gbsync_core::fault;
 use gbsync_core::id::{GroupId, RecordKey, Seq};
 use gbsync_core::verdict::CurrentRecord;
 use rusqlite::{Connection, Row};
@@ -171,6 +172,7 @@ impl Client {
         let reason = checked_reason(reason)?;
         let (now, actor) = (self.environment().clock.now_ms(), self.actor());
         self.store().write(|tx| discards::discard(tx, id, reason, actor.as_ref(), now))?;
+        fault::point("a discard was noted");
         self.notify();
         Ok(())
     }

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod decide;
 pub mod depend;
 pub mod digest;
+pub mod fault;
 pub mod group;
 pub mod id;
 pub mod json;

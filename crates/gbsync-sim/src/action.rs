@@ -9,22 +9,26 @@ use serde_json::{Value, json};
 pub const PRODUCTS: usize = 3;
 
 /// The first operation: what there is to sell.
-pub fn opening(token: &str) -> Operation {
-    let stock = (0..PRODUCTS).map(|product| put("stock", &format!("p{product}"), json!({"w": token, "quantity": 25})));
+pub fn opening(token: &str, has_rules: bool) -> Operation {
+    let stock = (0..PRODUCTS).map(|product| put("stock", &format!("p{product}"), json!({"w": token, "quantity": 3})));
     let products = (0..PRODUCTS)
         .map(|product| put("products", &format!("p{product}"), json!({"w": token, "name": "Roll", "price": "1"})));
-    Operation { token: token.into(), kind: "opening", changes: stock.chain(products).collect() }
+    // The rule that may be broken with a flag.
+    let tills = has_rules.then(|| put("tills", "till", json!({"w": token, "cash": 1})));
+    Operation { token: token.into(), kind: "opening", changes: stock.chain(products).chain(tills).collect() }
 }
 
 /// Something that somebody who sees these records may do next.
 pub fn next(token: &str, view: &State, random: &mut Random) -> Operation {
-    let made = match random.below(10) {
+    let made = match random.below(12) {
         0..=2 => Some(sale(token, view, random)),
         3 => edit(token, view, random),
         4 => void(token, view, random),
-        5 | 8 | 9 => rename(token, view, random),
+        5 | 7 | 8 | 9 => rename(token, view, random),
         6 => Some(stock_take(token, view, random)),
-        _ => Some(large(token, random)),
+        10 => pay_out(token, view),
+        11 => Some(large(token, random)),
+        _ => edit(token, view, random),
     };
     made.unwrap_or_else(|| sale(token, view, random))
 }
@@ -71,6 +75,13 @@ fn rename(token: &str, view: &State, random: &mut Random) -> Option<Operation> {
     Some(Operation { token: token.into(), kind: "rename", changes })
 }
 
+/// Takes cash out of the till, which may hold less than nothing: that is flagged and not refused.
+fn pay_out(token: &str, view: &State) -> Option<Operation> {
+    view.record("tills", "till")?;
+    let out = Change { key: ("tills".into(), "till".into()), edit: Edit::Add("cash", -1) };
+    Some(Operation { token: token.into(), kind: "pay-out", changes: vec![out, put("notes", token, json!({"w": token}))] })
+}
+
 /// Increments alone: nothing about it can conflict.
 fn stock_take(token: &str, view: &State, random: &mut Random) -> Operation {
     let mut changes: Vec<Change> = stock(view, random, 5).into_iter().chain(stock(view, random, 2)).collect();
@@ -97,7 +108,8 @@ fn stock(view: &State, random: &mut Random, delta: i64) -> Option<Change> {
 }
 
 fn product(random: &mut Random) -> String {
-    format!("p{}", random.below(PRODUCTS))
+    // Everybody works on the first one, and now and then on another.
+    format!("p{}", random.below(2) * random.below(PRODUCTS))
 }
 
 fn fields(value: Value) -> Fields {
@@ -130,7 +142,7 @@ pub fn making_up(token: &str) -> Operation {
 /// # Errors
 /// What the client says.
 pub fn write(client: &gbsync_client::Client, operation: &Operation) -> Result<(), gbsync_client::Error> {
-    client.operation(operation.kind, &operation.token, |context| stage(context, operation))?;
+    client.operation(operation.kind, &operation.token, |context| stage(context, &operation.changes))?;
     Ok(())
 }
 
@@ -202,12 +214,12 @@ fn values(id: &str, fields: &Fields) -> impl rusqlite::Params {
     rusqlite::params_from_iter(std::iter::once(id).chain(fields.values().map(value)).collect::<Vec<_>>())
 }
 
-/// Stages the changes of an operation.
+/// Stages changes of an operation.
 ///
 /// # Errors
 /// What the client says.
-pub fn stage(context: &mut gbsync_client::Operation, operation: &Operation) -> Result<(), gbsync_client::Error> {
-    for Change { key: (entity, id), edit } in &operation.changes {
+pub fn stage(context: &mut gbsync_client::Operation, changes: &[Change]) -> Result<(), gbsync_client::Error> {
+    for Change { key: (entity, id), edit } in changes {
         match edit {
             Edit::Put(fields) => context.upsert(entity, id, Value::from(fields.clone()).to_string())?,
             Edit::Set(fields) => context.patch(entity, id, Value::from(fields.clone()).to_string())?,

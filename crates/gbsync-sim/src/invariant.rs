@@ -4,22 +4,30 @@
 //! place of the log, and what the reference says of it, is for ever the same.
 
 use crate::model::{Author, Model, Record, State};
-use crate::world::party::{DeviceParty, ServerParty};
+use crate::world::SPACES;
+use crate::world::device::DeviceParty;
+use crate::world::server::{ServerParty, space_id};
 use anyhow::{Context, Result, bail, ensure};
-use rusqlite::Connection;
+use gbsync_client::Response;
+use rusqlite::{Connection, OptionalExtension as _, Params};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What the server's database says after a commit: takes new entries of the log into the reference first.
+/// More entries than any log has here.
+const LONGEST_LOG: usize = 1_000_000;
+
+/// What the server's database says of a space after a commit: takes new entries of its log into the reference first.
 ///
 /// # Errors
 /// The promise that is broken.
-pub fn server(server: &ServerParty, model: &mut Model) -> Result<()> {
+pub fn server(server: &ServerParty, space: &str, model: &mut Model) -> Result<()> {
     let db = server.reader()?;
-    p3_once(db, model)?;
-    p4_durable_on_the_server(db, model)?;
-    p1_whole(db, model)
+    let mut statement = db.prepare_cached("SELECT space_no FROM spaces WHERE space = ?1")?;
+    let space_no: i64 = statement.query_row([space], |row| row.get(0))?;
+    p3_once(db, space_no, model)?;
+    p4_durable_on_the_server(db, space_no, model)?;
+    p1_whole(db, space_no, model)
 }
 
 /// What a device's database says, held against the reference.
@@ -41,9 +49,9 @@ pub fn device(device: &mut DeviceParty, model: &Model) -> Result<()> {
 }
 
 /// P1 whole: the records are what whole groups leave, each with the place that last changed it.
-fn p1_whole(db: &Connection, model: &Model) -> Result<()> {
-    let stored = "SELECT entity, id, payload, version FROM records WHERE payload IS NOT NULL";
-    same(db, stored, &model.states[model.head()], true).context("P1: on the server")
+fn p1_whole(db: &Connection, space_no: i64, model: &Model) -> Result<()> {
+    let stored = "SELECT entity, id, payload, version FROM records WHERE payload IS NOT NULL AND space_no = ?1";
+    same(db, stored, [space_no], &model.states[model.head()], true).context("P1: on the server")
 }
 
 /// P2 and P6: the base is the reference at the cursor, to the byte, and the view is the base with each undecided group over it,
@@ -54,7 +62,7 @@ fn p2_seen_whole(db: &Connection, model: &Model) -> Result<()> {
         bail!("P2: the cursor is at {cursor} of a log that ends at {}", model.head())
     };
     let base = "SELECT entity, id, payload, version FROM gbsync_base WHERE payload IS NOT NULL";
-    same(db, base, confirmed, true).with_context(|| format!("P2: the base at cursor {cursor}"))?;
+    same(db, base, [], confirmed, true).with_context(|| format!("P2: the base at cursor {cursor}"))?;
     let mut view = confirmed.clone();
     // What the log brought is part of the base, whether its answer came or not.
     for group in overlay(db, cursor)?.iter().filter(|group| model.place(group).is_none_or(|place| place > cursor)) {
@@ -62,7 +70,7 @@ fn p2_seen_whole(db: &Connection, model: &Model) -> Result<()> {
         view.apply(operation);
     }
     let shown = "SELECT entity, id, payload, 0 FROM gbsync_records";
-    same(db, shown, &view, false).with_context(|| format!("P2: the view at cursor {cursor}"))?;
+    same(db, shown, [], &view, false).with_context(|| format!("P2: the view at cursor {cursor}"))?;
     if confirmed.has_rules { tables_show(db, &view) } else { Ok(()) }
 }
 
@@ -102,9 +110,9 @@ fn overlay(db: &Connection, cursor: usize) -> Result<Vec<String>> {
 }
 
 /// P3 once, and P8 for the numbers: the log goes on without a gap, and each group stands in it once.
-fn p3_once(db: &Connection, model: &mut Model) -> Result<()> {
-    let mut statement = db.prepare_cached("SELECT entry FROM log ORDER BY place LIMIT -1 OFFSET ?1")?;
-    let mut entries = statement.query([model.head()])?;
+fn p3_once(db: &Connection, space_no: i64, model: &mut Model) -> Result<()> {
+    let mut statement = db.prepare_cached("SELECT entry FROM log WHERE place > ?1 AND place <= ?2 ORDER BY place")?;
+    let mut entries = statement.query([place(space_no, model.head()), place(space_no, LONGEST_LOG)])?;
     while let Some(entry) = entries.next()? {
         let entry: Value = serde_json::from_str(entry.get_ref(0)?.as_str()?)?;
         let seq = entry["seq"].as_u64().unwrap_or(0);
@@ -122,16 +130,49 @@ fn p3_once(db: &Connection, model: &mut Model) -> Result<()> {
             bail!("P11: number {} of {} was accepted as {owner} and as {group}", number.2, number.1);
         }
         match entry["syncGroupId"].as_str() {
-            Some(group) => model.accept(group).map_err(anyhow::Error::msg)?,
+            Some(group) => {
+                model.accept(group).map_err(anyhow::Error::msg)?;
+                let is_flagged = entry["flags"].as_array().is_some_and(|flags| !flags.is_empty());
+                let state = &model.states[model.head()];
+                let should_be = state.has_rules && model.operation(group).is_some_and(|made| state.is_flagged(made));
+                ensure!(is_flagged == should_be, "P11: {group} is flagged: {is_flagged}, and should be: {should_be}");
+            }
             None => model.pass(),
         }
     }
     Ok(())
 }
 
+/// Where an entry stands among those of all spaces.
+fn place(space_no: i64, seq: usize) -> i64 {
+    space_no * (1 << 40) + seq as i64
+}
+
+/// P3 once: a request that arrived twice is answered alike: the same verdicts, but for the word that one is a repetition.
+///
+/// # Errors
+/// The promise that is broken.
+pub fn p3_answered_alike(first: Option<&Response>, second: Option<&Response>) -> Result<()> {
+    let verdicts = |answer: Option<&Response>| {
+        let answer = answer.filter(|answer| answer.status == 200)?;
+        let answer: Value = serde_json::from_slice(&answer.body).ok()?;
+        let results = answer["results"].as_array()?;
+        let verdict = |result: &Value| ["syncGroupId", "status", "seq", "code"].map(|key| result[key].clone());
+        Some(results.iter().map(verdict).collect::<Vec<_>>())
+    };
+    let (Some(first), Some(second)) = (verdicts(first), verdicts(second)) else { return Ok(()) };
+    for (first, second) in first.iter().zip(&second) {
+        // What waited or was not final may have been decided since.
+        let is_final = first[1] == "accepted" || first[1] == "rejected";
+        ensure!(!is_final || first == second, "P3: the same push was answered {first:?} and then {second:?}");
+    }
+    Ok(())
+}
+
 /// P4 durable: what stood in the log stands in it.
-fn p4_durable_on_the_server(db: &Connection, model: &Model) -> Result<()> {
-    let count: usize = db.prepare_cached("SELECT count(*) FROM log")?.query_row([], |row| row.get(0))?;
+fn p4_durable_on_the_server(db: &Connection, space_no: i64, model: &Model) -> Result<()> {
+    let mut statement = db.prepare_cached("SELECT count(*) FROM log WHERE place > ?1 AND place <= ?2")?;
+    let count: usize = statement.query_row([place(space_no, 0), place(space_no, LONGEST_LOG)], |row| row.get(0))?;
     ensure!(count == model.head(), "P4: the log had {} entries and has {count}", model.head());
     Ok(())
 }
@@ -190,8 +231,8 @@ fn p5_ordered(db: &Connection, model: &Model) -> Result<()> {
 /// # Errors
 /// The promise that is broken.
 pub fn p6_convergent(server: &ServerParty, devices: &[DeviceParty]) -> Result<()> {
-    let theirs = gbsync_server::space_digest(&server.folder, &crate::world::party::space())?;
     for device in devices {
+        let theirs = gbsync_server::space_digest(&server.folder, &space_id(SPACES[device.space]))?;
         let ours = device.client()?.digest()?;
         let is_same = (ours.cursor, ours.records, ours.digest) == (theirs.head, theirs.records, theirs.digest);
         ensure!(is_same, "P6: device {} has another digest than the server at {}", device.place, theirs.head);
@@ -209,6 +250,28 @@ fn p7_undone_whole(db: &Connection) -> Result<()> {
                 WHERE p.state = 'parked' AND c.state IN ('sealed', 'waiting_for_sign_in')";
     let left: u64 = db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
     ensure!(left == 0, "P7: {left} groups are under way whose parents are parked");
+    Ok(())
+}
+
+/// P8 bounded: no request is larger than the server takes.
+///
+/// # Errors
+/// The promise that is broken.
+pub fn p8_bounded(body: Option<&[u8]>, request_bytes: u64) -> Result<()> {
+    let bytes = body.map_or(0, |body| body.len() as u64);
+    ensure!(bytes <= request_bytes, "P8: a request has {bytes} bytes of {request_bytes}");
+    Ok(())
+}
+
+/// P9 isolated: a request that came to another space than its token's is refused, and learns nothing.
+///
+/// # Errors
+/// The promise that is broken.
+pub fn p9_isolated(answer: Option<&Response>) -> Result<()> {
+    let Some(answer) = answer else { return Ok(()) };
+    ensure!(answer.status == 404, "P9: a request for another space was answered {}", answer.status);
+    let text = String::from_utf8_lossy(&answer.body);
+    ensure!(!text.contains("\"w\""), "P9: a request for another space was answered with records: {text}");
     Ok(())
 }
 
@@ -247,10 +310,28 @@ fn p11_accounted(db: &Connection, device: &mut DeviceParty) -> Result<()> {
     Ok(())
 }
 
+/// P11 accounted: at rest the server has an outcome for every number that the device gave, and it is the group's that the
+/// device gave it to.
+///
+/// # Errors
+/// The promise that is broken.
+pub fn p11_accounted_on_the_server(device: &DeviceParty, server: &ServerParty) -> Result<()> {
+    let groups: Vec<(String, String, Option<u64>)> = device.client()?.with_reader(|db| {
+        let sql = "SELECT group_id, state, seq FROM gbsync_outbox WHERE state = 'accepted'";
+        db.prepare(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+    })?;
+    let mut statement = server.reader()?.prepare_cached("SELECT seq FROM groups WHERE group_id = ?1")?;
+    for (group, state, seq) in groups {
+        let decided: Option<Option<u64>> = statement.query_row([&group], |row| row.get(0)).optional()?;
+        ensure!(decided == Some(seq), "P11: {group} is {state} at {seq:?} on the device, and {decided:?} on the server");
+    }
+    Ok(())
+}
+
 /// Whether rows of entity, id, payload and version are exactly the records of a state.
-fn same(db: &Connection, sql: &str, state: &State, with_versions: bool) -> Result<()> {
+fn same(db: &Connection, sql: &str, of: impl Params, state: &State, with_versions: bool) -> Result<()> {
     let mut statement = db.prepare_cached(sql)?;
-    let mut rows = statement.query([])?;
+    let mut rows = statement.query(of)?;
     let mut seen: BTreeSet<*const Record> = BTreeSet::new();
     while let Some(row) = rows.next()? {
         let (entity, id) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);

@@ -186,6 +186,12 @@ impl State {
             .map(|(id, _)| format!("stock {id} is below 0"));
         dangling.or(unpaid).or(sold_out)
     }
+
+    /// Whether an operation left a till with less than nothing, which is flagged and not refused.
+    pub fn is_flagged(&self, operation: &Operation) -> bool {
+        let cash = |id: &str| self.record("tills", id)?.fields.get("cash")?.as_i64();
+        operation.changes.iter().any(|change| change.key.0 == "tills" && cash(&change.key.1).is_some_and(|cash| cash < 0))
+    }
 }
 
 /// The receipt that a payment or an entry is of.
@@ -271,10 +277,12 @@ impl Model {
         self.replaces.contains_key(group)
     }
 
-    /// Takes note that a group was sealed in the place of another.
-    pub fn replaced(&mut self, group: String, by: String, author: Author) {
-        // A copy of a device has its groups too.
+    /// Takes note that a group was sealed in the place of another; `false` when that was known. A copy of a device has its
+    /// groups too.
+    pub fn replaced(&mut self, group: String, by: String, author: Author) -> bool {
+        let is_new = !self.replaces.contains_key(&by);
         self.replaces.entry(by).or_insert((group, author));
+        is_new
     }
 
     /// Takes an entry of the log that changes no record.

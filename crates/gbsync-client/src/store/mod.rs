@@ -29,6 +29,7 @@ use crate::error::Error;
 use crate::life::{self, Companion};
 use crate::schemas::{Schemas, ServerSchema};
 use crate::tables::{self, Rules};
+use gbsync_core::fault;
 use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::schema::Schema;
 use rusqlite::config::DbConfig;
@@ -153,6 +154,7 @@ impl Store {
         life::recognize(&Tx::new(&tx, None, ServerSchema::default()), path, &companion, environment)?;
         let rules = tables::adopt(&tx, schema, environment)?;
         let server_schema = Mutex::new(server_schema::current(&tx, &ServerSchema::default())?);
+        fault::point("the tables follow the schema");
         tx.commit().map_err(about)?;
         let reader = configure(open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, durability).map_err(about)?;
         reader.pragma_update(None, "query_only", true)?;

@@ -7,6 +7,7 @@ use super::round::{Round, encoded};
 use crate::error::Error;
 use crate::store::download;
 use crate::transport::Method;
+use gbsync_core::fault;
 use gbsync_core::id::{LogId, Seq};
 use gbsync_core::retry::Step;
 use gbsync_core::wire::{LogPage, LogParts, WireError, parse_log_part};
@@ -60,6 +61,7 @@ impl Round<'_> {
         let mut exchanged = self.ask(Method::Get, path, None, read).await?;
         match exchanged.answer.take() {
             Some((changes, body)) => {
+                fault::point("a part of the log arrived");
                 self.client.store().write(|tx| {
                     #[cfg(feature = "mutants")]
                     crate::planted::apply_part(tx, &body)?;

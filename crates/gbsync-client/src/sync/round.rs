@@ -14,6 +14,7 @@ use crate::store::state::{self, LastError, State};
 use crate::store::{outbox, parked, sequence, server_schema, upload};
 use crate::transport::{Method, Transport};
 use crate::{epoch, pull, tables};
+use gbsync_core::fault;
 use gbsync_core::id::{LogId, Seq};
 use gbsync_core::limits::Limits;
 #[cfg(feature = "mutants")]
@@ -220,6 +221,7 @@ impl<'c> Round<'c> {
                 self.rebase().await?;
                 continue;
             }
+            fault::point("a page arrived");
             if page.next > state.cursor {
                 self.take_page(&page)?;
             }
@@ -238,6 +240,7 @@ impl<'c> Round<'c> {
             let applied = pull::apply(tx, page, now)?;
             Ok::<_, Error>((applied, self.requeue_if(tx, applied.frees)?))
         })?;
+        fault::point("a page was applied");
         #[cfg(feature = "mutants")]
         crate::planted::move_cursor(self.client, Mutant::CursorInOwnTransaction, page)?;
         self.has_requeued |= has_requeued;
@@ -280,6 +283,7 @@ impl<'c> Round<'c> {
                 }
                 Ok::<_, Error>((applied, self.requeue_if(tx, is_done)?))
             })?;
+            fault::point("a page was read anew");
             self.has_requeued |= applied.1;
             self.count(applied.0);
         }

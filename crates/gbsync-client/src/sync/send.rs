@@ -20,6 +20,7 @@ use crate::store::{outbox, state};
 use crate::transport::Method;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use gbsync_core::fault;
 use gbsync_core::id::{BatchId, GroupId};
 use gbsync_core::retry::{Backoff, Step};
 use gbsync_core::wire::{PushAnswer, WireError, parse_answer};
@@ -198,6 +199,9 @@ impl<'c> Round<'c> {
         flight: &Flight<'_>,
         may_plan: bool,
     ) -> Result<Option<Batch>, SyncError> {
+        if answered.is_some() {
+            fault::point("verdicts arrived");
+        }
         let (clocks, random) = (self.clocks(), self.client.environment().random_u64());
         let (limits, most_groups) = (self.limits, self.care.most_groups.unwrap_or(usize::MAX));
         let mut until = self.until;
@@ -223,6 +227,7 @@ impl<'c> Round<'c> {
             crate::planted::forget_sent(tx, &in_flight)?;
             Ok::<_, Error>((verdicts, batch))
         })?;
+        fault::point(if verdicts.is_some() { "verdicts were taken" } else { "groups were noted as in flight" });
         self.until = until;
         if let Some(verdicts) = verdicts {
             self.care.after_answer();

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::push::{Batch, Walk};
 use crate::store::{outbox, state, upload};
 use crate::transport::Method;
+use gbsync_core::fault;
 use gbsync_core::id::GroupId;
 use gbsync_core::retry::{Backoff, Step};
 use gbsync_core::wire::{WireError, cut, parse_part_answer, part_json};
@@ -124,6 +125,7 @@ impl<'c> Round<'c> {
 
     /// Sends a part, several times if need be: ordinary batches go on meanwhile.
     fn launch_part(&mut self, flight: &mut Flight<'c>, upload: &mut Upload, number: u64) -> Result<(), SyncError> {
+        fault::point("a part leaves");
         let state = self.state()?;
         let (space, group, device) = (self.space_path(&state), encoded(&upload.group_id), encoded(&state.device));
         let path = format!("{space}/groups/{group}/parts/{number}?device={device}");
@@ -155,6 +157,7 @@ impl<'c> Round<'c> {
         flight: &mut Flight<'c>,
         landed: LandedPart,
     ) -> Result<Option<LandedPart>, SyncError> {
+        fault::point("a part was answered");
         flight.has_part = false;
         let LandedPart { local_no, number, exchanged } = &landed;
         let Some(upload) = flight.upload.as_mut().filter(|upload| upload.local_no == *local_no) else { return Ok(None) };

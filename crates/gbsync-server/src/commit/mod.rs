@@ -158,7 +158,15 @@ impl Committer {
         let (sender, receiver) = sync_channel(QUEUE);
         let (crowd, tally) = (Arc::new(Crowd::default()), Arc::new(Tally::default()));
         let writer = writer::WriterLoop::new(shared, receiver, Arc::clone(&crowd), Arc::clone(&tally));
-        let thread = std::thread::Builder::new().name("gbsync-writer".into()).spawn(move || writer.run())?;
+        #[cfg(feature = "fault-points")]
+        let hook = gbsync_core::fault::hook();
+        let run = move || {
+            #[cfg(feature = "fault-points")]
+            return gbsync_core::fault::with_hook(hook, || writer.run());
+            #[cfg(not(feature = "fault-points"))]
+            writer.run();
+        };
+        let thread = std::thread::Builder::new().name("gbsync-writer".into()).spawn(run)?;
         Ok(Self { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), crowd, tally })
     }
 

@@ -7,6 +7,7 @@ use super::{DiscardOutcome, NotCommitted, PushOutcome, ResolvingOutcome, Shared,
 use crate::error::ServerError;
 use crate::store::{EpochKey, Staging, StoreError, Wanted, Writer};
 use gbsync_core::decide::{Facts, Needs};
+use gbsync_core::fault;
 use gbsync_core::id::{Seq, SpaceId};
 use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::time::Timestamp;
@@ -103,10 +104,12 @@ impl WriterLoop {
             let head = transact_space(writer.as_mut(), space, &here, &mut outcomes, terms, now_ms)?;
             heads.extend(head.map(|head| (space.clone(), head)));
         }
+        fault::point("a transaction was decided");
         match writer.commit() {
             Err(_) if is(Mutant::AckBeforeCommit) => {}
             committed => committed?,
         }
+        fault::point("a transaction was committed");
         let outcomes = outcomes.into_iter().map(|outcome| outcome.expect("every work is of one space")).collect();
         Ok((outcomes, heads))
     }

@@ -8,8 +8,12 @@
 
 mod image;
 mod journal;
+mod memory;
 mod vfs;
 
 pub use image::{Images, Loss};
 pub use journal::{Journal, Mark};
-pub use vfs::{Failure, changes, cut_after, fail_next, forget, heal, install, is_cut, record, take, tell, write_image};
+pub use vfs::{
+    Failure, changes, cut_after, errors, fail_next, forget, heal, install, is_cut, record, take, take_failure, tell,
+    write_image,
+};

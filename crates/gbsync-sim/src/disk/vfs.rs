@@ -56,8 +56,12 @@ struct State {
     cuts: BTreeMap<PathBuf, Cut>,
     /// Folders whose next write fails once, and how.
     failures: BTreeMap<PathBuf, Failure>,
+    /// Folders where one of those failed, and how.
+    fired: BTreeMap<PathBuf, Failure>,
     /// How many changes happened to the files of each folder.
     changes: BTreeMap<PathBuf, u64>,
+    /// How many changes of the files of each folder were made to fail.
+    errors: BTreeMap<PathBuf, u64>,
     /// Our tables of methods, by the address of the system's.
     tables: BTreeMap<usize, &'static ffi::sqlite3_io_methods>,
     is_recording: bool,
@@ -91,6 +95,15 @@ fn note(file: *mut ffi::sqlite3_file, op: Op) -> Result<&'static ffi::sqlite3_io
 
 impl State {
     fn change(&mut self, path: PathBuf, op: Op) -> Result<(), c_int> {
+        let folder = path.parent().map(Path::to_owned);
+        let changed = self.try_change(path, op);
+        if let (Some(folder), Err(_)) = (folder, changed) {
+            *self.errors.entry(folder).or_default() += 1;
+        }
+        changed
+    }
+
+    fn try_change(&mut self, path: PathBuf, op: Op) -> Result<(), c_int> {
         for (folder, cut) in &mut self.cuts {
             if path.starts_with(folder) {
                 cut.left = cut.left.checked_sub(1).ok_or(ffi::SQLITE_IOERR)?;
@@ -100,6 +113,9 @@ impl State {
         let failing = self.failures.iter().find(|(folder, failure)| path.starts_with(folder) && is_met(**failure));
         let failing = failing.map(|(folder, _)| folder.clone());
         if let Some(failure) = failing.and_then(|folder| self.failures.remove(&folder)) {
+            if let Some(folder) = path.parent() {
+                self.fired.insert(folder.to_owned(), failure);
+            }
             return Err(failure.code());
         }
         if self.is_recording {
@@ -130,6 +146,16 @@ impl State {
 /// How many changes happened to the files of a folder: two equal answers say that nothing was written between them.
 pub fn changes(folder: &Path) -> u64 {
     state().get_or_insert_default().changes.get(folder).copied().unwrap_or(0)
+}
+
+/// Whether a change of a folder's files failed, as [`fail_next`] asked, since this was last asked, and how.
+pub fn take_failure(folder: &Path) -> Option<Failure> {
+    state().get_or_insert_default().fired.remove(folder)
+}
+
+/// How many changes of a folder's files were made to fail since it was last forgotten.
+pub fn errors(folder: &Path) -> u64 {
+    state().get_or_insert_default().errors.get(folder).copied().unwrap_or(0)
 }
 
 /// Keeps a journal from now on, or no longer.
@@ -176,6 +202,7 @@ pub fn forget(folder: &Path) {
     let state = state.get_or_insert_default();
     state.files.retain(|path, _| !path.starts_with(folder));
     state.changes.retain(|path, _| !path.starts_with(folder));
+    state.errors.retain(|path, _| !path.starts_with(folder) || path == folder);
     state.cuts.remove(folder);
     state.failures.remove(folder);
 }
@@ -183,6 +210,7 @@ pub fn forget(folder: &Path) {
 /// Makes the noting file system the default of this process. Done once; doing it again changes nothing.
 pub fn install() {
     SYSTEM.get_or_init(|| {
+        super::memory::install();
         // SAFETY: nothing of SQLite is in use yet. Its count of memory, which nobody asks for, is behind one lock for all threads.
         unsafe { ffi::sqlite3_config(ffi::SQLITE_CONFIG_MEMSTATUS, 0) };
         // SAFETY: a null name asks for the default file system, which lives as long as the process.

@@ -4,9 +4,10 @@
 //! and not on how many worlds ran at a time.
 
 mod pool;
+mod regressions;
 mod shrink;
 
-use crate::world::{Profile, World};
+use crate::world::{Profile, World, sights};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use pool::Outcome;
@@ -29,6 +30,9 @@ pub struct Arguments {
     /// Worlds at a time; as many as there are cores when absent
     #[arg(long)]
     jobs: Option<usize>,
+    /// Replay the worlds that once broke a promise, and nothing else
+    #[arg(long)]
+    regressions: bool,
     /// This seed alone
     #[arg(long)]
     seed: Option<u64>,
@@ -63,6 +67,7 @@ struct Tally {
 /// When the terminal cannot be written to.
 pub fn run(arguments: &Arguments) -> Result<bool> {
     match arguments.seed {
+        _ if arguments.regressions => regressions::replay(),
         Some(seed) => Ok(run_one(seed, arguments)),
         None => run_many(arguments),
     }
@@ -104,6 +109,11 @@ fn run_many(arguments: &Arguments) -> Result<bool> {
         return Ok(false);
     }
     tally.print();
+    let missing = tally.missing();
+    missing.iter().for_each(|(profile, what)| println!("FAILED in {profile} worlds it never happened: {what}"));
+    if !missing.is_empty() {
+        return Ok(false);
+    }
     let seconds = started.elapsed().as_secs_f64();
     let rate = arguments.seeds as f64 / seconds;
     println!("{} seeds, every promise held, {seconds:.1} s, {rate:.1} seeds/s with {jobs} at a time", arguments.seeds);
@@ -123,6 +133,14 @@ fn busy_s() -> Option<f64> {
 }
 
 impl Tally {
+    /// What never happened in worlds of a profile that enables it, where there were enough of them.
+    fn missing(&self) -> Vec<(Profile, &'static str)> {
+        let enough = self.worlds.iter().filter(|(_, worlds)| **worlds >= sights::WORLDS).map(|(profile, _)| *profile);
+        enough
+            .flat_map(|profile| sights::missing(profile, &self.happened).into_iter().map(move |what| (profile, what)))
+            .collect()
+    }
+
     fn print(&self) {
         let mut all: BTreeMap<&str, u64> = BTreeMap::new();
         for ((_, what), times) in &self.happened {

@@ -1,7 +1,7 @@
 //! The fewest steps of a failing run that still break the same promise (Zeller and Hildebrandt, "Simplifying and Isolating
 //! Failure-Inducing Input", 2002).
 
-use super::one;
+use super::{one, regressions};
 use crate::world::{Profile, World};
 use std::collections::BTreeSet;
 
@@ -16,9 +16,12 @@ pub(super) fn report(seed: u64, profile: Profile, broken: &str) {
     let list: Vec<String> = without.iter().map(u64::to_string).collect();
     let ran = one(seed, profile, &without);
     ran.trace.iter().for_each(|line| println!("    {line}"));
-    println!("{left} steps are enough: {}", ran.broken.unwrap_or_default());
+    let broken = ran.broken.unwrap_or_default();
+    println!("{left} steps are enough: {broken}");
     let list = if list.is_empty() { String::new() } else { format!(" --without {}", list.join(",")) };
     println!("again: cargo run --release -p gbsync-sim -- --seed {seed} --profile {profile} --trace{list}");
+    println!("keep it, in crates/gbsync-sim/regressions/worlds.txt:");
+    println!("{}", regressions::line(seed, profile, &without, broken.lines().next().unwrap_or_default()));
 }
 
 /// Steps that can be left out while the same promise is still broken.

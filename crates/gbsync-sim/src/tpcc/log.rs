@@ -1,7 +1,7 @@
 //! The log, followed entry by entry as any device may read it: the conditions hold after each.
 
 use super::conditions::{Condition, Rows, judge};
-use crate::world::party::ServerParty;
+use crate::world::server::ServerParty;
 use anyhow::{Context, Result, bail, ensure};
 use gbsync_core::wire::{LogChange, LogEntry, LogPage, LogState, parse_log_part};
 use rusqlite::Connection;
@@ -79,7 +79,8 @@ pub fn apply(state: &Connection, change: &LogChange) -> Result<()> {
 
 /// `None` while the server cannot answer, because its power is about to fail.
 fn ask(server: &ServerParty, runtime: &Runtime, path: &str) -> Result<Option<Vec<u8>>> {
-    let answer = runtime.block_on(server.local()?.answer("GET", path, Some(&server.token), None));
+    let answer = server.answer(runtime, "GET", path, &server.tokens[0].device, None)?;
+    let Some(answer) = answer else { return Ok(None) };
     match answer.status {
         200 => Ok(Some(answer.body)),
         503 => Ok(None),

@@ -7,10 +7,11 @@ use super::watched::Watched;
 use super::workload::{self, Outcome, Transaction};
 use crate::disk::{self, Loss};
 use crate::random::Random;
-use crate::world::mix;
+use crate::world::device::{Beginning, DeviceParty};
 use crate::world::network::{Message, Network};
-use crate::world::party::{DeviceParty, ServerParty, space};
+use crate::world::server::{ServerParty, space_id};
 use crate::world::time::Time;
+use crate::world::{SPACES, mix};
 use anyhow::{Context, Result, bail, ensure};
 use gbsync_client::{GroupFilter, Method, Response};
 use gbsync_core::schema::Schema;
@@ -98,10 +99,12 @@ impl World {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (time, network) = (Time::new(), Network::default());
         let schema = Schema::parse(RULES).map_err(|problems| anyhow::anyhow!("{problems}"))?;
-        let server = ServerParty::start(scratch.path(), &time, mix(seed, 1), Some(schema.clone()), &runtime)?;
+        let server = ServerParty::start(scratch.path(), 1, &time, mix(seed, 1), Some(schema.clone()), &runtime)?;
         let device = |place| {
             let seed = mix(seed, 100 + place as u64);
-            DeviceParty::new(scratch.path(), place, &time, seed, Some(schema.clone()), &network, false)
+            let (scratch, schema) = (scratch.path(), Some(schema.clone()));
+            let beginning = Beginning { scratch, place, space: 0, time: &time, seed, schema, network: &network };
+            DeviceParty::new(beginning, false)
         };
         let devices = (0..devices).map(device).collect::<Result<Vec<_>>>()?;
         let mut world = Self {
@@ -222,10 +225,7 @@ impl World {
 
     fn network_event(&mut self, event: Event, random: &mut Random) -> Result<()> {
         for _ in 0..if matches!(event, Event::Deliver) { 1 + random.below(6) } else { 1 } {
-            if self.network.len() == 0 {
-                return Ok(());
-            }
-            let message = self.network.take(random.below(self.network.len()));
+            let Some((message, _)) = self.network.draw(random, self.time.now_ms()) else { return Ok(()) };
             self.pass_on(event, message, random)?;
             self.poll_all()?;
             self.check_server()?;
@@ -266,14 +266,17 @@ impl World {
             }
             (_, Some(answer)) => message.settle(Ok(answer)),
             (_, None) => {
-                self.answer(&mut message)?;
-                self.network.put(message);
+                // Nobody hears the answer of a server that dies.
+                match self.answer(&mut message)? {
+                    true => self.network.put(message),
+                    false => message.settle(Err("the connection was reset")),
+                }
             }
         }
         Ok(())
     }
 
-    fn answer(&self, message: &mut Message) -> Result<()> {
+    fn answer(&self, message: &mut Message) -> Result<bool> {
         let method = match message.request.method {
             Method::Get => "GET",
             Method::Post => "POST",
@@ -281,14 +284,15 @@ impl World {
         };
         let server = self.server()?;
         let (path, body) = (message.request.path.clone(), message.request.body.clone());
-        let answer = self.runtime.block_on(server.local()?.answer(method, &path, Some(&server.token), body));
+        let answer = server.answer(&self.runtime, method, &path, &server.tokens[0].device, body)?;
+        let Some(answer) = answer else { return Ok(false) };
         message.answer = Some(Response {
             status: answer.status,
             content_type: answer.content_type,
             retry_after_ms: answer.retry_after_s.map(|seconds| seconds * 1000),
             body: answer.body,
         });
-        Ok(())
+        Ok(true)
     }
 
     fn after_cuts(&mut self, random: &mut Random) -> Result<()> {
@@ -307,7 +311,7 @@ impl World {
     fn crash_device(&mut self, place: usize, loss: Loss, random: &mut Random) -> Result<()> {
         self.note(if loss == Loss::None { "a device was killed" } else { "a device lost power" });
         self.watched.remove(&place);
-        self.devices[place].crash(loss, random)
+        self.devices[place].crash(loss, random, None)
     }
 
     fn crash_server(&mut self, loss: Loss, random: &mut Random) -> Result<()> {
@@ -373,12 +377,9 @@ impl World {
             if self.devices[place].round.is_none() {
                 return Ok(());
             }
-            match self.network.len() {
-                0 => self.time.pass(1_000),
-                _ => {
-                    let message = self.network.take(0);
-                    self.pass_on(Event::Deliver, message, &mut Random::of(0))?;
-                }
+            match self.network.oldest() {
+                None => self.time.pass(1_000),
+                Some(message) => self.pass_on(Event::Deliver, message, &mut Random::of(0))?,
             }
         }
         bail!("P10: a round of device {place} does not end");
@@ -400,7 +401,7 @@ impl World {
                 break;
             }
         }
-        let theirs = gbsync_server::space_digest(&self.server()?.folder, &space())?;
+        let theirs = gbsync_server::space_digest(&self.server()?.folder, &space_id(SPACES[0]))?;
         for device in &self.devices {
             let (client, place) = (device.client()?, device.place);
             let (ours, pending) = (client.digest()?, client.status()?.pending_groups);

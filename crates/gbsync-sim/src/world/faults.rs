@@ -1,154 +1,36 @@
-//! What happens in a step, and what goes wrong.
+//! What goes wrong: on the way, with processes, disks, clocks and files.
 
-use super::party::DeviceParty;
-use super::{DEVICES, World, mix};
-use crate::action;
-use crate::disk::{self, Loss};
-use crate::model::Author;
+use super::device::DeviceParty;
+use super::event::Event;
+use super::network::Message;
+use super::sights::{DEVICE_POINTS, RARE_POINTS, SERVER_POINTS};
+use super::{DEVICES, SPACES, World};
+use crate::disk::{self, Failure, Loss};
+use crate::invariant;
 use crate::random::Random;
 use anyhow::Result;
 use gbsync_client::{Method, Response};
-use std::sync::atomic::Ordering;
 
+/// Messages that go a step further in one step of the world, at most.
+const MOST_DELIVERIES: usize = 24;
 /// Eight days.
 const HOLIDAYS_MS: u64 = 8 * 24 * 60 * 60 * 1000;
-
-/// How hard a world is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Profile {
-    /// Requests are delivered in any order; nothing is lost.
-    Calm,
-    /// Requests and answers are lost, doubled, delayed, cut and exchanged; processes are killed.
-    Rough,
-    /// And power is lost in the middle of a write, disks are full, clocks jump, files are copied and put back.
-    Storm,
-}
-
-impl Profile {
-    /// All of them, each harder than the one before.
-    pub const ALL: [Self; 3] = [Self::Calm, Self::Rough, Self::Storm];
-}
-
-impl std::fmt::Display for Profile {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str(match self {
-            Self::Calm => "calm",
-            Self::Rough => "rough",
-            Self::Storm => "storm",
-        })
-    }
-}
-
-/// What happens in a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Event {
-    Save,
-    Begin,
-    Stranger,
-    Retry,
-    Amend,
-    Discard,
-    Office,
-    Sync,
-    Deliver,
-    DropRequest,
-    DropAnswer,
-    DoubleRequest,
-    CutAnswer,
-    Html,
-    Status(u16),
-    WrongSpace,
-    Pass,
-    KillDevice,
-    KillServer,
-    PowerDevice,
-    PowerServer,
-    DiskDevice,
-    DiskServer,
-    Clock,
-    NewDevice,
-    Backup,
-    Restore,
-    Clone,
-}
-
-impl Event {
-    pub(super) fn draw(profile: Profile, random: &mut Random) -> Self {
-        use Event::{
-            Amend, Backup, Begin, Clock, Clone, CutAnswer, Deliver, Discard, DiskDevice, DiskServer, DoubleRequest,
-            DropAnswer, DropRequest, Html, KillDevice, KillServer, NewDevice, Office, Pass, PowerDevice, PowerServer,
-            Restore, Retry, Save, Status, Stranger, Sync, WrongSpace,
-        };
-        let calm: &[(usize, Self)] = &[
-            (40, Save),
-            (8, Begin),
-            (2, Stranger),
-            (6, Retry),
-            (6, Amend),
-            (1, Discard),
-            (10, Office),
-            (22, Sync),
-            (60, Deliver),
-            (4, Pass),
-            (1, NewDevice),
-        ];
-        let rough: &[(usize, Self)] = &[
-            (3, DropRequest),
-            (5, DropAnswer),
-            (3, DoubleRequest),
-            (3, CutAnswer),
-            (2, Html),
-            (1, Status(429)),
-            (1, Status(500)),
-            (1, Status(503)),
-            (2, WrongSpace),
-            (3, KillDevice),
-            (3, KillServer),
-        ];
-        let storm: &[(usize, Self)] = &[
-            (4, PowerDevice),
-            (4, PowerServer),
-            (2, DiskDevice),
-            (2, DiskServer),
-            (2, Clock),
-            (1, Backup),
-            (1, Restore),
-            (1, Clone),
-        ];
-        let tables = match profile {
-            Profile::Calm => vec![calm],
-            Profile::Rough => vec![calm, rough],
-            Profile::Storm => vec![calm, rough, storm],
-        };
-        let total: usize = tables.iter().flat_map(|table| table.iter()).map(|(weight, _)| weight).sum();
-        let mut drawn = random.below(total);
-        for (weight, event) in tables.into_iter().flatten() {
-            match drawn.checked_sub(*weight) {
-                Some(rest) => drawn = rest,
-                None => return *event,
-            }
-        }
-        Save
-    }
-}
+/// How long a message is held up at most.
+const LONGEST_DELAY_MS: usize = 10 * 60 * 1000;
 
 impl World {
     pub(super) fn happen(&mut self, event: Event, schedule: &mut Random, workload: &mut Random) -> Result<()> {
         let place = schedule.below(self.devices.len());
         match event {
             Event::Save => {
-                self.made += 1;
-                let token = format!("t{}", self.made);
-                let view = self.view(place)?;
-                let operation = action::next(&token, &view, workload);
-                self.model.begun(&operation, &view);
-                if self.schema.is_some() && schedule.below(3) == 0 {
-                    self.save_by_sql(place, operation, schedule.below(8) > 0)?;
-                } else {
-                    self.save(place, operation)?;
+                self.write(place, schedule, workload)?;
+                // Others work at the same time.
+                let other = schedule.below(2 * self.devices.len());
+                if other < self.devices.len() && other != place {
+                    self.write(other, schedule, workload)?;
                 }
             }
-            Event::Begin => self.begin_or_save(place, workload)?,
+            Event::Stage => self.stage(place, workload)?,
             Event::Stranger => self.stranger(schedule)?,
             Event::Office => self.office(schedule)?,
             Event::Retry | Event::Amend | Event::Discard => self.close_parked(event, place, schedule)?,
@@ -159,30 +41,35 @@ impl World {
             Event::Pass if schedule.below(4) == 0 => self.time.pass(HOLIDAYS_MS),
             Event::Pass => self.time.pass(1 + schedule.below(60_000) as u64),
             Event::NewDevice if self.devices.len() < DEVICES => {
-                self.add_device(false)?;
+                self.add_device(self.devices[place].space, false)?;
                 self.note("a new device");
             }
             Event::KillDevice => self.crash_device(place, Loss::None, schedule)?,
             Event::KillServer => self.crash_server(Loss::None, schedule)?,
+            Event::KillDeviceAtPoint => {
+                // Those that few worlds come to stand first, and are chosen as often as all together.
+                let among = [RARE_POINTS, DEVICE_POINTS.len()][schedule.below(2)];
+                let (point, _) = DEVICE_POINTS[schedule.below(among)];
+                // Whoever comes there dies.
+                self.devices.iter().for_each(|device| device.mortal.fate().armed = Some(point));
+            }
+            Event::KillServerAtPoint => {
+                let (point, _) = SERVER_POINTS[schedule.below(SERVER_POINTS.len())];
+                self.server()?.mortal.fate().armed = Some(point);
+            }
             Event::PowerDevice => disk::cut_after(&self.devices[place].folder, schedule.below(40) as u64),
             Event::PowerServer => disk::cut_after(&self.server()?.folder, schedule.below(40) as u64),
-            Event::DiskDevice => {
-                disk::fail_next(&self.devices[place].folder, disk::Failure::ALL[schedule.below(3)]);
-                self.note("a device's disk failed");
-            }
-            Event::DiskServer => {
-                disk::fail_next(&self.server()?.folder, disk::Failure::ALL[schedule.below(3)]);
-                self.note("the server's disk failed");
-            }
+            Event::DiskDevice => disk::fail_next(&self.devices[place].folder, Failure::ALL[schedule.below(3)]),
+            Event::DiskServer => disk::fail_next(&self.server()?.folder, Failure::ALL[schedule.below(3)]),
             Event::Clock => self.turn_clock(place, schedule),
             Event::Backup => self.backup(place)?,
             Event::Restore => self.restore(schedule)?,
             Event::Clone if self.devices.len() < DEVICES => self.clone_device(place)?,
             Event::NewDevice | Event::Clone => {}
             Event::Deliver => {
-                for _ in 0..1 + schedule.below(6) {
+                for _ in 0..1 + schedule.below(MOST_DELIVERIES) {
                     self.network_event(Event::Deliver, schedule)?;
-                    self.poll_all()?;
+                    self.poll_all();
                 }
             }
             network => self.network_event(network, schedule)?,
@@ -190,67 +77,28 @@ impl World {
         Ok(())
     }
 
-    /// A person looks at a parked group and decides.
-    fn close_parked(&mut self, event: Event, place: usize, schedule: &mut Random) -> Result<()> {
-        let client = self.devices[place].client()?.clone();
-        let parked = client.parked()?;
-        let Some(group) = parked.get(schedule.below(parked.len())) else { return Ok(()) };
-        let id = &group.group.group_id;
-        let Some(operation) = self.model.operation(id.as_str()).cloned() else {
-            anyhow::bail!("P7: nobody made the parked {id}")
-        };
-        // What a person wanted once is wanted again when nobody knows whether it was saved.
-        let wanted = (id.to_string(), Author::Device(place));
-        let is_amended = self.model.amended.contains_key(&wanted);
-        let closed = match event {
-            Event::Discard if !is_amended => client.discard(id, "nobody wants it any more"),
-            Event::Retry if !is_amended => client.retry(id).map(drop),
-            _ => {
-                let amended = action::amended(&operation);
-                self.model.amended.insert(wanted, amended.clone());
-                client.amend(id, |context| action::stage(context, &amended)).map(drop)
-            }
-        };
-        match closed {
-            Ok(()) => self.note(match event {
-                Event::Discard => "a group was discarded",
-                Event::Retry => "a group was retried",
-                _ => "a group was amended",
-            }),
-            Err(_) => self.note("a parked group that could not be closed"),
-        }
-        self.say(format!(
-            "  device {place}: {}, {}",
-            operation.token,
-            if closed.is_ok() { "closed" } else { "still parked" }
-        ));
-        Ok(())
-    }
-
     fn network_event(&mut self, event: Event, schedule: &mut Random) -> Result<()> {
-        if self.network.len() == 0 {
-            return Ok(());
-        }
-        let mut message = self.network.take(schedule.below(self.network.len()));
+        let Some((mut message, overtakes)) = self.network.draw(schedule, self.time.now_ms()) else { return Ok(()) };
         let is_request = message.answer.is_none();
+        if overtakes {
+            self.note("a message overtook another");
+        }
         match event {
             Event::DropRequest if is_request => {
                 self.note("a request was lost");
                 message.settle(Err("the connection was reset"));
             }
-            Event::DropAnswer if is_request => {
-                self.answer(&mut message)?;
+            Event::DropAnswer => {
+                if is_request {
+                    self.answer(&mut message)?;
+                }
                 self.note("an answer was lost after the commit");
                 message.settle(Err("the connection was reset"));
             }
-            Event::DropAnswer => {
-                self.note("an answer was lost after the commit");
-                message.settle(Err("the connection timed out"));
-            }
-            Event::DoubleRequest if is_request => {
-                self.note("a request arrived twice");
-                let mut again = message.clone();
-                self.answer(&mut again)?;
+            Event::DoubleRequest if is_request => self.double(message)?,
+            Event::Delay => {
+                self.note("a message was delayed");
+                message.held_until_ms = self.time.now_ms() + 1 + schedule.below(LONGEST_DELAY_MS) as u64;
                 self.network.put(message);
             }
             Event::CutAnswer if !is_request => {
@@ -264,45 +112,64 @@ impl World {
                 message.settle(Ok(html(200)));
             }
             Event::Status(status) => {
-                self.note("a proxy's error");
+                self.note(match status {
+                    429 => "a proxy's error: 429",
+                    500 => "a proxy's error: 500",
+                    _ => "a proxy's error: 503",
+                });
                 message.settle(Ok(Response { retry_after_ms: Some(1_000), ..html(status) }));
             }
-            Event::WrongSpace if is_request => {
-                self.note("a request for another space");
-                message.request.path = message.request.path.replace("/spaces/shop", "/spaces/other");
-                self.answer(&mut message)?;
-                let answer = message.answer.take().unwrap_or_else(|| html(500));
-                anyhow::ensure!(answer.status == 404, "P9: a request for another space was answered {}", answer.status);
-                // The device must not take it for an answer about its own space.
-                message.settle(Err("the connection was reset"));
-            }
-            _ if is_request => {
-                self.answer(&mut message)?;
-                self.network.put(message);
-            }
-            _ => {
-                let answer = message.answer.take().unwrap_or_else(|| html(500));
-                message.settle(Ok(answer));
-            }
+            Event::WrongSpace if is_request => self.send_to_another_space(message)?,
+            _ => self.go_on(message)?,
         }
         Ok(())
     }
 
-    /// Takes the oldest message one step further, and nothing goes wrong.
-    pub(super) fn deliver_fairly(&mut self) -> Result<()> {
-        let mut message = self.network.take(0);
+    /// Takes a message one step further: the server answers it, or the device has the answer.
+    fn go_on(&mut self, mut message: Message) -> Result<()> {
         match message.answer.take() {
-            None => {
-                self.answer(&mut message)?;
-                self.network.put(message);
-            }
+            None => match self.answer(&mut message)? {
+                true => self.network.put(message),
+                false => message.settle(Err("the connection was reset")),
+            },
             Some(answer) => message.settle(Ok(answer)),
         }
         Ok(())
     }
 
-    /// Lets the server answer a request.
-    fn answer(&mut self, message: &mut super::network::Message) -> Result<()> {
+    /// Takes the oldest message one step further, and nothing goes wrong; `false` when there is none.
+    pub(super) fn deliver_fairly(&mut self) -> Result<bool> {
+        let Some(message) = self.network.oldest() else { return Ok(false) };
+        self.go_on(message)?;
+        Ok(true)
+    }
+
+    /// The request arrives twice, and the second time is answered as the first.
+    fn double(&mut self, message: Message) -> Result<()> {
+        self.note("a request arrived twice");
+        let (mut first, mut second) = (message.clone(), message.clone());
+        if self.answer(&mut first)? && self.answer(&mut second)? {
+            invariant::p3_answered_alike(first.answer.as_ref(), second.answer.as_ref())?;
+        }
+        self.network.put(message);
+        Ok(())
+    }
+
+    /// The request arrives at the address of another space, with the token of its own.
+    fn send_to_another_space(&mut self, mut message: Message) -> Result<()> {
+        self.note("a request for another space");
+        let (own, other) = (SPACES[message.space], SPACES[1 - message.space]);
+        message.request.path = message.request.path.replace(&format!("/spaces/{own}"), &format!("/spaces/{other}"));
+        if self.answer(&mut message)? {
+            invariant::p9_isolated(message.answer.as_ref())?;
+        }
+        // The device must not take it for an answer about its own space.
+        message.settle(Err("the connection was reset"));
+        Ok(())
+    }
+
+    /// Lets the server answer a request; `false` when it died meanwhile.
+    fn answer(&mut self, message: &mut Message) -> Result<bool> {
         let method = match message.request.method {
             Method::Get => "GET",
             Method::Post => "POST",
@@ -311,44 +178,75 @@ impl World {
         if message.request.path.contains("/parts/") {
             self.note(if message.request.method == Method::Put { "a part was sent" } else { "a part was fetched" });
         }
-        let (path, body) = (message.request.path.clone(), message.request.body.clone());
-        self.wire.note(&path, body.as_deref().unwrap_or_default())?;
+        let (path, body) = (&message.request.path, message.request.body.as_deref().unwrap_or_default());
+        self.wires[message.space].note(path, body)?;
         let server = self.server()?;
-        let answer = self.runtime.block_on(server.local()?.answer(method, &path, Some(&server.token), body));
+        let (path, body) = (message.request.path.clone(), message.request.body.clone());
+        invariant::p8_bounded(body.as_deref(), server.request_bytes())?;
+        let token = &server.tokens[message.space].device;
+        let Some(answer) = server.answer(&self.runtime, method, &path, token, body)? else { return Ok(false) };
         message.answer = Some(Response {
             status: answer.status,
             content_type: answer.content_type,
             retry_after_ms: answer.retry_after_s.map(|seconds| seconds * 1000),
             body: answer.body,
         });
-        Ok(())
+        Ok(true)
     }
 
-    /// A party whose power is cut by now comes back.
+    /// A party that was killed, or whose power is cut by now, comes back.
     pub(super) fn after_cuts(&mut self, random: &mut Random) -> Result<()> {
         let loss = Loss::ALL[random.below(4)];
-        if disk::is_cut(&self.server()?.folder) {
-            self.crash_server(loss, random)?;
+        let server = self.server()?;
+        let died_at = server.mortal.fate().died_at.take();
+        if disk::is_cut(&server.folder) {
+            self.note_death(died_at, SERVER_POINTS);
+            self.crash_server(if died_at.is_some() { Loss::None } else { loss }, random)?;
         }
         for place in 0..self.devices.len() {
+            let died_at = self.devices[place].mortal.fate().died_at.take();
             if disk::is_cut(&self.devices[place].folder) {
-                self.crash_device(place, loss, random)?;
+                self.note_death(died_at, DEVICE_POINTS);
+                self.crash_device(place, if died_at.is_some() { Loss::None } else { loss }, random)?;
             }
         }
         Ok(())
     }
 
+    fn note_death(&mut self, died_at: Option<&'static str>, points: &[(&'static str, &'static str)]) {
+        if let Some((_, what)) = points.iter().find(|(point, _)| Some(*point) == died_at) {
+            self.note(what);
+        }
+    }
+
     fn crash_device(&mut self, place: usize, loss: Loss, random: &mut Random) -> Result<()> {
-        self.note(if loss == Loss::None { "a device was killed" } else { "a device lost power" });
+        self.note(match loss {
+            Loss::None => "a device was killed",
+            Loss::All => "a device lost power: all",
+            Loss::Prefix => "a device lost power: prefix",
+            Loss::Subset => "a device lost power: subset",
+            Loss::Torn => "a device lost power: torn",
+        });
         if self.devices[place].round.is_some() {
             self.note("a device crashed in a round");
         }
         self.say(format!("  device {place} crashes, {loss:?}"));
-        self.devices[place].crash(loss, random)
+        let dies_again = (random.below(8) == 0).then_some("the tables follow the schema");
+        let device = &mut self.devices[place];
+        device.crash(loss, random, dies_again)?;
+        let died_again = device.mortal.fate().died_at.take();
+        self.note_death(died_again, DEVICE_POINTS);
+        Ok(())
     }
 
     fn crash_server(&mut self, loss: Loss, random: &mut Random) -> Result<()> {
-        self.note(if loss == Loss::None { "the server was killed" } else { "the server lost power" });
+        self.note(match loss {
+            Loss::None => "the server was killed",
+            Loss::All => "the server lost power: all",
+            Loss::Prefix => "the server lost power: prefix",
+            Loss::Subset => "the server lost power: subset",
+            Loss::Torn => "the server lost power: torn",
+        });
         self.say(format!("  the server crashes, {loss:?}"));
         if let Some(server) = &mut self.server {
             server.crash(loss, random, &self.runtime)?;
@@ -356,11 +254,51 @@ impl World {
         Ok(())
     }
 
+    /// Counts failures of disks that took place.
+    pub(super) fn note_failures(&mut self) -> Result<()> {
+        match disk::take_failure(&self.server()?.folder) {
+            Some(Failure::Full) => self.note("the server's disk was full"),
+            Some(Failure::Write) => self.note("the server's disk failed: write"),
+            Some(Failure::Sync) => self.note("the server's disk failed: sync"),
+            None => {}
+        }
+        for place in 0..self.devices.len() {
+            match disk::take_failure(&self.devices[place].folder) {
+                Some(Failure::Full) => self.note("a device's disk was full"),
+                Some(Failure::Write) => self.note("a device's disk failed: write"),
+                Some(Failure::Sync) => self.note("a device's disk failed: sync"),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
     fn turn_clock(&mut self, place: usize, schedule: &mut Random) {
         const TEN_YEARS_MS: i64 = 10 * 365 * 24 * 60 * 60 * 1000;
-        let off_ms = [0, TEN_YEARS_MS, -TEN_YEARS_MS, -60_000, 3_600_000][schedule.below(5)];
-        self.devices[place].party.off_ms.store(off_ms, Ordering::Relaxed);
-        self.note("a clock was turned");
+        let party = &self.devices[place].party;
+        let what = match schedule.below(6) {
+            0 => {
+                party.set_off(0);
+                "a clock was set right"
+            }
+            1 => {
+                party.set_off(TEN_YEARS_MS);
+                "a clock went ten years ahead"
+            }
+            2 => {
+                party.set_off(-TEN_YEARS_MS);
+                "a clock went ten years back"
+            }
+            3 => {
+                party.freeze();
+                "a clock stood still"
+            }
+            way => {
+                party.set_off(if way == 4 { -60_000 } else { 3_600_000 });
+                "a clock was off"
+            }
+        };
+        self.note(what);
     }
 
     fn backup(&mut self, place: usize) -> Result<()> {
@@ -380,9 +318,7 @@ impl World {
     }
 
     fn clone_device(&mut self, place: usize) -> Result<()> {
-        let copy = self.devices.len();
-        let seed = mix(self.seed, 100 + copy as u64);
-        let device = DeviceParty::copy_of(&self.devices[place], self.scratch.path(), copy, &self.time, seed, &self.network)?;
+        let device = DeviceParty::copy_of(&self.devices[place], self.beginning(self.devices[place].space))?;
         self.devices.push(device);
         self.note("a device was cloned");
         Ok(())

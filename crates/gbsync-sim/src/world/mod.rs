@@ -3,11 +3,16 @@
 //! Each step draws from streams of its own, one for what people do and one for what goes wrong, so that a step can be left
 //! out without changing the others. Invariant: the same seed gives the same trace, byte for byte.
 
-mod begun;
+pub mod device;
+mod event;
 mod faults;
 pub mod network;
 mod office;
-pub mod party;
+mod party;
+mod people;
+mod rest;
+pub mod server;
+pub mod sights;
 mod stranger;
 mod template;
 pub mod time;
@@ -16,28 +21,29 @@ mod wire;
 use crate::action;
 use crate::disk;
 use crate::invariant;
-use crate::model::{Author, Model, State};
+use crate::model::{Author, Model};
 use crate::random::Random;
-use anyhow::{Context, Result, bail};
-use faults::Event;
-pub use faults::Profile;
+use anyhow::{Context, Result};
+use device::{Beginning, DeviceParty};
+use event::Event;
+pub use event::Profile;
 use gbsync_core::schema::Schema;
 use network::Network;
-use party::{DeviceParty, ServerParty};
-use std::collections::BTreeMap;
+use server::ServerParty;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use time::Time;
 use tokio::runtime::Runtime;
 
-/// Rounds of every device in which a healed world must come to rest.
-const ROUNDS_TO_REST: u64 = 12;
+/// The spaces that a world may have.
+pub const SPACES: [&str; 2] = ["shop", "market"];
 /// Steps of the shortest world.
-const FEWEST_STEPS: u64 = 30;
+const FEWEST_STEPS: u64 = 20;
 /// How many more the longest may have.
-const MORE_STEPS: usize = 70;
+const MORE_STEPS: usize = 51;
 /// Devices at most.
-const DEVICES: usize = 6;
+const DEVICES: usize = 8;
 
 /// One run.
 pub struct World {
@@ -48,12 +54,16 @@ pub struct World {
     runtime: Runtime,
     time: Time,
     network: Network,
-    wire: wire::Wire,
+    /// What devices sent, in each space.
+    wires: Vec<wire::Wire>,
     server: Option<ServerParty>,
     devices: Vec<DeviceParty>,
-    model: Model,
+    /// The reference, of each space.
+    models: Vec<Model>,
     /// Copies of devices' files, with what had been saved by then.
     backups: Vec<(usize, PathBuf, Vec<String>)>,
+    /// Groups that a person retried or amended, by device.
+    decided: BTreeSet<(usize, String)>,
     made: u64,
     /// What happened, a line a step.
     pub trace: Vec<String>,
@@ -83,7 +93,9 @@ impl World {
             0 => Some(Schema::parse(include_str!("../schema.toml")).map_err(|problems| anyhow::anyhow!("{problems}"))?),
             _ => None,
         };
-        let server = ServerParty::start(scratch.path(), &time, mix(seed, 1), schema.clone(), &runtime)?;
+        let mut shape = Random::of(mix(seed, 2));
+        let spaces = if shape.below(5) == 0 { 2 } else { 1 };
+        let server = ServerParty::start(scratch.path(), spaces, &time, mix(seed, 1), schema.clone(), &runtime)?;
         let mut world = Self {
             seed,
             profile,
@@ -91,44 +103,55 @@ impl World {
             runtime,
             time,
             network,
-            wire: wire::Wire::default(),
+            wires: (0..spaces).map(|_| wire::Wire::default()).collect(),
             server: Some(server),
             devices: Vec::new(),
-            model: Model::new(schema.is_some()),
+            models: vec![Model::new(schema.is_some()); spaces],
             schema,
             backups: Vec::new(),
+            decided: BTreeSet::new(),
             made: 0,
             trace: Vec::new(),
             happened: BTreeMap::new(),
         };
-        let devices = 2 + Random::of(mix(seed, 2)).below(2);
-        for _ in 0..devices {
-            world.add_device(true)?;
+        world.note(if world.schema.is_some() { "a world with rules" } else { "a world without rules" });
+        let devices = if shape.below(16) == 0 { 7 + shape.below(2) } else { 2 + shape.below(2) }.max(2 * spaces);
+        for place in 0..devices {
+            world.add_device(place % spaces, true)?;
         }
-        let opening = action::opening("opening");
-        world.save(0, opening)?;
-        // In two of three worlds everybody has something to sell from the start.
-        if !seed.is_multiple_of(3) {
-            for place in 0..world.devices.len() {
-                world.devices[place].begin_round()?;
-                world.finish_round(place)?;
-            }
+        if spaces == 2 {
+            world.note("a world of two spaces");
+        }
+        if devices >= 7 {
+            world.note("a world of seven devices or more");
+        }
+        for space in 0..spaces {
+            let opening = action::opening(&format!("opening{space}"), world.schema.is_some());
+            world.save(space, opening)?;
+        }
+        // Everybody begins with the same: what is done from then on meets.
+        for place in 0..devices {
+            world.devices[place].begin_round()?;
+            world.finish_round(place)?;
         }
         Ok(world)
     }
 
-    fn add_device(&mut self, is_copied: bool) -> Result<()> {
+    fn beginning(&self, space: usize) -> Beginning<'_> {
         let place = self.devices.len();
-        let seed = mix(self.seed, 100 + place as u64);
-        self.devices.push(DeviceParty::new(
-            self.scratch.path(),
+        Beginning {
+            scratch: self.scratch.path(),
             place,
-            &self.time,
-            seed,
-            self.schema.clone(),
-            &self.network,
-            is_copied,
-        )?);
+            space,
+            time: &self.time,
+            seed: mix(self.seed, 100 + place as u64),
+            schema: self.schema.clone(),
+            network: &self.network,
+        }
+    }
+
+    fn add_device(&mut self, space: usize, is_copied: bool) -> Result<()> {
+        self.devices.push(DeviceParty::new(self.beginning(space), is_copied)?);
         Ok(())
     }
 
@@ -153,173 +176,88 @@ impl World {
         let mut workload = Random::of(mix(self.seed, 1_001 + 2 * step));
         let event = Event::draw(self.profile, &mut schedule);
         self.say(format!("{step} {event:?}"));
-        self.happen(event, &mut schedule, &mut workload)?;
+        self.with_failing_disks(&mut schedule, |world, schedule| world.happen(event, schedule, &mut workload))?;
         self.after_cuts(&mut schedule)?;
-        self.poll_all()?;
+        self.poll_all();
         self.after_cuts(&mut schedule)?;
-        match self.check() {
-            // Looking completes what was captured, which is a write: the disk may fail right there.
-            Err(error) if is_of_the_disk(&error) => {
-                self.after_cuts(&mut schedule)?;
-                self.check()
-            }
-            checked => checked,
+        let checked = self.with_failing_disks(&mut schedule, |world, _| world.check().map(|()| true))?;
+        if checked.is_none() {
+            // Looking completes what was captured, which is a write: the disk failed right there, as it was told to.
+            self.after_cuts(&mut schedule)?;
+            self.check()?;
+        }
+        self.note_failures()
+    }
+
+    /// Runs something; `None` when a disk failed in it that was made to fail.
+    fn with_failing_disks<T>(
+        &mut self,
+        random: &mut Random,
+        run: impl FnOnce(&mut Self, &mut Random) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let before = self.injected()?;
+        match run(self, random) {
+            Ok(done) => Ok(Some(done)),
+            Err(error) if is_of_the_disk(&error) && self.injected()? > before => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
-    /// Holds everything against the reference.
+    /// How many errors of disks were made so far.
+    fn injected(&self) -> Result<u64> {
+        let devices: u64 = self.devices.iter().map(|device| disk::errors(&device.folder)).sum();
+        Ok(devices + disk::errors(&self.server()?.folder))
+    }
+
+    /// Holds everything that changed against the reference.
     fn check(&mut self) -> Result<()> {
-        for device in self.devices.iter().filter(|device| device.is_changed()) {
+        for place in 0..self.devices.len() {
+            let device = &self.devices[place];
+            if !device.is_changed() {
+                continue;
+            }
+            let space = device.space;
             for (replaced, by) in replacements(device)? {
-                self.model.replaced(replaced, by, Author::Device(device.place));
+                let is_new = self.models[space].replaced(replaced.clone(), by, Author::Device(place));
+                if is_new && !self.decided.contains(&(place, replaced)) {
+                    self.note("what waited for a parked group was sealed anew");
+                }
             }
         }
         let server = self.server.as_mut().context("the world has a server")?;
         let changes = disk::changes(&server.folder);
         if server.checked != Some(changes) {
-            invariant::server(server, &mut self.model)?;
+            for (space, model) in self.models.iter_mut().enumerate() {
+                invariant::server(server, SPACES[space], model)?;
+            }
             server.checked = Some(changes);
         }
-        self.wire.check(&self.model)?;
+        for (wire, model) in self.wires.iter_mut().zip(&self.models) {
+            wire.check(model)?;
+        }
         for device in self.devices.iter_mut().filter(|device| device.is_changed()) {
-            invariant::device(device, &self.model).with_context(|| format!("device {}", device.place))?;
+            let model = &self.models[device.space];
+            invariant::device(device, model).with_context(|| format!("device {}", device.place))?;
             device.checked = Some(disk::changes(&device.folder));
         }
         Ok(())
     }
 
-    /// Saves an operation on a device with plain SQL.
-    fn save_by_sql(&mut self, place: usize, operation: crate::model::Operation, is_closed: bool) -> Result<()> {
-        let token = operation.token.clone();
-        self.model.operations.insert(token.clone(), operation.clone());
-        if !is_closed {
-            self.model.abandoned.insert(token.clone());
-        }
-        let device = &mut self.devices[place];
-        match action::write_sql(device.app()?, &operation, is_closed) {
-            Ok(()) => {
-                device.saved.push(token.clone());
-                self.note(if is_closed { "an operation was saved by SQL" } else { "a bracket was left behind" });
-                self.say(format!("  device {place} saved {token} ({}) by SQL", operation.kind));
-            }
-            Err(_) => {
-                self.note("an operation that SQL refused");
-                self.say(format!("  device {place} could not save {token} by SQL"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Saves an operation on a device.
-    fn save(&mut self, place: usize, operation: crate::model::Operation) -> Result<()> {
-        let token = operation.token.clone();
-        self.model.operations.insert(token.clone(), operation.clone());
-        let device = &mut self.devices[place];
-        match action::write(device.client()?, &operation) {
-            Ok(()) => {
-                device.saved.push(token.clone());
-                self.say(format!("  device {place} saved {token} ({})", operation.kind));
-            }
-            Err(error) => {
-                self.note("a save that failed");
-                self.say(format!("  device {place} could not save {token}: {}", error.code()));
-            }
-        }
-        Ok(())
-    }
-
-    /// What a device shows, for somebody who looks at it.
-    fn view(&self, place: usize) -> Result<State> {
-        let rows = self.devices[place].client()?.with_reader(|db| {
-            let mut statement = db.prepare_cached("SELECT entity, id, payload FROM gbsync_records")?;
-            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-            rows.collect::<rusqlite::Result<Vec<(String, String, String)>>>()
-        })?;
-        let mut state = State::new(self.schema.is_some());
-        for (entity, id, payload) in rows {
-            state.put(&entity, &id, serde_json::from_str(&payload)?);
-        }
-        Ok(state)
-    }
-
     /// Lets every running round go on.
-    fn poll_all(&mut self) -> Result<()> {
+    fn poll_all(&mut self) {
         for place in 0..self.devices.len() {
             let Some(ended) = self.devices[place].poll_round() else { continue };
             match ended {
                 Ok(report) => {
                     self.say(format!("  device {place} synced: {} accepted, cursor {}", report.accepted, report.cursor));
                     self.note("a round that ended well");
-                    if !report.parked.is_empty() {
-                        self.note("a group was parked");
-                    }
                 }
                 Err(error) => {
-                    self.say(format!("  device {place} did not sync: {}", kind_of(&error)));
+                    self.say(format!("  device {place} did not sync: {}", error.code()));
                     self.note("a round that failed");
                 }
             }
         }
-        Ok(())
-    }
-
-    /// Heals everything and lets every device sync until nothing is left to do.
-    ///
-    /// # Errors
-    /// When the world does not come to rest, or rests on something broken.
-    pub fn rest(&mut self) -> Result<()> {
-        self.say("rest".into());
-        self.after_cuts(&mut Random::of(mix(self.seed, 3)))?;
-        disk::heal(&self.server()?.folder);
-        self.devices.iter().for_each(|device| disk::heal(&device.folder));
-        while self.network.len() > 0 {
-            self.deliver_fairly()?;
-        }
-        for device in &mut self.devices {
-            device.round = None;
-            device.begun = None;
-            device.party.off_ms.store(0, std::sync::atomic::Ordering::Relaxed);
-        }
-        for _ in 0..ROUNDS_TO_REST {
-            self.time.pass(2 * 60 * 60 * 1000);
-            for place in 0..self.devices.len() {
-                self.devices[place].begin_round()?;
-                self.finish_round(place)?;
-            }
-            self.check()?;
-            if self.is_resting()? {
-                break;
-            }
-        }
-        for device in &self.devices {
-            invariant::p10_live(device, &self.model)?;
-        }
-        invariant::p6_convergent(self.server()?, &self.devices)
-    }
-
-    fn is_resting(&self) -> Result<bool> {
-        for device in &self.devices {
-            let status = device.client()?.status()?;
-            if status.pending_groups > 0 || status.cursor.0 != self.model.head() as u64 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    fn finish_round(&mut self, place: usize) -> Result<()> {
-        for _ in 0..10_000 {
-            self.poll_all()?;
-            if self.devices[place].round.is_none() {
-                return Ok(());
-            }
-            if self.network.len() > 0 {
-                self.deliver_fairly()?;
-            } else {
-                self.time.pass(1_000);
-            }
-        }
-        bail!("P10: a round of device {place} does not end");
     }
 
     /// Ends the world.
@@ -332,7 +270,7 @@ impl World {
     }
 }
 
-/// Whether a disk failed that was made to fail.
+/// Whether a disk failed.
 fn is_of_the_disk(error: &anyhow::Error) -> bool {
     let text = format!("{error:#}");
     text.contains("disk I/O error") || text.contains("database or disk is full")
@@ -345,10 +283,6 @@ fn replacements(device: &DeviceParty) -> Result<Vec<(String, String)>> {
         statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
     })?;
     Ok(pairs)
-}
-
-fn kind_of(error: &gbsync_client::SyncError) -> String {
-    format!("{error:?}").split([' ', '(', '{']).next().unwrap_or_default().to_owned()
 }
 
 /// A seed for one purpose, from the seed of the run.

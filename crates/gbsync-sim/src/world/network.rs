@@ -1,8 +1,10 @@
 //! The network: requests and answers that wait for the world to deliver, lose, double, cut or exchange them.
 
+use crate::random::Random;
 use gbsync_client::{BoxFuture, Request, Response, Transport, TransportError};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -16,6 +18,12 @@ struct Slot {
 /// One request on its way, or its answer on its way back.
 #[derive(Clone)]
 pub struct Message {
+    /// The space of the device that sent it, by number.
+    pub space: usize,
+    /// Which message it is: numbers rise.
+    pub number: u64,
+    /// Until when it is held up.
+    pub held_until_ms: u64,
     /// What it asks.
     pub request: Request,
     /// The answer, once the server gave one.
@@ -27,17 +35,24 @@ pub struct Message {
 #[derive(Clone, Default)]
 pub struct Network {
     messages: Arc<Mutex<Vec<Message>>>,
+    sent: Arc<AtomicU64>,
 }
 
 impl Network {
-    /// How many messages are on their way.
-    pub fn len(&self) -> usize {
-        self.messages.lock().unwrap_or_else(PoisonError::into_inner).len()
+    /// Takes a message off the way, one of those that are not held up; and whether an older one is still on its way.
+    pub fn draw(&self, random: &mut Random, now_ms: u64) -> Option<(Message, bool)> {
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let free: Vec<usize> = (0..messages.len()).filter(|&place| messages[place].held_until_ms <= now_ms).collect();
+        let message = messages.remove(*free.get(random.below(free.len()))?);
+        let overtakes = messages.iter().any(|older| older.number < message.number);
+        Some((message, overtakes))
     }
 
-    /// Takes a message off the way.
-    pub fn take(&self, place: usize) -> Message {
-        self.messages.lock().unwrap_or_else(PoisonError::into_inner).remove(place)
+    /// Takes the oldest message off the way.
+    pub fn oldest(&self) -> Option<Message> {
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = (0..messages.len()).min_by_key(|&place| messages[place].number)?;
+        Some(messages.remove(oldest))
     }
 
     /// Puts a message on its way.
@@ -46,8 +61,8 @@ impl Network {
     }
 
     /// What a device sends with.
-    pub fn transport(&self) -> Arc<dyn Transport> {
-        Arc::new(Wire { network: self.clone() })
+    pub fn transport(&self, space: usize) -> Arc<dyn Transport> {
+        Arc::new(Wire { network: self.clone(), space })
     }
 }
 
@@ -65,12 +80,15 @@ impl Message {
 
 struct Wire {
     network: Network,
+    space: usize,
 }
 
 impl Transport for Wire {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
         let slot = Arc::new(Mutex::new(Slot::default()));
-        self.network.put(Message { request, answer: None, slot: slot.clone() });
+        let number = self.network.sent.fetch_add(1, Ordering::Relaxed);
+        let message = Message { space: self.space, number, held_until_ms: 0, request, answer: None, slot: slot.clone() };
+        self.network.put(message);
         Box::pin(Waiting(slot))
     }
 }

@@ -1,6 +1,6 @@
 //! The back office: somebody with the role `admin` who looks at rejections and closes them, at the same time as the devices.
 
-use super::World;
+use super::{SPACES, World};
 use crate::action;
 use crate::model::{Author, Change, Edit, Operation};
 use crate::random::Random;
@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 impl World {
     /// Looks at the open rejections and decides one.
     pub(super) fn office(&mut self, random: &mut Random) -> Result<()> {
-        let (status, answer) = self.ask_office("GET", "/v1/spaces/shop/rejections?state=open", None)?;
+        let space = random.below(self.models.len());
+        let (status, answer) = self.ask_office(space, "GET", "rejections?state=open", None)?;
         // The disk under the server may just have failed.
         if status != 200 {
             return Ok(());
@@ -18,7 +19,9 @@ impl World {
         let open: Vec<&str> =
             answer["rejections"].as_array().into_iter().flatten().filter_map(|r| r["syncGroupId"].as_str()).collect();
         let Some(id) = open.get(random.below(open.len())).map(|id| (*id).to_owned()) else { return Ok(()) };
-        let Some(operation) = self.model.operation(&id).cloned() else { anyhow::bail!("P7: nobody made the rejected {id}") };
+        let Some(operation) = self.models[space].operation(&id).cloned() else {
+            anyhow::bail!("P7: nobody made the rejected {id}")
+        };
         let reason = "the office decides";
         let way = random.below(3);
         let (verb, body, what) = match way {
@@ -26,7 +29,7 @@ impl World {
             1 => {
                 // What the office wanted once is wanted again when nobody knows whether it took effect.
                 let amended = action::amended(&operation);
-                self.model.amended.insert((id.clone(), Author::Office), amended.clone());
+                self.models[space].amended.insert((id.clone(), Author::Office), amended.clone());
                 (
                     "amend",
                     json!({"reason": reason, "root": operation.token, "changes": wire(&amended)}),
@@ -37,13 +40,13 @@ impl World {
                 self.made += 1;
                 let token = format!("c{}", self.made);
                 let making_up = action::making_up(&token);
-                self.model.operations.insert(token.clone(), making_up.clone());
+                self.models[space].operations.insert(token.clone(), making_up.clone());
                 let body = json!({"type": "making-up", "root": token, "reason": reason, "changes": wire(&making_up)});
                 ("compensate", body, "the office compensated a group")
             }
         };
-        let path = format!("/v1/spaces/shop/rejections/{}/{verb}", id.replace(':', "%3A"));
-        let (status, answer) = self.ask_office("POST", &path, Some(body))?;
+        let path = format!("rejections/{}/{verb}", id.replace(':', "%3A"));
+        let (status, answer) = self.ask_office(space, "POST", &path, Some(body))?;
         ensure!(matches!(status, 200 | 409 | 503), "P9: the office was answered {status}: {answer}");
         if status == 200 && !answer["resolution"].is_null() {
             self.note(what);
@@ -60,8 +63,10 @@ impl World {
                 continue;
             };
             let amended = action::amended(operation);
-            self.model.amended.insert((id.to_owned(), Author::Device(place)), amended.clone());
-            let closed = client.amend(&parked.group.group_id, |context| action::stage(context, &amended));
+            let space = self.devices[place].space;
+            self.models[space].amended.insert((id.to_owned(), Author::Device(place)), amended.clone());
+            self.decided.insert((place, id.to_owned()));
+            let closed = client.amend(&parked.group.group_id, |context| action::stage(context, &amended.changes));
             if closed.is_ok() {
                 self.note("office and device decided about a group at once");
                 self.say(format!("  device {place}: {}, closed", operation.token));
@@ -70,10 +75,13 @@ impl World {
         Ok(())
     }
 
-    fn ask_office(&mut self, method: &str, path: &str, body: Option<Value>) -> Result<(u16, Value)> {
+    /// Asks with the office's own token. Nobody hears the answer of a server that dies: 503.
+    fn ask_office(&self, space: usize, method: &str, path: &str, body: Option<Value>) -> Result<(u16, Value)> {
         let server = self.server()?;
         let body = body.map(|body| body.to_string().into_bytes());
-        let answer = self.runtime.block_on(server.local()?.answer(method, path, Some(&server.admin), body));
+        let path = format!("/v1/spaces/{}/{path}", SPACES[space]);
+        let answer = server.answer(&self.runtime, method, &path, &server.tokens[space].admin, body)?;
+        let Some(answer) = answer else { return Ok((503, Value::Null)) };
         Ok((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
     }
 }

@@ -3,7 +3,6 @@
 //! The file is made by the real client, once for each schema. A copy gets a device and an epoch of its own, whose ids are as
 //! long as those they replace. Devices that join in the middle of a world are made by the client itself.
 
-use super::party::space;
 use super::time::Time;
 use crate::disk;
 use anyhow::{Context, Result};
@@ -22,25 +21,20 @@ struct Template {
     ids: [(usize, Vec<usize>); 2],
 }
 
-/// By version of the schema.
-static TEMPLATES: Mutex<BTreeMap<u64, Template>> = Mutex::new(BTreeMap::new());
-
-/// Where every device of every world syncs to.
-pub(super) fn remote() -> Remote {
-    Remote { server: "http://world".into(), space: space() }
-}
+/// By space and version of the schema.
+static TEMPLATES: Mutex<BTreeMap<(String, u64), Template>> = Mutex::new(BTreeMap::new());
 
 /// Writes the file of a new device with these ids.
 ///
 /// # Errors
 /// When the template could not be made or the file not be written.
-pub(super) fn write(file: &Path, schema: Option<&Schema>, ids: &[String; 2]) -> Result<()> {
+pub(super) fn write(file: &Path, remote: &Remote, schema: Option<&Schema>, ids: &[String; 2]) -> Result<()> {
     let template = {
         let mut templates = TEMPLATES.lock().unwrap_or_else(PoisonError::into_inner);
-        let version = schema.map_or(0, |schema| schema.version);
-        match templates.get(&version) {
+        let key = (remote.space.to_string(), schema.map_or(0, |schema| schema.version));
+        match templates.get(&key) {
             Some(template) => template.clone(),
-            None => templates.entry(version).or_insert(make(schema)?).clone(),
+            None => templates.entry(key).or_insert(make(remote, schema)?).clone(),
         }
     };
     let mut bytes = template.bytes;
@@ -51,12 +45,12 @@ pub(super) fn write(file: &Path, schema: Option<&Schema>, ids: &[String; 2]) -> 
     Ok(std::fs::write(file, bytes)?)
 }
 
-fn make(schema: Option<&Schema>) -> Result<Template> {
+fn make(remote: &Remote, schema: Option<&Schema>) -> Result<Template> {
     let folder = tempfile::tempdir().context("no folder for temporary files")?;
     let file = folder.path().join("till.db");
     let environment = Time::new().party(0).environment();
     let config = Config { schema: schema.cloned(), ..Config::in_environment(file.clone(), environment) };
-    drop(Client::create(config, &remote())?);
+    drop(Client::create(config, remote)?);
     let db = Connection::open(&file)?;
     // The copy lies elsewhere on the disk, which must not be taken for an old copy.
     db.execute_batch("UPDATE gbsync_state SET life = NULL")?;

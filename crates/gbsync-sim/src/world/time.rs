@@ -23,7 +23,9 @@ pub struct Time {
 pub struct Party {
     time: Time,
     /// How far its clock is off, in milliseconds.
-    pub off_ms: Arc<AtomicI64>,
+    off_ms: Arc<AtomicI64>,
+    /// At what time its clock stands still; 0 while it goes.
+    frozen_ms: Arc<AtomicU64>,
     random: Arc<Mutex<Stream>>,
 }
 
@@ -47,14 +49,33 @@ impl Time {
 
     /// A party whose clock is right.
     pub fn party(&self, seed: u64) -> Party {
-        Party { time: self.clone(), off_ms: Arc::default(), random: Arc::new(Mutex::new(Stream::of(seed))) }
+        Party {
+            time: self.clone(),
+            off_ms: Arc::default(),
+            frozen_ms: Arc::default(),
+            random: Arc::new(Mutex::new(Stream::of(seed))),
+        }
     }
 }
 
 impl Party {
     /// What its clock says, in milliseconds after 1970.
     pub fn clock_ms(&self) -> u64 {
-        self.time.now_ms().saturating_add_signed(self.off_ms.load(Ordering::Relaxed))
+        match self.frozen_ms.load(Ordering::Relaxed) {
+            0 => self.time.now_ms().saturating_add_signed(self.off_ms.load(Ordering::Relaxed)),
+            frozen_ms => frozen_ms,
+        }
+    }
+
+    /// Sets its clock right, or so far off.
+    pub fn set_off(&self, off_ms: i64) {
+        self.frozen_ms.store(0, Ordering::Relaxed);
+        self.off_ms.store(off_ms, Ordering::Relaxed);
+    }
+
+    /// Stops its clock.
+    pub fn freeze(&self) {
+        self.frozen_ms.store(self.clock_ms(), Ordering::Relaxed);
     }
 
     /// Fills bytes from its own stream.

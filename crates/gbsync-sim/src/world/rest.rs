@@ -1,0 +1,104 @@
+//! The end of a run: everything is healed, and within a bounded time every group must be decided or parked with a reason.
+
+use super::{World, mix};
+use crate::disk;
+use crate::invariant;
+use crate::random::Random;
+use anyhow::{Result, bail};
+
+/// Rounds of every device in which a healed world must come to rest.
+const ROUNDS: u64 = 12;
+/// How much time passes between them, in milliseconds.
+const PAUSE_MS: u64 = 2 * 60 * 60 * 1000;
+
+/// What a device shows of what it went through.
+const TRACES: &[(&str, &str)] = &[
+    ("a group was parked: conflict", "SELECT count(*) FROM gbsync_outbox WHERE code = 'conflict'"),
+    ("a group was parked: bound_violation", "SELECT count(*) FROM gbsync_outbox WHERE code = 'bound_violation'"),
+    ("a group was parked: dependency_rejected", "SELECT count(*) FROM gbsync_outbox WHERE code = 'dependency_rejected'"),
+    ("the log was read anew", "SELECT generation FROM gbsync_state"),
+    ("a soft rule was flagged", "SELECT count(*) FROM gbsync_flag"),
+];
+
+impl World {
+    /// Heals everything and lets every device sync until nothing is left to do.
+    ///
+    /// # Errors
+    /// When the world does not come to rest, or rests on something broken.
+    pub fn rest(&mut self) -> Result<()> {
+        self.say("rest".into());
+        self.after_cuts(&mut Random::of(mix(self.seed, 3)))?;
+        let server = self.server()?;
+        disk::heal(&server.folder);
+        server.mortal.fate().armed = None;
+        for device in &mut self.devices {
+            disk::heal(&device.folder);
+            device.mortal.fate().armed = None;
+            device.party.set_off(0);
+        }
+        while self.deliver_fairly()? {}
+        for device in &mut self.devices {
+            device.round = None;
+            device.staged = None;
+        }
+        for _ in 0..ROUNDS {
+            self.time.pass(PAUSE_MS);
+            for place in 0..self.devices.len() {
+                self.devices[place].begin_round()?;
+                self.finish_round(place)?;
+            }
+            self.check()?;
+            if self.is_resting()? {
+                break;
+            }
+        }
+        for device in &self.devices {
+            invariant::p10_live(device, &self.models[device.space])?;
+        }
+        invariant::p6_convergent(self.server()?, &self.devices)?;
+        for device in &self.devices {
+            invariant::p11_accounted_on_the_server(device, self.server()?)?;
+        }
+        self.look_back()
+    }
+
+    fn is_resting(&self) -> Result<bool> {
+        for device in &self.devices {
+            let status = device.client()?.status()?;
+            if status.pending_groups > 0 || status.cursor.0 != self.models[device.space].head() as u64 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) fn finish_round(&mut self, place: usize) -> Result<()> {
+        for _ in 0..10_000 {
+            self.poll_all();
+            if self.devices[place].round.is_none() {
+                return Ok(());
+            }
+            if !self.deliver_fairly()? {
+                self.time.pass(1_000);
+            }
+        }
+        bail!("P10: a round of device {place} does not end");
+    }
+
+    /// Counts what devices went through.
+    fn look_back(&mut self) -> Result<()> {
+        for place in 0..self.devices.len() {
+            let device = &self.devices[place];
+            let counts = device.client()?.with_reader(|db| {
+                let counts = TRACES.iter().map(|(_, sql)| db.query_row(sql, [], |row| row.get(0)));
+                counts.collect::<rusqlite::Result<Vec<u64>>>()
+            })?;
+            let epochs = device.numbers.len();
+            for ((what, _), count) in TRACES.iter().zip(counts) {
+                (0..count).for_each(|_| self.note(what));
+            }
+            (1..epochs).for_each(|_| self.note("a device began another epoch"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! The server, with its files, which crashes and comes back.
+
+use super::SPACES;
+use super::party::{Mortal, put_image};
+use super::time::{Party, Time};
+use crate::disk::{self, Loss};
+use crate::random::Random;
+use anyhow::{Context, Result};
+use gbsync_core::fault;
+use gbsync_core::id::{Actor, Role, SpaceId};
+use gbsync_core::limits::Limits;
+use gbsync_core::schema::Schema;
+use gbsync_server::{LocalAnswer, LocalServer, NewToken, ServerConfig, Tokens};
+use rusqlite::{Connection, OpenFlags};
+use std::path::{Path, PathBuf};
+use tokio::runtime::Runtime;
+
+/// Bytes of a request that a sale fits into, and a group of fifty records does not.
+const SMALL_REQUEST_BYTES: u64 = 4_096;
+
+/// The tokens of a space.
+pub struct SpaceTokens {
+    /// Of its devices.
+    pub device: String,
+    /// Of its back office.
+    pub admin: String,
+}
+
+/// The server.
+pub struct ServerParty {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Where it is killed.
+    pub mortal: Mortal,
+    /// The changes of its files when it was last held against the reference.
+    pub checked: Option<u64>,
+    /// The tokens of each space.
+    pub tokens: Vec<SpaceTokens>,
+    /// The token of a space that has no devices.
+    pub annex: String,
+    party: Party,
+    limits: Limits,
+    schema: Option<Schema>,
+    local: Option<LocalServer>,
+    reader: Option<Connection>,
+}
+
+impl ServerParty {
+    /// Makes the server's folder with some spaces and starts it.
+    pub fn start(
+        scratch: &Path,
+        spaces: usize,
+        time: &Time,
+        seed: u64,
+        schema: Option<Schema>,
+        runtime: &Runtime,
+    ) -> Result<Self> {
+        let folder = scratch.join("server");
+        let made = Tokens::open(&folder)?;
+        let tokens = SPACES[..spaces].iter().map(|space| {
+            let new = || NewToken { space: space_id(space), roles: Vec::new(), actor: None, device: None };
+            let office = NewToken { roles: vec![Role::new("admin")?], actor: Some(Actor::new("ann")?), ..new() };
+            let (device, admin) = (made.create(new())?.token.to_string(), made.create(office)?.token.to_string());
+            Ok(SpaceTokens { device, admin })
+        });
+        let tokens = tokens.collect::<Result<Vec<_>>>()?;
+        let elsewhere = NewToken { space: space_id("annex"), roles: Vec::new(), actor: None, device: None };
+        let annex = made.create(elsewhere)?.token.to_string();
+        // In every other world requests are so small that larger groups travel in parts, both ways.
+        let request_bytes = if seed.is_multiple_of(2) { SMALL_REQUEST_BYTES } else { Limits::default().request_bytes };
+        let limits = Limits { request_bytes, ..Limits::default() };
+        let mut server = Self {
+            folder,
+            mortal: Mortal::default(),
+            checked: None,
+            tokens,
+            annex,
+            party: time.party(seed),
+            limits,
+            schema,
+            local: None,
+            reader: None,
+        };
+        server.open(runtime)?;
+        Ok(server)
+    }
+
+    fn open(&mut self, runtime: &Runtime) -> Result<()> {
+        let (clock, random) = (self.party.clone(), self.party.clone());
+        let environment = gbsync_server::Environment::new(move || clock.clock_ms(), move |bytes| random.fill_random(bytes));
+        let config = ServerConfig {
+            environment,
+            limits: self.limits,
+            schema: self.schema.clone(),
+            ..ServerConfig::new(&self.folder)
+        };
+        let opened = fault::with_hook(self.mortal.hook(&self.folder), || runtime.block_on(LocalServer::open(config)));
+        self.local = Some(opened.context("P4: the server does not open its store")?);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        self.reader = Some(Connection::open_with_flags(self.folder.join("gbsync.db"), flags)?);
+        self.checked = None;
+        Ok(())
+    }
+
+    /// Somebody who looks at its database.
+    pub fn reader(&self) -> Result<&Connection> {
+        self.reader.as_ref().context("the server is off")
+    }
+
+    /// Most bytes of a request's body.
+    pub fn request_bytes(&self) -> u64 {
+        self.limits.request_bytes
+    }
+
+    /// Answers a request; `None` when it died meanwhile.
+    pub fn answer(
+        &self,
+        runtime: &Runtime,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Option<LocalAnswer>> {
+        let local = self.local.as_ref().context("the server is off")?;
+        let answering = || runtime.block_on(local.answer(method, path, Some(token), body));
+        let answer = self.mortal.live(&self.folder, answering);
+        Ok(answer.filter(|_| !disk::is_cut(&self.folder)))
+    }
+
+    /// Loses power, or is killed, and comes back.
+    pub fn crash(&mut self, loss: Loss, random: &mut Random, runtime: &Runtime) -> Result<()> {
+        disk::cut_after(&self.folder, 0);
+        self.reader = None;
+        self.mortal.fate().armed = None;
+        if let Some(local) = self.local.take() {
+            // It cannot close its store properly: that is the point.
+            let _ = runtime.block_on(local.close());
+        }
+        put_image(&self.folder, loss, random)?;
+        self.open(runtime)
+    }
+
+    /// Stops for good.
+    pub fn stop(mut self, runtime: &Runtime) {
+        self.reader = None;
+        if let Some(local) = self.local.take() {
+            let _ = runtime.block_on(local.close());
+        }
+    }
+}
+
+/// The id of a space.
+pub fn space_id(space: &str) -> SpaceId {
+    SpaceId::new(space).expect("a name")
+}

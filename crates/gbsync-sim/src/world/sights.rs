@@ -1,0 +1,133 @@
+//! What must happen sometimes: every fault that a profile enables, and every way back from one. What never happens in a
+//! thousand worlds is not tested by them.
+
+use super::Profile;
+use std::collections::BTreeMap;
+
+/// Worlds of one profile from which on something that never happened is a failure of the run.
+pub const WORLDS: u64 = 300;
+
+/// What must happen in calm worlds and in all others.
+const CALM: &[&str] = &[
+    "a world without rules",
+    "a world with rules",
+    "a world of two spaces",
+    "a world of seven devices or more",
+    "an operation was saved",
+    "an operation was saved by SQL",
+    "an operation was saved in parts",
+    "an operation that SQL refused",
+    "a save that failed",
+    "an edit was staged across a pull",
+    "a group was parked: conflict",
+    "a group was parked: bound_violation",
+    "a group was parked: dependency_rejected",
+    "a group was amended",
+    "a group was retried",
+    "a group was discarded",
+    "what waited for a parked group was sealed anew",
+    "the office amended a group",
+    "the office discarded a group",
+    "the office compensated a group",
+    "a soft rule was flagged",
+    "a part was sent",
+    "a part was fetched",
+    "a message overtook another",
+    "a new device",
+    "a bracket was left behind",
+    "a stranger sent something",
+    "a round that ended well",
+];
+
+/// What must happen in rough worlds and in storms.
+const ROUGH: &[&str] = &[
+    "a request was lost",
+    "an answer was lost after the commit",
+    "a request arrived twice",
+    "a message was delayed",
+    "an answer was cut",
+    "a page of a hotel's network",
+    "a proxy's error: 429",
+    "a proxy's error: 500",
+    "a proxy's error: 503",
+    "a request for another space",
+    "a round that failed",
+    "a device was killed",
+    "a device crashed in a round",
+    "the server was killed",
+    "killed: a group was sealed",
+    "killed: groups were noted as in flight",
+    "killed: verdicts arrived",
+    "killed: verdicts were taken",
+    "killed: a part leaves",
+    "killed: a part was answered",
+    "killed: a part of the log arrived",
+    "killed: a page arrived",
+    "killed: a page was applied",
+    "killed: a transaction was decided",
+    "killed: a transaction was committed",
+];
+
+/// What must happen in storms.
+const STORM: &[&str] = &[
+    "a device lost power: all",
+    "a device lost power: prefix",
+    "a device lost power: subset",
+    "a device lost power: torn",
+    "the server lost power: all",
+    "the server lost power: prefix",
+    "the server lost power: subset",
+    "the server lost power: torn",
+    "a device's disk was full",
+    "a device's disk failed: write",
+    "a device's disk failed: sync",
+    "the server's disk was full",
+    "the server's disk failed: write",
+    "the server's disk failed: sync",
+    "a clock went ten years ahead",
+    "a clock went ten years back",
+    "a clock was off",
+    "a clock stood still",
+    "a clock was set right",
+    "an old copy was put back",
+    "a device was cloned",
+    "a device began another epoch",
+    "the log was read anew",
+    "killed: a page was read anew",
+];
+
+/// The places where a device may be killed, and what is seen then.
+pub const DEVICE_POINTS: &[(&str, &str)] = &[
+    ("a part leaves", "killed: a part leaves"),
+    ("a part was answered", "killed: a part was answered"),
+    ("a part of the log arrived", "killed: a part of the log arrived"),
+    ("a page was read anew", "killed: a page was read anew"),
+    ("a discard was noted", "killed: a discard was noted"),
+    ("a group was sealed", "killed: a group was sealed"),
+    ("groups were noted as in flight", "killed: groups were noted as in flight"),
+    ("verdicts arrived", "killed: verdicts arrived"),
+    ("verdicts were taken", "killed: verdicts were taken"),
+    ("a page arrived", "killed: a page arrived"),
+    ("a page was applied", "killed: a page was applied"),
+    ("the tables follow the schema", "killed: the tables follow the schema"),
+];
+
+/// How many of them few worlds come to: the first ones.
+pub const RARE_POINTS: usize = 4;
+
+/// The places where the server may be killed, and what is seen then.
+pub const SERVER_POINTS: &[(&str, &str)] = &[
+    ("a transaction was decided", "killed: a transaction was decided"),
+    ("a transaction was committed", "killed: a transaction was committed"),
+];
+
+/// What of a profile's list never happened.
+pub fn missing(profile: Profile, happened: &BTreeMap<(Profile, &'static str), u64>) -> Vec<&'static str> {
+    let lists: &[&[&'static str]] = match profile {
+        Profile::Calm => &[CALM],
+        Profile::Rough => &[CALM, ROUGH],
+        Profile::Storm => &[CALM, ROUGH, STORM],
+    };
+    let all = lists.iter().flat_map(|list| list.iter().copied());
+    all.filter(|what| !happened.contains_key(&(profile, *what))).collect()
+}
