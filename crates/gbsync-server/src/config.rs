@@ -29,6 +29,8 @@ pub struct ServerConfig {
     pub schema: Option<Schema>,
     /// What those who listen to the log may take.
     pub live: LiveConfig,
+    /// An address on which metrics are told to whoever asks; `None` tells them to nobody.
+    pub metrics_listen: Option<SocketAddr>,
     /// What connections may take.
     pub net: NetConfig,
     /// How long a stopping server waits for the requests in flight, in milliseconds.
@@ -53,6 +55,7 @@ impl ServerConfig {
             limits: Limits::default(),
             schema: None,
             live: LiveConfig::default(),
+            metrics_listen: None,
             net: NetConfig::default(),
             drain_ms: 10_000,
             upload_expiry_ms: 24 * 60 * 60 * 1000,

@@ -14,6 +14,7 @@ mod error;
 mod feed;
 mod live;
 mod local;
+mod metrics;
 mod net;
 #[cfg(feature = "mutants")]
 mod planted;

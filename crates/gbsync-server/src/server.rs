@@ -7,8 +7,9 @@ use crate::commit::{Committer, Shared, Tally};
 use crate::config::ServerConfig;
 use crate::error::ServerError;
 use crate::feed::Feed;
+use crate::metrics::Metrics;
 use crate::net;
-use crate::routes::{App, router};
+use crate::routes::{self, App, router};
 use crate::rules::Rules;
 use crate::store::SqliteStore;
 use gbsync_core::schema::Schema;
@@ -26,10 +27,12 @@ use tokio::task::JoinHandle;
 /// A running server. Dropping it stops it without draining: whoever waits for an answer gets none.
 pub struct Server {
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     app: Arc<App>,
     drain: watch::Sender<bool>,
     drain_timeout: Duration,
     serving: JoinHandle<()>,
+    watched: Option<JoinHandle<()>>,
     lock: Arc<File>,
 }
 
@@ -59,18 +62,31 @@ impl Server {
     /// server runs on it, or its file is no store or a newer one.
     pub async fn start(config: ServerConfig) -> Result<Self, ServerError> {
         let (listen, data, net) = (config.listen, config.data.clone(), config.net);
+        let metrics_listen = config.metrics_listen;
         let drain_timeout = Duration::from_millis(config.drain_ms);
         let Opened { app, drain, lock } = open(config).await?;
-        let listener = bind(listen).await?;
-        let address = listener.local_addr().map_err(|source| ServerError::Listen { address: listen, source })?;
+        let (listener, address) = bind(listen).await?;
+        let (metrics_address, watched) = match metrics_listen {
+            Some(listen) => {
+                let (listener, address) = bind(listen).await?;
+                let router = routes::metrics::router(Arc::clone(&app));
+                (Some(address), Some(tokio::spawn(net::serve(listener, router, net, drain.subscribe()))))
+            }
+            None => (None, None),
+        };
         let serving = tokio::spawn(net::serve(listener, router(Arc::clone(&app)), net, drain.subscribe()));
         tracing::info!(%address, data = %data.display(), "serving");
-        Ok(Self { address, app, drain, drain_timeout, serving, lock })
+        Ok(Self { address, metrics_address, app, drain, drain_timeout, serving, watched, lock })
     }
 
     /// The address it listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it tells its metrics, if it does.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// What devices are told to connect to.
@@ -95,7 +111,7 @@ impl Server {
     /// What it did so far.
     pub fn counters(&self) -> Counters {
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let Tally { pushes, transactions, failed_transactions, groups_accepted, groups_rejected } =
+        let Tally { queued: _, pushes, transactions, failed_transactions, groups_accepted, groups_rejected } =
             self.app.committer.tally.as_ref();
         Counters {
             requests: load(&self.app.requests),
@@ -118,6 +134,9 @@ impl Server {
         if tokio::time::timeout(self.drain_timeout, &mut serving).await.is_err() {
             tracing::warn!("requests in flight took too long and are cut off");
             serving.abort();
+        }
+        if let Some(watched) = &self.watched {
+            watched.abort();
         }
         close(self.app, self.lock).await
     }
@@ -145,6 +164,7 @@ pub(crate) async fn open(config: ServerConfig) -> Result<Opened, ServerError> {
     let shared = Shared {
         store: Arc::new(store),
         feed: Arc::new(Feed::default()),
+        metrics: Arc::new(Metrics::new()),
         rules: Arc::new(rules),
         limits: config.limits,
         environment: config.environment,
@@ -168,8 +188,10 @@ pub(crate) async fn close(app: Arc<App>, lock: Arc<File>) -> Result<(), ServerEr
     closing.await.map_err(|error| ServerError::Broken(error.to_string()))?
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, ServerError> {
-    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let bound = TcpListener::bind(address).await;
+    let bound = bound.and_then(|listener| listener.local_addr().map(|address| (listener, address)));
+    bound.map_err(|source| match source.kind() {
         std::io::ErrorKind::AddrInUse => ServerError::AddressInUse { address },
         _ => ServerError::Listen { address, source },
     })

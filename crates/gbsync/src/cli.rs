@@ -7,7 +7,8 @@ use crate::commands::{
     apply, bench, check, demo, digest, init, orphans, outbox, query, rejections, schema, serve, status, sync, token,
 };
 use crate::exit::{Exit, Failure};
-use crate::output::{Output, is_stderr_coloured};
+use crate::log;
+use crate::output::Output;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
@@ -68,7 +69,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => return explain(&error, arguments.iter().any(|argument| argument == "--json")),
     };
     let output = Output::new(cli.json);
-    log_to_stderr();
+    // A server's file says how it logs.
+    if !matches!(cli.command, Command::Serve(_)) {
+        log::start(log::FILTER, false);
+    }
     let mut exit = dispatch(&cli.command, &output).unwrap_or_else(|error| {
         let failure = Failure::of(&error);
         output.failure(&failure);
@@ -126,14 +130,6 @@ fn explain(error: &clap::Error, is_json: bool) -> Exit {
         return Exit::Usage;
     }
     Exit::Usage
-}
-
-/// Logs go to standard error; `GBSYNC_LOG` or `RUST_LOG` say which, warnings by default, and how far an upgrade of records is.
-fn log_to_stderr() {
-    let filter =
-        ["GBSYNC_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty()));
-    let filter = tracing_subscriber::EnvFilter::new(filter.as_deref().unwrap_or("warn,gbsync_server::rules=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_stderr_coloured()).init();
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::auth::Admission;
 use crate::config::Environment;
 use crate::error::{Refusal, ServerError};
 use crate::feed::Feed;
+use crate::metrics::Metrics;
 use crate::rules::Rules;
 use crate::store::{Staging, Store, ToldEpoch, UploadedPart};
 use gather::Crowd;
@@ -26,12 +27,13 @@ use gbsync_core::id::{Actor, DeviceSeq, GroupId, Role, Seq, SpaceId};
 use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
 use gbsync_core::verdict::Resolution;
-use gbsync_core::wire::{DiscardRequest, GroupResult, PushRequest, Resolve};
+use gbsync_core::wire::{Arrival, DiscardRequest, GroupResult, PushRequest, Resolve};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// What the writer and the routes work on together.
@@ -39,6 +41,7 @@ use tokio::sync::oneshot;
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) feed: Arc<Feed>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) rules: Arc<Rules>,
     pub(crate) limits: Limits,
     pub(crate) environment: Environment,
@@ -130,6 +133,8 @@ enum Work {
     Resolve(Box<Resolving>, oneshot::Sender<Result<ResolvingOutcome, NotCommitted>>),
     Tell(ToldEpoch, oneshot::Sender<Result<(), NotCommitted>>),
     Stage(Box<UploadedPart>, oneshot::Sender<Result<Staging, NotCommitted>>),
+    /// Asks whether a transaction can be made.
+    Probe(oneshot::Sender<Result<(), NotCommitted>>),
     /// Travels alone.
     Adopt(Box<Schema>, oneshot::Sender<Result<(), ServerError>>),
 }
@@ -137,6 +142,8 @@ enum Work {
 /// What the writer did since the start.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
+    /// Works that wait for the writer.
+    pub(crate) queued: AtomicU64,
     pub(crate) pushes: AtomicU64,
     pub(crate) transactions: AtomicU64,
     pub(crate) failed_transactions: AtomicU64,
@@ -149,6 +156,7 @@ pub(crate) struct Committer {
     queue: Mutex<Option<SyncSender<Work>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     crowd: Arc<Crowd>,
+    metrics: Arc<Metrics>,
     pub(crate) tally: Arc<Tally>,
 }
 
@@ -157,6 +165,7 @@ impl Committer {
     pub(crate) fn start(shared: Shared) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE);
         let (crowd, tally) = (Arc::new(Crowd::default()), Arc::new(Tally::default()));
+        let metrics = Arc::clone(&shared.metrics);
         let writer = writer::WriterLoop::new(shared, receiver, Arc::clone(&crowd), Arc::clone(&tally));
         #[cfg(feature = "fault-points")]
         let hook = gbsync_core::fault::hook();
@@ -167,7 +176,7 @@ impl Committer {
             writer.run();
         };
         let thread = std::thread::Builder::new().name("gbsync-writer".into()).spawn(run)?;
-        Ok(Self { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), crowd, tally })
+        Ok(Self { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), crowd, metrics, tally })
     }
 
     /// Announces a push that has arrived and is being parsed, so that the transaction it will belong to can wait a moment for it.
@@ -179,8 +188,22 @@ impl Committer {
     pub(crate) async fn push(&self, push: Push, announced: gather::Announced) -> Result<PushOutcome, NotCommitted> {
         self.tally.pushes.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
+        let group_type = |arrival: &Arrival| arrival.content.header()?.group_type.clone();
+        let types: Vec<_> = push.request.groups.iter().map(group_type).collect();
+        let started = Instant::now();
         self.queue(Work::Push(Box::new(push), sender))?;
         drop(announced);
+        let outcome = receiver.await.unwrap_or(Err(NotCommitted))?;
+        if let PushOutcome::Decided { results, .. } = &outcome {
+            self.metrics.pushed(&types, results, started.elapsed());
+        }
+        Ok(outcome)
+    }
+
+    /// Whether the writer can make a transaction.
+    pub(crate) async fn probe(&self) -> Result<(), NotCommitted> {
+        let (sender, receiver) = oneshot::channel();
+        self.queue(Work::Probe(sender))?;
         receiver.await.unwrap_or(Err(NotCommitted))
     }
 
@@ -222,7 +245,13 @@ impl Committer {
 
     fn queue(&self, work: Work) -> Result<(), NotCommitted> {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match queue.map(|queue| queue.try_send(work)) {
+        // Before the writer can take it off.
+        self.tally.queued.fetch_add(1, Ordering::Relaxed);
+        let queued = queue.map(|queue| queue.try_send(work));
+        if !matches!(queued, Some(Ok(()))) {
+            self.tally.queued.fetch_sub(1, Ordering::Relaxed);
+        }
+        match queued {
             Some(Ok(())) => Ok(()),
             Some(Err(TrySendError::Full(_))) => {
                 tracing::warn!("the writer's queue is full");

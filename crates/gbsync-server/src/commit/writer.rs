@@ -17,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the writer rests after a transaction that failed, so that a full disk is not hammered.
 const REST: Duration = Duration::from_millis(20);
@@ -42,6 +42,7 @@ enum Outcome {
     Discard(DiscardOutcome),
     Resolve(ResolvingOutcome),
     Told,
+    Probed,
     Staged(Staging),
 }
 
@@ -54,6 +55,9 @@ impl WriterLoop {
     /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
         while let Some(works) = self.gatherer.gather() {
+            let gathered = works.len();
+            self.tally.queued.fetch_sub(gathered as u64, Ordering::Relaxed);
+            let started = Instant::now();
             let works = self.adopt(works);
             if works.is_empty() {
                 continue;
@@ -63,8 +67,10 @@ impl WriterLoop {
             match transaction {
                 Ok(Ok((outcomes, heads))) => {
                     self.count(&outcomes);
+                    self.shared.metrics.committed(gathered, started.elapsed());
                     for (space, head) in &heads {
                         self.shared.feed.advance(space, *head);
+                        self.shared.metrics.advanced(space, *head);
                     }
                     for (work, outcome) in works.into_iter().zip(outcomes) {
                         answer(work, outcome);
@@ -97,7 +103,8 @@ impl WriterLoop {
                 by_space.entry(space).or_default().push(index);
             }
         }
-        let mut outcomes: Vec<Option<Outcome>> = works.iter().map(|_| None).collect();
+        let probed = |work: &Work| matches!(work, Work::Probe(_)).then_some(Outcome::Probed);
+        let mut outcomes: Vec<Option<Outcome>> = works.iter().map(probed).collect();
         let mut heads = BTreeMap::new();
         for (space, indexes) in by_space {
             let here: Vec<(usize, &Work)> = indexes.into_iter().map(|index| (index, &works[index])).collect();
@@ -110,7 +117,8 @@ impl WriterLoop {
             committed => committed?,
         }
         fault::point("a transaction was committed");
-        let outcomes = outcomes.into_iter().map(|outcome| outcome.expect("every work is of one space")).collect();
+        let outcomes =
+            outcomes.into_iter().map(|outcome| outcome.expect("every work is of one space, or asks for nothing")).collect();
         Ok((outcomes, heads))
     }
 
@@ -174,7 +182,7 @@ fn transact_space(
                 wanted.rejected.insert(&resolving.of);
                 wanted.makes_groups = true;
             }
-            Work::Tell(..) | Work::Stage(..) | Work::Adopt(..) => {}
+            Work::Tell(..) | Work::Stage(..) | Work::Adopt(..) | Work::Probe(_) => {}
         }
     }
     let mut ledger = writer.load(space, &wanted)?.map(|held| Ledger::new(held, terms));
@@ -208,7 +216,7 @@ fn transact_space(
                 Outcome::Told
             }
             (Work::Stage(part, _), _) => Outcome::Staged(writer.stage(part, terms.limits.group_bytes, now_ms)?),
-            (Work::Adopt(..), _) => continue,
+            (Work::Adopt(..) | Work::Probe(_), _) => continue,
         };
         outcomes[*index] = Some(outcome);
     }
@@ -224,6 +232,7 @@ fn answer(work: Work, outcome: Outcome) {
         (Work::Discard(_, sender), Outcome::Discard(outcome)) => drop(sender.send(Ok(outcome))),
         (Work::Resolve(_, sender), Outcome::Resolve(outcome)) => drop(sender.send(Ok(outcome))),
         (Work::Tell(_, sender), Outcome::Told) => drop(sender.send(Ok(()))),
+        (Work::Probe(sender), Outcome::Probed) => drop(sender.send(Ok(()))),
         (Work::Stage(_, sender), Outcome::Staged(staging)) => drop(sender.send(Ok(staging))),
         (work, _) => refuse(work),
     }
@@ -236,6 +245,7 @@ fn refuse(work: Work) {
         Work::Resolve(_, sender) => drop(sender.send(Err(NotCommitted))),
         Work::Tell(_, sender) => drop(sender.send(Err(NotCommitted))),
         Work::Stage(_, sender) => drop(sender.send(Err(NotCommitted))),
+        Work::Probe(sender) => drop(sender.send(Err(NotCommitted))),
         Work::Adopt(_, sender) => drop(sender.send(Err(ServerError::Broken("the schema was not put in force".into())))),
     }
 }
@@ -248,7 +258,7 @@ impl Work {
             Self::Resolve(resolving, _) => Some(&resolving.space),
             Self::Tell(told, _) => Some(&told.space),
             Self::Stage(part, _) => Some(&part.space),
-            Self::Adopt(..) => None,
+            Self::Adopt(..) | Self::Probe(_) => None,
         }
     }
 }

@@ -6,6 +6,7 @@ mod handshake;
 mod health;
 mod live;
 mod log;
+pub(crate) mod metrics;
 mod openapi;
 mod parameters;
 mod parts;
@@ -22,12 +23,13 @@ use crate::config::{Environment, LiveConfig};
 use crate::error::Refusal;
 use crate::feed::Feed;
 use crate::live::Live;
+use crate::metrics::Metrics;
 use crate::rules::Rules;
 use crate::store::{Store, StoreError};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Response, header};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post, put};
@@ -57,6 +59,7 @@ pub(crate) struct App {
     pub(crate) committer: Arc<Committer>,
     pub(crate) feed: Arc<Feed>,
     pub(crate) live: Live,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) rules: Arc<Rules>,
     pub(crate) limits: Limits,
     pub(crate) environment: Environment,
@@ -77,7 +80,7 @@ impl App {
         live: LiveConfig,
         is_draining: watch::Receiver<bool>,
     ) -> Self {
-        let Shared { store, feed, rules, limits, environment, .. } = shared;
+        let Shared { store, feed, metrics, rules, limits, environment, .. } = shared;
         let reads = Arc::new(Semaphore::new(READS));
         let memory_kib = || Arc::new(Semaphore::new(push::memory_kib(&limits)));
         let (received_kib, inflated_kib) = (memory_kib(), memory_kib());
@@ -86,6 +89,7 @@ impl App {
             committer,
             feed,
             live: Live::new(live),
+            metrics,
             rules,
             limits,
             environment,
@@ -188,7 +192,15 @@ impl From<NotCommitted> for Refusal {
 
 async fn count_requests(State(app): State<Arc<App>>, request: Request, next: Next) -> Response<Body> {
     app.requests.fetch_add(1, Ordering::Relaxed);
-    next.run(request).await
+    // What is at no route has no name of its own: anybody may ask for anything.
+    let route = request.extensions().get::<MatchedPath>().map_or("other".into(), |path| path.as_str().to_owned());
+    let method = match *request.method() {
+        Method::GET | Method::POST | Method::PUT => request.method().as_str().to_owned(),
+        _ => "other".to_owned(),
+    };
+    let response = next.run(request).await;
+    app.metrics.answered(&route, &method, response.status().as_u16());
+    response
 }
 
 async fn nothing_here() -> Refusal {

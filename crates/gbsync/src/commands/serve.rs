@@ -3,15 +3,19 @@
 //! Invariant: `listening on http://…` is printed, and handed over, only when requests are answered; a signal ends the process
 //! with code 0 after every acknowledged push is durable.
 
+mod file;
 mod limits;
+mod settings;
 
 use crate::config;
 use crate::exit::Exit;
+use crate::log;
 use crate::output::{Output, shell_word};
 use anyhow::{Context, Result};
 use gbsync_server::{Server, ServerConfig};
 use limits::LimitArguments;
 use serde_json::json;
+use settings::{Settings, Value};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,6 +26,8 @@ Examples:
   gbsync serve --data ./server --listen 0.0.0.0:4680
   gbsync serve --data ./server --schema gbsync.toml
   gbsync serve --data ./server --request-bytes 262144 --group-records 50000
+  gbsync serve --config server.toml
+  gbsync serve --data ./server --print-config > server.toml
 
 With --schema, operations must look like the file says; the folder keeps it, so that it holds without the argument too. A \
 changed file needs a higher version. SIGHUP reads the file again; one that is wrong is reported and changes nothing.
@@ -32,12 +38,21 @@ Ctrl-C or SIGTERM stops it: requests under way are answered first. Everything is
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Arguments {
+    /// What the server is told, in TOML; flags beat it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print what the server would be told, and exit
+    #[arg(long)]
+    print_config: bool,
     /// The folder with everything the server keeps
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// The address to listen on; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4680")]
-    listen: SocketAddr,
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["config", "print_config"])]
+    data: Option<PathBuf>,
+    /// The address to listen on; port 0 takes a free one [default: 127.0.0.1:4680]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// The address on which metrics are told; nowhere when absent
+    #[arg(long, value_name = "ADDR")]
+    metrics_listen: Option<SocketAddr>,
     /// What operations must look like: a file in TOML or JSON
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
@@ -45,40 +60,63 @@ pub struct Arguments {
     limits: LimitArguments,
 }
 
+impl Arguments {
+    /// Flags over the file over defaults.
+    fn settings(&self) -> Result<Settings> {
+        let mut settings = Settings::read(self.config.as_deref())?;
+        let text = |path: &PathBuf| Value::Text(path.display().to_string());
+        settings.set("data", self.data.as_ref().map(text));
+        settings.set("listen", self.listen.map(|listen| Value::Text(listen.to_string())));
+        settings.set("metrics.listen", self.metrics_listen.map(|listen| Value::Text(listen.to_string())));
+        settings.set("schema", self.schema.as_ref().map(text));
+        self.limits.set(&mut settings);
+        Ok(settings)
+    }
+}
+
 /// Runs the verb.
 ///
 /// # Errors
 /// A failure that says what to do: the address is taken, the folder cannot be used.
 pub async fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
+    let settings = arguments.settings()?;
+    if arguments.print_config {
+        output.line(settings.to_toml().trim_end());
+        return Ok(Exit::Done);
+    }
+    log::start(settings.text("log.filter").unwrap_or(log::FILTER), settings.text("log.format") == Some("json"));
     let stop = config::stop_signal()?;
-    let is_new = !arguments.data.join("gbsync.db").exists();
-    let mut hangups = match &arguments.schema {
+    let (data, schema_path) = (settings.data()?, settings.text("schema").map(PathBuf::from));
+    let is_new = !data.join("gbsync.db").exists();
+    let mut hangups = match &schema_path {
         Some(_) => Some(signal(SignalKind::hangup())?),
         // Without a file to read again it ends the process, as ever.
         None => None,
     };
-    let limits = arguments.limits.limits()?;
-    let schema = arguments.schema.as_deref().map(config::schema_file).transpose()?;
-    let config = ServerConfig { listen: arguments.listen, limits, schema, ..ServerConfig::new(&arguments.data) };
+    let schema = schema_path.as_deref().map(config::schema_file).transpose()?;
+    let config = ServerConfig { schema, ..settings.server()? };
     let server = Server::start(config).await.map_err(|error| config::server_failure(&error))?;
     if output.is_json() {
         output.json(&json!({ "listening": server.url() }));
     } else {
         output.line(format_args!("listening on {}", server.url()));
     }
+    if let Some(address) = server.metrics_addr() {
+        output.note(format_args!("metrics on http://{address}/metrics"));
+    }
     output.flush();
     if let Some((version, since)) = server.schema() {
-        let kept = if arguments.schema.is_none() { "; the folder keeps it" } else { "" };
+        let kept = if schema_path.is_none() { "; the folder keeps it" } else { "" };
         output.note(format_args!("schema version {version} in force since {since}{kept}"));
     }
     if is_new {
-        output.note(next_steps(&arguments.data, &server.url())?);
+        output.note(next_steps(&data, &server.url())?);
     }
     let mut stop = std::pin::pin!(stop);
     loop {
         tokio::select! {
             () = &mut stop => break,
-            () = hangup(&mut hangups) => reload(&server, arguments.schema.as_deref(), output).await,
+            () = hangup(&mut hangups) => reload(&server, schema_path.as_deref(), output).await,
         }
     }
     output.note("stopping: requests under way are finished first");

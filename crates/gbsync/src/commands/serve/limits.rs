@@ -1,10 +1,6 @@
 //! The bounds that a server sets, as flags. What is not given keeps its default of docs/protocol.md, "Limits".
 
-use crate::exit::Failure;
-use gbsync_core::limits::Limits;
-
-/// Room that one change needs in a request beside its payload: its names, ids and bases.
-const CHANGE_BYTES: u64 = 4 * 1024;
+use super::settings::{Settings, Value};
 
 /// The bounds that a server sets and reports to devices.
 #[derive(clap::Args)]
@@ -31,27 +27,18 @@ pub struct LimitArguments {
 }
 
 impl LimitArguments {
-    /// The limits.
-    ///
-    /// # Errors
-    /// A failure when a payload that is allowed would fit no request: then it could be written and never sent.
-    pub fn limits(&self) -> Result<Limits, Failure> {
-        let default = Limits::default();
-        let request_bytes = self.request_bytes.unwrap_or(default.request_bytes);
-        let room = request_bytes.saturating_sub(CHANGE_BYTES);
-        let payload_bytes = self.payload_bytes.unwrap_or(default.payload_bytes.min(room));
-        if payload_bytes > room || payload_bytes == 0 {
-            let message = format!("a payload of {payload_bytes} bytes has no room in a request of {request_bytes}");
-            let help = format!("--request-bytes must be at least {CHANGE_BYTES} more than --payload-bytes");
-            return Err(Failure::new("limits", message).help(help));
+    /// Puts what was given over what a file says.
+    pub fn set(&self, settings: &mut Settings) {
+        let given = [
+            ("limits.request_bytes", self.request_bytes),
+            ("limits.group_records", self.group_records),
+            ("limits.group_bytes", self.group_bytes),
+            ("limits.payload_bytes", self.payload_bytes),
+            ("limits.batch_records", self.batch_records),
+            ("limits.batch_bytes", self.batch_bytes),
+        ];
+        for (key, number) in given {
+            settings.set(key, number.map(Value::Number));
         }
-        Ok(Limits {
-            batch_records: self.batch_records.unwrap_or(default.batch_records),
-            batch_bytes: self.batch_bytes.unwrap_or(default.batch_bytes),
-            request_bytes,
-            group_records: self.group_records.unwrap_or(default.group_records),
-            group_bytes: self.group_bytes.unwrap_or(default.group_bytes),
-            payload_bytes,
-        })
     }
 }
