@@ -82,7 +82,8 @@ fn gbsync() -> Result<Command> {
     Ok(command)
 }
 
-async fn serve(data: &Path) -> Result<(Child, String)> {
+/// A server that is a process of its own, and its URL.
+pub(super) async fn serve(data: &Path) -> Result<(Child, String)> {
     let mut command = gbsync()?;
     command
         .arg("serve")
@@ -114,6 +115,15 @@ async fn peak_until_end(client: &mut Child) -> Result<f64> {
 
 /// The highest resident set so far; `None` once the process is gone.
 fn peak_mib(process: &Child) -> Result<Option<f64>> {
+    status_mib(process, "VmHWM:")
+}
+
+/// The resident set of the moment; `None` once the process is gone.
+pub(super) fn resident_mib(process: &Child) -> Result<Option<f64>> {
+    status_mib(process, "VmRSS:")
+}
+
+fn status_mib(process: &Child, name: &str) -> Result<Option<f64>> {
     let Some(id) = process.id() else { return Ok(None) };
     let path = format!("/proc/{id}/status");
     let status = match std::fs::read_to_string(&path) {
@@ -122,7 +132,7 @@ fn peak_mib(process: &Child) -> Result<Option<f64>> {
         Err(error) => bail!("memory is read from {path}, which this system does not have: {error}; use --only for the rest"),
     };
     let kib =
-        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
+        status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
     Ok(kib.map(|kib| kib / 1024.0))
 }
 
@@ -135,6 +145,6 @@ fn check_arrived(data: &Path, groups: u64) -> Result<()> {
 }
 
 /// Stops the server as its supervisor would not: everything it acknowledged is durable, and its folder goes next.
-async fn end(mut server: Child) -> Result<()> {
+pub(super) async fn end(mut server: Child) -> Result<()> {
     server.kill().await.context("the server does not end")
 }

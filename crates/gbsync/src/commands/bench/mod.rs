@@ -4,6 +4,7 @@
 //! so a busy machine slows both. Rejected: criterion, which measures functions, where these are processes, disks and networks.
 
 mod devices;
+mod live;
 mod local;
 mod memory;
 mod planner;
@@ -40,6 +41,9 @@ pub struct Arguments {
     /// Measure this part only; may be given several times
     #[arg(long, value_name = "NAME")]
     only: Vec<Part>,
+    /// How many listen to the log
+    #[arg(long, value_name = "N", default_value_t = FULL.listeners)]
+    listeners: usize,
     /// Small sizes and no bars: shows that everything runs
     #[arg(long)]
     quick: bool,
@@ -68,6 +72,8 @@ enum Part {
     Rules,
     /// Typed tables: saving, reading, pulling
     Typed,
+    /// Thousands of listeners to the log
+    Live,
     /// Peak memory while a long outbox drains
     Memory,
 }
@@ -84,6 +90,8 @@ struct Sizes {
     held_records: u64,
     decided_groups: u64,
     outbox_groups: u64,
+    listeners: usize,
+    push_seconds: f64,
 }
 
 const FULL: Sizes = Sizes {
@@ -97,6 +105,8 @@ const FULL: Sizes = Sizes {
     held_records: 1_000_000,
     decided_groups: 100_000,
     outbox_groups: 100_000,
+    listeners: 2_000,
+    push_seconds: 10.0,
 };
 
 const QUICK: Sizes = Sizes {
@@ -110,6 +120,8 @@ const QUICK: Sizes = Sizes {
     held_records: 500,
     decided_groups: 50,
     outbox_groups: 400,
+    listeners: 20,
+    push_seconds: 0.5,
 };
 
 /// Runs the verb.
@@ -126,7 +138,7 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
 }
 
 async fn measure(arguments: &Arguments, output: &Output) -> Result<Exit> {
-    let sizes = if arguments.quick { QUICK } else { FULL };
+    let sizes = if arguments.quick { QUICK } else { Sizes { listeners: arguments.listeners.max(1), ..FULL } };
     let folders = Folders(arguments.folder.clone());
     let mut figures: Vec<Figure> = Vec::new();
     for part in Part::value_variants() {
@@ -145,6 +157,7 @@ async fn measure(arguments: &Arguments, output: &Output) -> Result<Exit> {
             Part::Pull => pull::measure(&sizes, &folders).await?,
             Part::Rules => rules::measure(&sizes)?,
             Part::Typed => typed::measure(&sizes, &folders).await?,
+            Part::Live => live::measure(&sizes, &folders).await?,
             Part::Memory => memory::measure(&sizes, &folders).await?,
         });
     }
