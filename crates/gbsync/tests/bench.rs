@@ -35,6 +35,8 @@ fn every_figure_is_measured_and_stands_beside_its_baseline() {
         "local-typed",
         "pull-typed",
         "select-typed",
+        "live-memory",
+        "live-p99",
         "memory-client",
         "memory-server",
         "drain",

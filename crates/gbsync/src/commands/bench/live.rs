@@ -83,7 +83,8 @@ pub(super) async fn measure(sizes: &Sizes, folders: &Folders) -> Result<Vec<Figu
         ears.iter().flat_map(|ear| ear.delays_ms.lock().map(|d| d.clone()).unwrap_or_default()).collect();
     delays.sort_unstable();
     let quantile = |part: f64| delays.get(((delays.len() as f64 - 1.0) * part) as usize).map_or(f64::NAN, |ms| *ms as f64);
-    let kib = |mib: f64| (mib - before) * 1024.0 / listeners as f64;
+    // A few listeners may fit what the server has already.
+    let kib = |mib: f64| ((mib - before) * 1024.0 / listeners as f64).max(0.0);
     let groups = |pushes: f64| pushes * GROUPS as f64;
     Ok(vec![
         Figure::new("live-memory", "KiB").ours(kib(idle)).bar(Bar::AtMost(20.0)).note(format!(
