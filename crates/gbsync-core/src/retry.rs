@@ -36,6 +36,8 @@ pub enum Step {
     ParkGroup(usize),
     /// Wait until somebody signs in, or until the token allows it.
     SignIn,
+    /// The group at this place of the request waits until its actor signs in; the others need not.
+    SignInAs(usize),
     /// Begin a new epoch, then bootstrap again.
     NewEpoch,
     /// Bootstrap again.
@@ -64,7 +66,11 @@ pub fn classify(outcome: &Outcome) -> Step {
         },
         (400, Some(ProblemCode::VersionUnsupported)) => Step::Bug,
         // A bare 401 asks for a token whoever says it; a bare 403 is what a captive portal or a firewall says.
-        (401, _) | (403, Some(_)) => Step::SignIn,
+        (401, _) => Step::SignIn,
+        (403, Some(_)) => match problem.and_then(Problem::actor_index) {
+            Some(index) => Step::SignInAs(index),
+            None => Step::SignIn,
+        },
         (404, Some(ProblemCode::SpaceNotFound)) => Step::SignIn,
         (409, Some(ProblemCode::EpochReused)) => Step::NewEpoch,
         (410, Some(ProblemCode::ResyncRequired)) => Step::Resync,

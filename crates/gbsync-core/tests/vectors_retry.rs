@@ -37,6 +37,7 @@ fn outcomes_lead_to_the_steps_of_the_vectors() {
             ("send_less", None) => Step::SendLess,
             ("park_group", Some(index)) => Step::ParkGroup(usize::try_from(index).unwrap()),
             ("sign_in", None) => Step::SignIn,
+            ("sign_in_as", Some(index)) => Step::SignInAs(usize::try_from(index).unwrap()),
             ("new_epoch", None) => Step::NewEpoch,
             ("resync", None) => Step::Resync,
             ("bug", None) => Step::Bug,

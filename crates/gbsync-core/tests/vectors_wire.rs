@@ -286,6 +286,7 @@ fn handshakes_are_written_and_read_as_the_golden_ones() {
         horizon: Seq(0),
         server_time: Timestamp::new("2026-06-03T20:52:59.123Z").unwrap(),
         device: None,
+        token: None,
         limits: Limits::default(),
     };
     let sale = changes_json(&[
@@ -306,7 +307,20 @@ fn handshakes_are_written_and_read_as_the_golden_ones() {
         }),
         ..new.clone()
     };
-    for (file, handshake) in [("handshake-of-a-new-space", new), ("handshake-of-a-device", known)] {
+    let actor = |name: &str| Actor::new(name).unwrap();
+    let signed_in = Bearer {
+        actor: Some(actor("cashier-7")),
+        act_as: Some(ActAs::These([actor("manager-1"), actor("manager-2")].into())),
+        expires_at: Some(Timestamp::new("2026-07-03T20:52:59.123Z").unwrap()),
+    };
+    let shift = Handshake { token: Some(signed_in), ..new.clone() };
+    let any = Handshake { token: Some(Bearer { act_as: Some(ActAs::Anyone), ..Bearer::default() }), ..new.clone() };
+    for (file, handshake) in [
+        ("handshake-of-a-new-space", new),
+        ("handshake-of-a-device", known),
+        ("handshake-of-an-actor", shift),
+        ("handshake-of-a-device-that-acts-as-anyone", any),
+    ] {
         assert_eq!(handshake.to_json(), golden(file), "{file}");
         assert_eq!(Handshake::parse(golden(file).as_bytes()).unwrap(), handshake, "{file}");
     }

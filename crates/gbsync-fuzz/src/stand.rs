@@ -47,7 +47,7 @@ impl Stand {
         let folder = scratch();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let tokens = Tokens::open(folder.path()).expect("a store of tokens");
-        let new = NewToken { space: space(), roles: Vec::new(), actor: None, device: None };
+        let new = NewToken::new(space());
         let token = tokens.create(new).expect("a token").token.to_string();
         let counter = Counter::default();
         let environment = gbsync_server::Environment::new(|| NOW_MS, move |bytes| counter.count_into(bytes));
@@ -165,6 +165,7 @@ pub(crate) fn handshake(log: &str, head: Seq) -> Response {
         horizon: Seq(0),
         server_time: Timestamp::from_unix_ms(NOW_MS),
         device: None,
+        token: None,
         limits: Limits::default(),
     };
     answered(200, shake.to_json())

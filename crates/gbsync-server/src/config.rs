@@ -1,5 +1,6 @@
 //! What a server is started with.
 
+use crate::auth::AuthConfig;
 use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
 use gbsync_core::time::Timestamp;
@@ -33,6 +34,8 @@ pub struct ServerConfig {
     pub metrics_listen: Option<SocketAddr>,
     /// What connections may take.
     pub net: NetConfig,
+    /// Whom it lets in beside the bearers of its own tokens.
+    pub auth: AuthConfig,
     /// How long a stopping server waits for the requests in flight, in milliseconds.
     pub drain_ms: u64,
     /// How long an unfinished upload of a group in parts is kept untouched, in milliseconds.
@@ -57,6 +60,7 @@ impl ServerConfig {
             live: LiveConfig::default(),
             metrics_listen: None,
             net: NetConfig::default(),
+            auth: AuthConfig::default(),
             drain_ms: 10_000,
             upload_expiry_ms: 24 * 60 * 60 * 1000,
             busy_timeout_ms: 5_000,

@@ -55,6 +55,14 @@ pub enum ServerError {
         /// The space.
         space: String,
     },
+    /// The keys of signed tokens cannot be used.
+    #[error("the keys in {place} cannot be used: {reason}; give a JSON Web Key Set (RFC 7517)")]
+    Keys {
+        /// The file or URL.
+        place: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A prefix that several tokens share.
     #[error("the id {prefix:?} begins {count} tokens; give more of it")]
     AmbiguousToken {
@@ -105,6 +113,13 @@ impl Refusal {
     pub(crate) fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
         let retry_after_s = matches!(code, ProblemCode::Unavailable | ProblemCode::RateLimited).then_some(1);
         Self { problem: Problem::new(code, detail), retry_after_s }
+    }
+
+    /// No token, or none that is valid; `reason` is a word that never changes.
+    pub(crate) fn unauthenticated(reason: &str, detail: impl Into<String>) -> Self {
+        let mut refusal = Self::new(ProblemCode::Unauthenticated, detail);
+        refusal.problem.reason = Some(reason.into());
+        refusal
     }
 
     pub(crate) fn unavailable() -> Self {

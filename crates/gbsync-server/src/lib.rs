@@ -24,7 +24,7 @@ mod server;
 mod shown;
 mod store;
 
-pub use auth::{CreatedToken, NewToken, TokenInfo, Tokens};
+pub use auth::{ActorInfo, Actors, AuthConfig, ClaimNames, CreatedToken, JwtConfig, KeySource, NewToken, TokenInfo, Tokens};
 pub use config::{Environment, FaultPoint, LiveConfig, NetConfig, ServerConfig};
 pub use error::ServerError;
 pub use local::{LocalAnswer, LocalServer};

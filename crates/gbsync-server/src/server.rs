@@ -3,6 +3,7 @@
 //! Invariant: one server runs on a data folder, held by a lock that ends with the process; what was acknowledged before a
 //! stop, however it comes about, is stored.
 
+use crate::auth::JwtGate;
 use crate::commit::{Committer, Shared, Tally};
 use crate::config::ServerConfig;
 use crate::error::ServerError;
@@ -154,6 +155,10 @@ pub(crate) async fn open(config: ServerConfig) -> Result<Opened, ServerError> {
     let (data, busy_timeout) = (config.data.clone(), Duration::from_millis(config.busy_timeout_ms));
     let (fault, schema, limits) = (config.fault.clone(), config.schema.clone(), config.limits);
     let environment = config.environment.clone();
+    let jwt = match config.auth.jwt.clone() {
+        Some(jwt) => Some(JwtGate::open(jwt, environment.clone()).await?),
+        None => None,
+    };
     let opening = tokio::task::spawn_blocking(move || {
         let lock = Arc::new(lock(&data)?);
         let store = SqliteStore::open(&data, busy_timeout, fault, Arc::clone(&lock))?;
@@ -173,7 +178,7 @@ pub(crate) async fn open(config: ServerConfig) -> Result<Opened, ServerError> {
     let committer = Committer::start(shared.clone())
         .map_err(|error| ServerError::Broken(format!("the writer's thread cannot be started: {error}")))?;
     let (drain, is_draining) = watch::channel(false);
-    let app = Arc::new(App::new(shared, Arc::new(committer), config.live, is_draining));
+    let app = Arc::new(App::new(shared, Arc::new(committer), config.live, jwt, is_draining));
     Ok(Opened { app, drain, lock })
 }
 

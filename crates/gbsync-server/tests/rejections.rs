@@ -12,10 +12,9 @@ use serde_json::Value;
 /// A token of the back office.
 fn admin(app: &TestApp, actor: Option<&str>) -> String {
     let new = NewToken {
-        space: SpaceId::new(SPACE).unwrap(),
         roles: vec![Role::new("admin").unwrap()],
         actor: actor.map(|actor| Actor::new(actor).unwrap()),
-        device: None,
+        ..NewToken::new(SpaceId::new(SPACE).unwrap())
     };
     Tokens::open(app.folder.path()).unwrap().create(new).unwrap().token
 }

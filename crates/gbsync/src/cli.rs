@@ -4,7 +4,7 @@
 //! asynchronous runtime is made only for the verbs that talk over a network.
 
 use crate::commands::{
-    apply, bench, check, demo, digest, init, orphans, outbox, query, rejections, schema, serve, status, sync, token,
+    actor, apply, bench, check, demo, digest, init, orphans, outbox, query, rejections, schema, serve, status, sync, token,
 };
 use crate::exit::{Exit, Failure};
 use crate::log;
@@ -45,6 +45,7 @@ struct Cli {
 enum Command {
     Serve(serve::Arguments),
     Token(token::Arguments),
+    Actor(actor::Arguments),
     Init(init::Arguments),
     Apply(apply::Arguments),
     Sync(sync::Arguments),
@@ -89,6 +90,7 @@ fn dispatch(command: &Command, output: &Output) -> Result<Exit> {
     match command {
         Command::Serve(arguments) => many_threads(serve::run(arguments, output)),
         Command::Token(arguments) => token::run(arguments, output),
+        Command::Actor(arguments) => actor::run(arguments, output),
         Command::Init(arguments) => init::run(arguments, output),
         Command::Apply(arguments) => apply::run(arguments, output),
         Command::Sync(arguments) => one_thread(sync::run(arguments, output)),

@@ -9,6 +9,7 @@ use anyhow::Result;
 use gbsync_client::{BoxFuture, Client, Config, HttpTransport, TokenProvider};
 use gbsync_core::id::{Actor, DeviceId, InvalidId, Role, SpaceId};
 use gbsync_core::schema::Schema;
+use gbsync_core::wire::ActAs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,6 +53,34 @@ pub fn actor(text: &str) -> Result<Actor, InvalidId> {
 /// What is wrong with it.
 pub fn device(text: &str) -> Result<DeviceId, InvalidId> {
     DeviceId::new(text)
+}
+
+/// Reads how long something lasts, such as `30d`, in milliseconds.
+///
+/// # Errors
+/// A sentence when it is none.
+pub fn duration_ms(text: &str) -> Result<u64, String> {
+    let (number, unit) = text.split_at(text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len());
+    let unit_ms: Option<u64> = match unit {
+        "s" => Some(1_000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        "d" => Some(86_400_000),
+        "w" => Some(604_800_000),
+        _ => None,
+    };
+    // A hundred years: what is meant to last longer is meant to last for ever.
+    let is_sane = |ms: &u64| (1..=100 * 366 * 86_400_000).contains(ms);
+    let ms = number.parse::<u64>().ok().zip(unit_ms).and_then(|(number, unit_ms)| number.checked_mul(unit_ms));
+    ms.filter(is_sane).ok_or_else(|| "write a number and one of s, m, h, d, w, like 12h or 30d".into())
+}
+
+/// Reads whom a token may act as: `*` for everybody whose roles the server knows, or an actor.
+///
+/// # Errors
+/// What is wrong with the name.
+pub fn act_as(text: &str) -> Result<ActAs, InvalidId> {
+    if text == "*" { Ok(ActAs::Anyone) } else { Ok(ActAs::These([Actor::new(text)?].into())) }
 }
 
 /// Reads a server's address, without the slash at its end.
@@ -177,6 +206,7 @@ pub fn server_failure(error: &gbsync_server::ServerError) -> Failure {
         ServerError::Listen { .. } => "listen",
         ServerError::NoStore { .. } => "no_store",
         ServerError::NoSpace { .. } => "no_space",
+        ServerError::Keys { .. } => "keys",
         ServerError::AmbiguousToken { .. } => "ambiguous_token",
         ServerError::NoSchema => "no_schema",
         ServerError::SchemaOlder { .. } => "schema_older",
@@ -216,4 +246,20 @@ pub fn stop_signal() -> Result<impl Future<Output = ()>> {
             _ = terminate.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration_ms;
+
+    #[test]
+    fn a_duration_is_a_number_and_a_unit() {
+        assert_eq!(
+            ["90s", "15m", "12h", "30d", "2w"].map(duration_ms),
+            [90_000, 900_000, 43_200_000, 2_592_000_000, 1_209_600_000].map(Ok)
+        );
+        for text in ["", "30", "d", "0d", "-1d", "1.5h", "30 d", "1y", "99999999999w", "٣d"] {
+            assert!(duration_ms(text).is_err(), "{text:?}");
+        }
+    }
 }

@@ -8,13 +8,17 @@ use expect_test::expect;
 use shop::{Shop, gbsync, single};
 use std::process::Stdio;
 
-const VERBS: [&[&str]; 16] = [
+const VERBS: [&[&str]; 20] = [
     &[],
     &["serve"],
     &["token"],
     &["token", "create"],
     &["token", "list"],
     &["token", "revoke"],
+    &["actor"],
+    &["actor", "set"],
+    &["actor", "list"],
+    &["actor", "remove"],
     &["init"],
     &["apply"],
     &["sync"],

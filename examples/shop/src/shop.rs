@@ -43,8 +43,7 @@ impl Shop {
     /// A new device of a person with a role. It asks the server nothing: its tables come from the schema that the app brings.
     pub fn till(&self, name: &str, person: &str, role: &str) -> Result<Till> {
         let (space, actor) = (SpaceId::new("shop")?, Actor::new(person)?);
-        let rights =
-            NewToken { space: space.clone(), roles: vec![Role::new(role)?], actor: Some(actor.clone()), device: None };
+        let rights = NewToken { roles: vec![Role::new(role)?], actor: Some(actor.clone()), ..NewToken::new(space.clone()) };
         let token = Tokens::open(&self.data())?.create(rights)?.token;
         let mut config = Config::new(self.folder.path().join(format!("{name}.db")));
         config.actor = Some(actor);

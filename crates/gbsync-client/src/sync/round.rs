@@ -371,7 +371,7 @@ impl<'c> Round<'c> {
         loop {
             match exchanged.step {
                 Step::Retry => {}
-                Step::SignIn => {
+                Step::SignIn | Step::SignInAs(_) => {
                     self.fail(&exchanged.code, &exchanged.reason, None)?;
                     return Err(SyncError::SignIn { reason: exchanged.reason });
                 }

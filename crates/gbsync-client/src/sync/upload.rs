@@ -183,7 +183,7 @@ impl<'c> Round<'c> {
                 upload.staged.clear();
                 self.client.store().write(|tx| upload::begin(tx, *local_no, smaller))?;
             }
-            Step::SignIn | Step::NewEpoch | Step::Resync | Step::SendLess | Step::ParkGroup(_) => {
+            Step::SignIn | Step::SignInAs(_) | Step::NewEpoch | Step::Resync | Step::SendLess | Step::ParkGroup(_) => {
                 flight.upload = None;
                 return Ok(Some(landed));
             }
@@ -214,7 +214,7 @@ impl<'c> Round<'c> {
         let LandedPart { local_no, exchanged, .. } = landed;
         self.count_attempts(&[], &[local_no])?;
         match exchanged.step {
-            Step::SignIn => {
+            Step::SignIn | Step::SignInAs(_) => {
                 self.fail(&exchanged.code, &exchanged.reason, None)?;
                 Err(SyncError::SignIn { reason: exchanged.reason })
             }

@@ -36,7 +36,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let tokens = Tokens::open(&folder.path().join("server")).unwrap();
-        let new = NewToken { space: space(), roles: vec![], actor: None, device: None };
+        let new = NewToken::new(space());
         let token = tokens.create(new).unwrap().token;
         let mut config = ServerConfig::new(folder.path().join("server"));
         config.listen = "127.0.0.1:0".parse().unwrap();
@@ -133,7 +133,7 @@ impl World {
         let tokens = Tokens::open(&self.folder.path().join("server")).unwrap();
         let roles = vec![gbsync_core::id::Role::new("admin").unwrap()];
         let actor = Some(gbsync_core::id::Actor::new("ann").unwrap());
-        let token = tokens.create(NewToken { space: space(), roles, actor, device: None }).unwrap().token;
+        let token = tokens.create(NewToken { roles, actor, ..NewToken::new(space()) }).unwrap().token;
         let http = HttpTransport::new(&self.url, Arc::new(FixedToken(token))).unwrap();
         let id = id.as_str().replace(':', "%3A");
         let path = format!("/v1/spaces/shop/rejections/{id}/{verb}");

@@ -1,6 +1,7 @@
 //! `GET /v1/spaces/{space}`: what a device learns before it pushes or pulls.
 
 use super::PROTOCOL;
+use super::bearer::Bearer;
 use super::read::{Fields, Read, WireError, each, parse, push_count, push_text, wrong};
 use crate::digest::Digest;
 use crate::id::{DeviceSeq, EpochId, LogId, Seq, SpaceId};
@@ -30,6 +31,8 @@ pub struct Handshake {
     pub server_time: Timestamp,
     /// What the server knows of the device that asked.
     pub device: Option<DeviceReport>,
+    /// Who bears the token that asked; `None` from a server that does not say.
+    pub token: Option<Bearer>,
     /// The server's limits.
     pub limits: Limits,
 }
@@ -78,6 +81,7 @@ impl Handshake {
             server_time: Timestamp::new(fields.text("serverTime")?)
                 .map_err(|error| WireError::new(error.to_string()).within("serverTime"))?,
             device: fields.optional("device").map(device).transpose().map_err(|error| error.within("device"))?,
+            token: fields.optional("token").map(Bearer::read).transpose().map_err(|error| error.within("token"))?,
             limits: limits(&fields)?,
         })
     }
@@ -111,6 +115,10 @@ impl Handshake {
                 out.push_str(&format!(":{highest}"));
             }
             out.push_str("}}");
+        }
+        if let Some(token) = &self.token {
+            out.push_str(",\"token\":");
+            token.push(&mut out);
         }
         let Limits { batch_records, batch_bytes, request_bytes, group_records, group_bytes, payload_bytes } = self.limits;
         out.push_str(&format!(

@@ -3,6 +3,7 @@
 //! Invariant: everything is read by the strict parser, unknown fields are ignored, unknown words are errors, and an error
 //! points at the value at fault (RFC 6901).
 
+mod bearer;
 mod flags;
 mod handshake;
 mod live;
@@ -17,6 +18,7 @@ mod resolution;
 mod results;
 mod verdicts;
 
+pub use bearer::{ActAs, Bearer};
 pub use flags::{flags_json, parse_flags};
 pub use handshake::{Ancestor, DeviceReport, Handshake};
 pub use live::{EndReason, Frame, LiveEvent, LiveHead, LivePage, LiveReader, push_group_frame};

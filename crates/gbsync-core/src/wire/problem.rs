@@ -80,7 +80,8 @@ pub struct Problem {
     pub detail: String,
     /// RFC 6901 pointer to the input at fault.
     pub pointer: Option<String>,
-    /// Of `resync_required`: `behind_horizon`, `log_changed`, `beyond_head` or `scope_changed`.
+    /// Of `resync_required`: `behind_horizon`, `log_changed`, `beyond_head` or `scope_changed`. Of `unauthenticated`: what is
+    /// wrong with the token, such as `expired`.
     pub reason: Option<String>,
     /// Of `too_large`: the limit in bytes.
     pub limit: Option<u64>,
@@ -135,5 +136,10 @@ impl Problem {
         let step = self.pointer.as_deref()?.strip_prefix("/groups/")?.split('/').next()?;
         // RFC 6901 writes an index without a sign and without leading zeros.
         step.parse().ok().filter(|index: &usize| index.to_string() == step)
+    }
+
+    /// The place of the group whose actor is at fault, if the pointer is `/groups/i/actor`.
+    pub fn actor_index(&self) -> Option<usize> {
+        self.group_index().filter(|index| self.pointer.as_deref() == Some(&format!("/groups/{index}/actor")))
     }
 }

@@ -1,62 +1,90 @@
-//! The one decision about access.
+//! The one decision about access: what a request does, and whether its bearer may.
+//!
+//! The table of routes names an action for each, and the decision is made before a route sees the request. What only the body
+//! tells, the device and the actors, the route hands to the [`Admission`] that it was given.
 
-use super::secret;
+use super::principal::Principal;
 use crate::error::Refusal;
-use crate::store::{EpochKey, Grant};
-use axum::http::{HeaderMap, header};
+use crate::store::EpochKey;
 use gbsync_core::id::{Actor, DeviceId, Role, SpaceId};
-use gbsync_core::wire::{Arrival, ProblemCode, PushRequest};
-use std::collections::BTreeSet;
+use gbsync_core::wire::{Arrival, Bearer, ProblemCode, PushRequest};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The role of the back office.
 const ADMIN: &str = "admin";
 
-/// What a request wants to reach.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked<'a> {
-    /// As the path names it; perhaps no valid name.
-    pub(crate) space: &'a str,
-    /// The device it speaks for, where it names one.
-    pub(crate) device: Option<&'a DeviceId>,
+/// What a request does in a space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    ShakeHands,
+    ReadSchema,
+    ReadLog,
+    Push,
+    AskVerdicts,
+    Discard,
+    StagePart,
+    ReadFlags,
+    ReadRejections,
+    Resolve,
+}
+
+impl Action {
+    /// What only the back office may do.
+    fn is_of_the_office(self) -> bool {
+        match self {
+            Self::ReadFlags | Self::ReadRejections | Self::Resolve => true,
+            Self::ShakeHands
+            | Self::ReadSchema
+            | Self::ReadLog
+            | Self::Push
+            | Self::AskVerdicts
+            | Self::Discard
+            | Self::StagePart => false,
+        }
+    }
 }
 
 /// What a request that was let in may do.
 #[derive(Debug, Clone)]
 pub(crate) struct Admission {
     pub(crate) space: SpaceId,
-    /// The only actor whose groups it may send, and the one of groups that name none.
-    pub(crate) actor: Option<Actor>,
+    /// In whose names it may speak.
+    pub(crate) bearer: Bearer,
     /// The only device it may speak for.
     pub(crate) device: Option<DeviceId>,
     /// What its bearer may do.
     pub(crate) roles: BTreeSet<Role>,
 }
 
-/// Decides access: `grant` is what the store knows of the request's token, if it knows any.
+/// Whose rights decide about the groups of a push.
+#[derive(Debug, Clone)]
+pub(crate) struct Rights {
+    /// The actor of a group that names none.
+    pub(crate) actor: Option<Actor>,
+    /// Of the token.
+    roles: BTreeSet<Role>,
+    /// Of those for whom the token acts.
+    others: BTreeMap<Actor, BTreeSet<Role>>,
+}
+
+/// Decides whether somebody may do something in the space that a path names, which is perhaps no valid name.
 ///
 /// # Errors
-/// 401 without a token that is valid, 404 for another space than the token's, 403 for another device than the token's.
-pub(crate) fn admit(grant: Option<Grant>, asked: Asked<'_>) -> Result<Admission, Refusal> {
-    let Some(grant) = grant.filter(|grant| !grant.is_revoked) else {
-        return Err(Refusal::new(
-            ProblemCode::Unauthenticated,
-            "a valid token is needed as `Authorization: Bearer TOKEN`; make one with `gbsync token create`",
-        ));
-    };
-    if grant.space.as_str() != asked.space {
-        return Err(Refusal::no_space());
+/// 404 for a space that the token does not open, 403 where it has not the role.
+pub(crate) fn authorize(principal: Principal, action: Action, space: &str) -> Result<Admission, Refusal> {
+    let Principal { name, mut spaces, bearer, device } = principal;
+    let space = SpaceId::new(space).map_err(|_| Refusal::no_space())?;
+    let Some(roles) = spaces.remove(&space) else { return Err(Refusal::no_space()) };
+    if action.is_of_the_office() && !roles.iter().any(|role| role.as_str() == ADMIN) {
+        let detail = format!("this token has not the role {ADMIN}; make one with `gbsync token create --role {ADMIN}`");
+        return Err(Refusal::new(ProblemCode::Forbidden, detail));
     }
-    let Grant { token_id, space, roles, actor, device, .. } = grant;
-    tracing::debug!(token = %token_id, %space, ?roles, "admitted");
-    let admission = Admission { space, actor, device, roles: roles.into_iter().collect() };
-    if let Some(device) = asked.device {
-        admission.check_device(device)?;
-    }
-    Ok(admission)
+    tracing::debug!(token = %name, %space, ?action, ?roles, "admitted");
+    Ok(Admission { space, bearer, device, roles })
 }
 
 impl Admission {
-    /// The same rule for a device that a body names.
+    /// A token that is bound to a device speaks for no other.
     pub(crate) fn check_device(&self, device: &DeviceId) -> Result<(), Refusal> {
         match &self.device {
             _ if device.as_str() == EpochKey::SERVER => Err(Refusal::new(
@@ -77,54 +105,73 @@ impl Admission {
         self.check_actor(actor)
     }
 
-    /// A token that is bound to an actor speaks for no other.
+    /// A token speaks in its actor's name, and in those it may act as.
     pub(crate) fn check_actor(&self, actor: Option<&Actor>) -> Result<(), Refusal> {
-        match (&self.actor, actor) {
-            (Some(bound), Some(other)) if bound != other => Err(Refusal::new(
-                ProblemCode::Forbidden,
-                format!("the token speaks for {bound}, not for {other}; use that one's token"),
-            )),
-            _ => Ok(()),
+        match actor.filter(|_| !self.bearer.may_send(actor)) {
+            Some(other) => Err(Refusal::new(ProblemCode::Forbidden, self.speaks_not_for(other))),
+            None => Ok(()),
         }
     }
 
-    /// The person who acts: the token's, or the one that the request names.
+    fn speaks_not_for(&self, other: &Actor) -> String {
+        let who = self.bearer.actor.as_ref().map_or("whom it was made to act as", Actor::as_str);
+        format!("the token speaks for {who}, not for {other}; use that one's token, or one that may act as {other}")
+    }
+
+    /// The person who acts: the one that the request names, or the token's.
     pub(crate) fn person(&self, named: Option<&Actor>) -> Result<Actor, Refusal> {
         self.check_actor(named)?;
-        self.actor.clone().or_else(|| named.cloned()).ok_or_else(|| {
+        named.or(self.bearer.actor.as_ref()).cloned().ok_or_else(|| {
             let detail = "the token has no actor, so the request must say in `actor` who decides";
             Refusal::new(ProblemCode::Malformed, detail).pointing_at("/actor".into())
         })
     }
 
-    /// What only the back office may see.
-    pub(crate) fn check_admin(&self) -> Result<(), Refusal> {
-        if self.roles.iter().any(|role| role.as_str() == ADMIN) {
-            return Ok(());
-        }
-        let detail = format!("this token has not the role {ADMIN}; make one with `gbsync token create --role {ADMIN}`");
-        Err(Refusal::new(ProblemCode::Forbidden, detail))
-    }
-}
-
-impl Admission {
-    /// A token that is bound to an actor sends that one's groups alone. Refused before anything is decided: with its own
-    /// actor's token the group is welcome, so it must not be rejected for ever.
+    /// Refuses a push with a group of somebody for whom the token does not speak, before anything is decided: with that
+    /// one's token the group is welcome, so it must not be rejected for ever.
     pub(crate) fn check_actors(&self, request: &PushRequest) -> Result<(), Refusal> {
-        let Some(bound) = &self.actor else { return Ok(()) };
-        let named = |arrival: &Arrival| arrival.content.header()?.actor.clone().filter(|named| named != bound);
-        let others = request.groups.iter().enumerate().find_map(|(index, arrival)| Some((index, named(arrival)?)));
-        let Some((index, other)) = others else { return Ok(()) };
-        let detail = format!("the token sends groups of {bound}, not of {other}; send them with that one's token");
-        Err(Refusal::new(ProblemCode::Forbidden, detail).pointing_at(format!("/groups/{index}/actor")))
+        match first_of(request, |named| !self.bearer.may_send(Some(named))) {
+            Some((index, other)) => Err(not_now(index, self.speaks_not_for(other))),
+            None => Ok(()),
+        }
+    }
+
+    /// The actors of a push whose own roles decide, and not those of the token.
+    pub(crate) fn acts_as(&self, request: &PushRequest) -> BTreeSet<Actor> {
+        let named = request.groups.iter().filter_map(named);
+        named.filter(|named| !self.bearer.has_roles_of_its_own_for(named)).cloned().collect()
+    }
+
+    /// Whose rights decide, given the roles of those whom [`Self::acts_as`] named. One whose roles nobody knows is refused
+    /// before anything is decided: as soon as they are known, the group is welcome.
+    pub(crate) fn rights(&self, request: &PushRequest, others: BTreeMap<Actor, BTreeSet<Role>>) -> Result<Rights, Refusal> {
+        let is_unknown = |named: &Actor| !self.bearer.has_roles_of_its_own_for(named) && !others.contains_key(named);
+        if let Some((index, other)) = first_of(request, is_unknown) {
+            let detail = format!("the roles of {other} are not known here; say them with `gbsync actor set {other}`");
+            return Err(not_now(index, detail));
+        }
+        Ok(Rights { actor: self.bearer.actor.clone(), roles: self.roles.clone(), others })
     }
 }
 
-/// The hash of the token that a request bears.
-pub(crate) fn bearer_hash(headers: &HeaderMap) -> Option<[u8; 32]> {
-    let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = text.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| secret::hash(token.trim()))
+impl Rights {
+    /// The roles that decide about a group which names this actor, or none.
+    pub(crate) fn of(&self, named: Option<&Actor>) -> &BTreeSet<Role> {
+        named.and_then(|named| self.others.get(named)).unwrap_or(&self.roles)
+    }
+}
+
+fn named(arrival: &Arrival) -> Option<&Actor> {
+    arrival.content.header()?.actor.as_ref()
+}
+
+fn first_of(request: &PushRequest, is_meant: impl Fn(&Actor) -> bool) -> Option<(usize, &Actor)> {
+    let actors = request.groups.iter().enumerate().filter_map(|(index, arrival)| Some((index, named(arrival)?)));
+    actors.into_iter().find(|(_, actor)| is_meant(actor))
+}
+
+fn not_now(index: usize, detail: String) -> Refusal {
+    Refusal::new(ProblemCode::Forbidden, detail).pointing_at(format!("/groups/{index}/actor"))
 }
 
 #[cfg(test)]
@@ -135,32 +182,43 @@ mod tests {
         SpaceId::new(name).expect("a name")
     }
 
-    fn grant() -> Grant {
-        Grant {
-            token_id: "t".into(),
-            space: space("shop"),
-            roles: vec![],
-            actor: None,
+    fn principal(roles: &[&str]) -> Principal {
+        let roles = roles.iter().map(|role| Role::new(*role).expect("a word")).collect();
+        Principal {
+            name: "t".into(),
+            spaces: [(space("shop"), roles)].into(),
+            bearer: Bearer::default(),
             device: Some(DeviceId::new("till-1").expect("an id")),
-            is_revoked: false,
         }
     }
 
-    fn status(grant: Option<Grant>, space_name: &str, device: Option<&str>) -> u16 {
-        let device = device.map(|device| DeviceId::new(device).expect("an id"));
-        match admit(grant, Asked { space: space_name, device: device.as_ref() }) {
+    fn status(roles: &[&str], action: Action, space_name: &str) -> u16 {
+        match authorize(principal(roles), action, space_name) {
             Ok(_) => 200,
             Err(refusal) => refusal.problem.code.status(),
         }
     }
 
     #[test]
-    fn a_token_opens_its_space_for_its_device_and_nothing_else() {
-        assert_eq!(status(Some(grant()), "shop", None), 200);
-        assert_eq!(status(Some(grant()), "shop", Some("till-1")), 200);
-        assert_eq!(status(Some(grant()), "shop", Some("till-2")), 403);
-        assert_eq!(status(Some(grant()), "other", Some("till-1")), 404);
-        assert_eq!(status(None, "shop", None), 401);
-        assert_eq!(status(Some(Grant { is_revoked: true, ..grant() }), "other", None), 401);
+    fn a_token_opens_its_spaces_and_nothing_else() {
+        assert_eq!(status(&[], Action::ReadLog, "shop"), 200);
+        assert_eq!(status(&[], Action::ReadLog, "other"), 404);
+        assert_eq!(status(&["admin"], Action::Resolve, "other"), 404);
+        assert_eq!(status(&["admin"], Action::ReadLog, "\u{1}"), 404);
+    }
+
+    #[test]
+    fn only_the_office_resolves() {
+        for action in [Action::ReadFlags, Action::ReadRejections, Action::Resolve] {
+            assert_eq!(status(&["cashier", "manager"], action, "shop"), 403, "{action:?}");
+            assert_eq!(status(&["admin"], action, "shop"), 200, "{action:?}");
+        }
+    }
+
+    #[test]
+    fn a_device_speaks_for_no_other() {
+        let admission = authorize(principal(&[]), Action::Push, "shop").expect("let in");
+        let check = |device: &str| admission.check_device(&DeviceId::new(device).expect("an id")).is_ok();
+        assert_eq!(["till-1", "till-2", "server"].map(check), [true, false, false]);
     }
 }

@@ -3,9 +3,10 @@
 use super::secret;
 use crate::config::Environment;
 use crate::error::ServerError;
-use crate::store::TokenTable;
+use crate::store::{Made, TokenTable};
 use gbsync_core::id::{Actor, DeviceId, LogId, Role, SpaceId};
 use gbsync_core::time::Timestamp;
+use gbsync_core::wire::ActAs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,10 +17,21 @@ pub struct NewToken {
     pub space: SpaceId,
     /// What its bearer may do.
     pub roles: Vec<Role>,
-    /// The only person or service whose groups it may send.
+    /// The person or service whose token it is.
     pub actor: Option<Actor>,
     /// The only device it may speak for.
     pub device: Option<DeviceId>,
+    /// Whose groups it may send beside its own; their roles decide about them.
+    pub act_as: Option<ActAs>,
+    /// How long it is valid, in milliseconds; for ever when absent.
+    pub lifetime_ms: Option<u64>,
+}
+
+impl NewToken {
+    /// A token that opens a space, bound to nobody and without a role.
+    pub fn new(space: SpaceId) -> Self {
+        Self { space, roles: Vec::new(), actor: None, device: None, act_as: None, lifetime_ms: None }
+    }
 }
 
 /// A token just made. This is the only time that it can be seen.
@@ -40,12 +52,16 @@ pub struct TokenInfo {
     pub space: SpaceId,
     /// What its bearer may do.
     pub roles: Vec<Role>,
-    /// The only person or service whose groups it may send.
+    /// The person or service whose token it is.
     pub actor: Option<Actor>,
     /// The only device it may speak for.
     pub device: Option<DeviceId>,
+    /// Whose groups it may send beside its own.
+    pub act_as: Option<ActAs>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
 }
@@ -67,7 +83,7 @@ impl Tokens {
     /// use gbsync_server::{NewToken, Tokens};
     /// let tokens = Tokens::open(folder.path()).unwrap();
     /// let space = gbsync_core::id::SpaceId::new("shop").unwrap();
-    /// let made = tokens.create(NewToken { space, roles: vec![], actor: None, device: None }).unwrap();
+    /// let made = tokens.create(NewToken::new(space)).unwrap();
     /// assert!(made.token.starts_with("gbt_"));
     /// assert!(tokens.revoke(&made.id).unwrap());
     /// ```
@@ -77,7 +93,8 @@ impl Tokens {
         Ok(Self { table: TokenTable::open(data, Duration::from_secs(10))?, environment })
     }
 
-    /// Makes a token, and its space if it is new. A running server takes both from the next request on.
+    /// Makes a token, and its space if it is new. A running server takes both from the next request on. The roles of an actor
+    /// whose roles nobody said yet are those of the token.
     ///
     /// # Errors
     /// [`ServerError::Store`] when it cannot be stored.
@@ -86,7 +103,14 @@ impl Tokens {
         let uuid = uuid::Builder::from_unix_timestamp_millis(self.environment.now_ms(), &self.environment.random::<10>())
             .into_uuid();
         let log = LogId::new(uuid.to_string()).expect("a UUID is an id");
-        self.table.add(&new, &created.id, &secret::hash(&created.token), &log, &self.environment.now())?;
+        let made = Made {
+            token_id: &created.id,
+            hash: secret::hash(&created.token),
+            log: &log,
+            now: self.environment.now(),
+            expires_at: new.lifetime_ms.map(|ms| Timestamp::from_unix_ms(self.environment.now_ms().saturating_add(ms))),
+        };
+        self.table.add(&new, &made)?;
         Ok(created)
     }
 
@@ -119,5 +143,13 @@ impl Tokens {
             }
             several => Err(ServerError::AmbiguousToken { prefix: id.into(), count: several.len() }),
         }
+    }
+
+    /// Refuses a token that another party signed from the next request on, by its claim `jti`.
+    ///
+    /// # Errors
+    /// [`ServerError::Store`] when it cannot be stored.
+    pub fn revoke_jwt(&self, jti: &str) -> Result<(), ServerError> {
+        Ok(self.table.revoke_jwt(jti, &self.environment.now())?)
     }
 }

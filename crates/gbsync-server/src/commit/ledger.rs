@@ -10,6 +10,7 @@ use super::family::Families;
 use super::flags::{self, Flags};
 use super::parts;
 use super::sequences::{self, Highest};
+use crate::auth::Rights;
 use crate::shown::Shown;
 use crate::store::{
     Decided, DecidedAs, EpochKey, Held, HeldRejection, SpaceState, StoreError, StoredEntry, StoredGroup, StoredRejection,
@@ -41,8 +42,7 @@ pub(super) struct Terms<'t> {
 pub(super) struct Ledger<'t> {
     terms: Terms<'t>,
     state: SpaceState,
-    /// What the sender of the push that is being decided may do.
-    /// `None` for the back office.
+    /// What the author of the group that is being decided may do. `None` for the back office.
     roles: Option<BTreeSet<Role>>,
     /// Records whose version is above the head that the transaction began with are to be written.
     facts: Facts,
@@ -137,15 +137,15 @@ impl<'t> Ledger<'t> {
     pub(super) fn push(
         &mut self,
         request: &PushRequest,
-        (actor, roles): (Option<&Actor>, &BTreeSet<Role>),
+        rights: &Rights,
         source: &mut Source<'_>,
     ) -> Result<PushOutcome, StoreError> {
-        (self.roles, self.shown_again) = (Some(roles.clone()), Shown::new());
+        self.shown_again = Shown::new();
         let key = EpochKey { device: request.device.clone(), epoch: request.epoch.clone() };
         if let Some(reused) = self.reused_number(&key, request) {
             return Ok(reused);
         }
-        let results = request.groups.iter().map(|arrival| self.arrival(&key, arrival, actor, source));
+        let results = request.groups.iter().map(|arrival| self.arrival(&key, arrival, rights, source));
         let results = results.collect::<Result<Vec<_>, _>>()?;
         Ok(PushOutcome::Decided { results, head: self.state.head })
     }
@@ -162,7 +162,7 @@ impl<'t> Ledger<'t> {
         &mut self,
         key: &EpochKey,
         arrival: &Arrival,
-        actor: Option<&Actor>,
+        rights: &Rights,
         source: &mut Source<'_>,
     ) -> Result<GroupResult, StoreError> {
         #[cfg(feature = "mutants")]
@@ -171,7 +171,7 @@ impl<'t> Ledger<'t> {
             Content::Incomplete(message) => incomplete(message.clone()),
             content => match self.again(arrival) {
                 Some(verdict) => verdict,
-                None => self.first_time(key, arrival, content, actor, source)?,
+                None => self.first_time(key, arrival, content, rights, source)?,
             },
         };
         let is_final = match &verdict {
@@ -209,9 +209,10 @@ impl<'t> Ledger<'t> {
         key: &EpochKey,
         arrival: &Arrival,
         content: &Content,
-        actor: Option<&Actor>,
+        rights: &Rights,
         source: &mut Source<'_>,
     ) -> Result<Verdict, StoreError> {
+        let actor = rights.actor.as_ref();
         let refuse = |code, message: String| Rejection { code, message, rule: None, changes: Vec::new() };
         let group = match content {
             Content::Whole(group) => group,
@@ -228,6 +229,7 @@ impl<'t> Ledger<'t> {
             Content::InParts(_) => return Ok(incomplete("its parts were not put together; send it again".into())),
         };
         let named = group.header().actor.as_ref();
+        self.roles = Some(rights.of(named).clone());
         let refused = Refused { header: group.header(), changes: Some(group.changes_json()), actor };
         if let Some(closed) = self.closed(group.header()) {
             return Ok(self.reject(key, arrival, refused, closed));

@@ -15,7 +15,7 @@ mod parts;
 mod sequences;
 mod writer;
 
-use crate::auth::Admission;
+use crate::auth::{Admission, Rights};
 use crate::config::Environment;
 use crate::error::{Refusal, ServerError};
 use crate::feed::Feed;
@@ -23,12 +23,11 @@ use crate::metrics::Metrics;
 use crate::rules::Rules;
 use crate::store::{Staging, Store, ToldEpoch, UploadedPart};
 use gather::Crowd;
-use gbsync_core::id::{Actor, DeviceSeq, GroupId, Role, Seq, SpaceId};
+use gbsync_core::id::{Actor, DeviceSeq, GroupId, Seq, SpaceId};
 use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
 use gbsync_core::verdict::Resolution;
 use gbsync_core::wire::{Arrival, DiscardRequest, GroupResult, PushRequest, Resolve};
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -55,10 +54,8 @@ const QUEUE: usize = 1_024;
 /// Groups of one device that are to be decided.
 pub(crate) struct Push {
     pub(crate) space: SpaceId,
-    /// The actor that the token is bound to.
-    pub(crate) actor: Option<Actor>,
-    /// What the token lets its bearer do.
-    pub(crate) roles: BTreeSet<Role>,
+    /// Whose rights decide.
+    pub(crate) rights: Rights,
     pub(crate) request: PushRequest,
     /// The size of the request, which bounds a transaction.
     pub(crate) bytes: u64,
@@ -76,7 +73,7 @@ impl Discard {
     /// Who discards it.
     fn person(&self) -> Option<Actor> {
         let sealed_by = || self.request.sealed_as.as_ref()?.actor.clone();
-        self.admission.actor.clone().or_else(|| self.request.actor.clone()).or_else(sealed_by)
+        self.request.actor.clone().or_else(|| self.admission.bearer.actor.clone()).or_else(sealed_by)
     }
 }
 

@@ -199,7 +199,7 @@ fn transact_space(
             (Work::Push(push, _), Some(ledger)) => {
                 let mut source = |needs: &Needs, facts: &mut Facts| writer.learn(space, needs, facts);
                 let request = assembled.as_ref().unwrap_or(&push.request);
-                let outcome = ledger.push(request, (push.actor.as_ref(), &push.roles), &mut source)?;
+                let outcome = ledger.push(request, &push.rights, &mut source)?;
                 parts::clear(writer, push, &outcome)?;
                 Outcome::Push(outcome)
             }

@@ -1,6 +1,7 @@
 //! One who listens.
 
 use super::{Chunk, Encoded, Joined, NoPage, Source};
+use crate::auth::Action;
 use crate::error::Refusal;
 use crate::routes::App;
 use crate::store::{Page, SpaceState};
@@ -148,7 +149,7 @@ impl Listener {
             return Ok(());
         }
         self.checked_at = Instant::now();
-        let admitted = self.app.admit(&self.credentials, self.source.space.as_str(), None).await;
+        let admitted = self.app.authorize(&self.credentials, Action::ReadLog, self.source.space.as_str()).await;
         admitted.map(drop).map_err(|refusal| match refusal.problem.code {
             ProblemCode::Unavailable => EndReason::Unavailable,
             _ => EndReason::Unauthenticated,

@@ -2,22 +2,23 @@
 
 use super::path::Segments;
 use super::{App, json};
+use crate::auth::Admission;
 use crate::body;
 use crate::commit::{Discard, DiscardOutcome};
 use crate::error::Refusal;
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Request, Response};
+use axum::http::{Request, Response};
 use gbsync_core::wire::{parse_discard, result_json};
 use std::sync::Arc;
 
 pub(super) async fn discard(
     State(app): State<Arc<App>>,
+    Extension(admission): Extension<Admission>,
     path: Segments,
-    headers: HeaderMap,
     request: Request<Body>,
 ) -> Result<Response<Body>, Refusal> {
-    let admission = app.admit(&headers, path.space(), None).await?;
     let id = path.group()?;
     let text = body::read_json(request, app.limits.request_bytes).await?;
     let request = parse_discard(&text)?;

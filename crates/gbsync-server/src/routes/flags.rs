@@ -1,13 +1,14 @@
 //! `GET /v1/spaces/{space}/flags`: soft rules that accepted groups broke, for the back office.
 
 use super::parameters::Parameters;
-use super::path::Segments;
 use super::{App, json};
+use crate::auth::Admission;
 use crate::error::Refusal;
 use crate::store::{FlagId, FlagsRequest};
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Response, Uri};
+use axum::http::{Response, Uri};
 use gbsync_core::wire::flags_json;
 use std::sync::Arc;
 
@@ -16,12 +17,9 @@ const FLAGS: (u64, u64) = (1_000, 10_000);
 
 pub(super) async fn flags(
     State(app): State<Arc<App>>,
-    path: Segments,
+    Extension(admission): Extension<Admission>,
     uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response<Body>, Refusal> {
-    let admission = app.admit(&headers, path.space(), None).await?;
-    admission.check_admin()?;
     let parameters = Parameters::of(&uri)?;
     let request = FlagsRequest {
         space: admission.space,

@@ -4,24 +4,23 @@
 //! a number went.
 
 use super::parameters::Parameters;
-use super::path::Segments;
 use super::{App, json};
+use crate::auth::Admission;
 use crate::error::Refusal;
 use crate::store::{EpochKey, ToldEpoch};
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Response, Uri};
+use axum::http::{Response, Uri};
 use gbsync_core::id::{DeviceId, DeviceSeq, EpochId, SpaceId};
 use gbsync_core::wire::Handshake;
 use std::sync::Arc;
 
 pub(super) async fn handshake(
     State(app): State<Arc<App>>,
-    path: Segments,
+    Extension(admission): Extension<Admission>,
     uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response<Body>, Refusal> {
-    let admission = app.admit(&headers, path.space(), None).await?;
     let parameters = Parameters::of(&uri)?;
     let device = parameters.id("device", |text| DeviceId::new(text))?;
     if let Some(device) = &device {
@@ -45,6 +44,7 @@ pub(super) async fn handshake(
         horizon: view.state.horizon,
         server_time: app.environment.now(),
         device: view.device,
+        token: Some(admission.bearer),
         limits: app.limits,
     };
     Ok(json(answer.to_json()))

@@ -2,9 +2,10 @@
 
 use super::App;
 use super::parameters::Parameters;
-use super::path::Segments;
+use crate::auth::Admission;
 use crate::error::Refusal;
 use crate::live::{Listener, Opening};
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Response, Uri, header};
@@ -20,11 +21,10 @@ const ACCEL_BUFFERING: &str = "x-accel-buffering";
 
 pub(super) async fn live(
     State(app): State<Arc<App>>,
-    path: Segments,
+    Extension(admission): Extension<Admission>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Refusal> {
-    let admission = app.admit(&headers, path.space(), None).await?;
     let parameters = Parameters::of(&uri)?;
     let mut opening = Opening {
         space: admission.space,

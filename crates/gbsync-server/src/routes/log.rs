@@ -3,8 +3,10 @@
 use super::parameters::Parameters;
 use super::path::Segments;
 use super::{App, json};
+use crate::auth::{Action, Admission};
 use crate::error::Refusal;
 use crate::store::{Page, PageRequest};
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Response, Uri};
@@ -30,11 +32,11 @@ struct Answer {
 
 pub(super) async fn log(
     State(app): State<Arc<App>>,
+    Extension(admission): Extension<Admission>,
     path: Segments,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Refusal> {
-    let admission = app.admit(&headers, path.space(), None).await?;
     let parameters = Parameters::of(&uri)?;
     let request = page_request(&parameters, admission.space)?;
     let wait_s = parameters.count("wait")?.unwrap_or(0).min(LONGEST_WAIT_S);
@@ -53,7 +55,7 @@ pub(super) async fn log(
             _ = is_draining.wait_for(|is_draining| *is_draining) => return Ok(json(answer.body)),
         }
         // The token may have been revoked meanwhile.
-        app.admit(&headers, path.space(), None).await?;
+        app.authorize(&headers, Action::ReadLog, path.space()).await?;
     }
 }
 

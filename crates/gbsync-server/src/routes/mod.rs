@@ -17,7 +17,7 @@ mod resolve;
 mod schema;
 mod verdicts;
 
-use crate::auth::{self, Admission, Asked};
+use crate::auth::{self, Action, Admission, JwtGate, Presented};
 use crate::commit::{Committer, NotCommitted, Shared};
 use crate::config::{Environment, LiveConfig};
 use crate::error::Refusal;
@@ -33,9 +33,9 @@ use axum::http::{HeaderMap, HeaderValue, Method, Response, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post, put};
-use gbsync_core::id::DeviceId;
 use gbsync_core::limits::Limits;
 use gbsync_core::wire::ProblemCode;
+use path::Segments;
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,6 +63,8 @@ pub(crate) struct App {
     pub(crate) rules: Arc<Rules>,
     pub(crate) limits: Limits,
     pub(crate) environment: Environment,
+    /// Takes the tokens of another party.
+    pub(crate) jwt: Option<JwtGate>,
     pub(crate) reads: Arc<Semaphore>,
     /// KiB of pushes that are being received.
     pub(crate) received_kib: Arc<Semaphore>,
@@ -78,6 +80,7 @@ impl App {
         shared: Shared,
         committer: Arc<Committer>,
         live: LiveConfig,
+        jwt: Option<JwtGate>,
         is_draining: watch::Receiver<bool>,
     ) -> Self {
         let Shared { store, feed, metrics, rules, limits, environment, .. } = shared;
@@ -93,6 +96,7 @@ impl App {
             rules,
             limits,
             environment,
+            jwt,
             reads,
             received_kib,
             inflated_kib,
@@ -116,50 +120,63 @@ impl App {
         reading.await.map_err(|_| Refusal::unavailable())?.map_err(Refusal::from)
     }
 
-    /// Lets a request in, or not.
-    pub(crate) async fn admit(
-        &self,
-        headers: &HeaderMap,
-        space: &str,
-        device: Option<&DeviceId>,
-    ) -> Result<Admission, Refusal> {
-        let grant = match auth::bearer_hash(headers) {
-            // One indexed read of some microseconds: moving it to another thread would cost more than it blocks.
-            Some(hash) => self.store.grant(&hash)?,
-            None => None,
+    /// Whether a request may do something in a space.
+    pub(crate) async fn authorize(&self, headers: &HeaderMap, action: Action, space: &str) -> Result<Admission, Refusal> {
+        let presented = Presented::of(headers)?;
+        // One indexed read of some microseconds: moving it to another thread would cost more than it blocks.
+        let principal = match self.jwt.as_ref().filter(|_| JwtGate::is_for(presented.token)) {
+            Some(jwt) => jwt.principal(presented.token, self.store.as_ref()).await?,
+            None => auth::of_grant(self.store.grant(&presented.hash)?, &self.environment.now())?,
         };
-        auth::admit(grant, Asked { space, device })
+        auth::authorize(principal, action, space)
     }
 }
 
-/// Every route: its method, its path and what answers there. The OpenAPI document names each of them.
-fn routes() -> Vec<(&'static str, &'static str, MethodRouter<Arc<App>>)> {
+/// Whom a route answers.
+#[derive(Clone, Copy)]
+enum Access {
+    /// Everybody: it tells nothing of any space.
+    Open,
+    /// Those who may do this in the space of the path.
+    To(Action),
+}
+
+/// A route: its method, its path, whom it answers and what answers there.
+type Route = (&'static str, &'static str, Access, MethodRouter<Arc<App>>);
+
+/// Every route. The OpenAPI document names each of them.
+fn routes() -> Vec<Route> {
+    use Access::{Open, To};
     vec![
-        ("get", "/healthz", get(health::is_alive)),
-        ("get", "/readyz", get(health::is_ready)),
-        ("get", "/v1/openapi.json", get(openapi::document)),
-        ("get", "/v1/spaces/{space}", get(handshake::handshake)),
-        ("get", "/v1/spaces/{space}/schema", get(schema::schema)),
-        ("post", "/v1/spaces/{space}/push", post(push::push)),
-        ("post", "/v1/spaces/{space}/verdicts", post(verdicts::verdicts)),
-        ("post", "/v1/spaces/{space}/groups/{id}/discard", post(discard::discard)),
-        ("put", "/v1/spaces/{space}/groups/{id}/parts/{part}", put(parts::stage)),
-        ("get", "/v1/spaces/{space}/log", get(log::log)),
-        ("get", "/v1/spaces/{space}/live", get(live::live)),
-        ("get", "/v1/spaces/{space}/log/{seq}/parts/{part}", get(parts::of_log)),
-        ("get", "/v1/spaces/{space}/flags", get(flags::flags)),
-        ("get", "/v1/spaces/{space}/rejections", get(rejections::list)),
-        ("get", "/v1/spaces/{space}/rejections/{id}", get(rejections::one)),
-        ("post", "/v1/spaces/{space}/rejections/{id}/amend", post(resolve::amend)),
-        ("post", "/v1/spaces/{space}/rejections/{id}/discard", post(resolve::discard)),
-        ("post", "/v1/spaces/{space}/rejections/{id}/compensate", post(resolve::compensate)),
+        ("get", "/healthz", Open, get(health::is_alive)),
+        ("get", "/readyz", Open, get(health::is_ready)),
+        ("get", "/v1/openapi.json", Open, get(openapi::document)),
+        ("get", "/v1/spaces/{space}", To(Action::ShakeHands), get(handshake::handshake)),
+        ("get", "/v1/spaces/{space}/schema", To(Action::ReadSchema), get(schema::schema)),
+        ("post", "/v1/spaces/{space}/push", To(Action::Push), post(push::push)),
+        ("post", "/v1/spaces/{space}/verdicts", To(Action::AskVerdicts), post(verdicts::verdicts)),
+        ("post", "/v1/spaces/{space}/groups/{id}/discard", To(Action::Discard), post(discard::discard)),
+        ("put", "/v1/spaces/{space}/groups/{id}/parts/{part}", To(Action::StagePart), put(parts::stage)),
+        ("get", "/v1/spaces/{space}/log", To(Action::ReadLog), get(log::log)),
+        ("get", "/v1/spaces/{space}/live", To(Action::ReadLog), get(live::live)),
+        ("get", "/v1/spaces/{space}/log/{seq}/parts/{part}", To(Action::ReadLog), get(parts::of_log)),
+        ("get", "/v1/spaces/{space}/flags", To(Action::ReadFlags), get(flags::flags)),
+        ("get", "/v1/spaces/{space}/rejections", To(Action::ReadRejections), get(rejections::list)),
+        ("get", "/v1/spaces/{space}/rejections/{id}", To(Action::ReadRejections), get(rejections::one)),
+        ("post", "/v1/spaces/{space}/rejections/{id}/amend", To(Action::Resolve), post(resolve::amend)),
+        ("post", "/v1/spaces/{space}/rejections/{id}/discard", To(Action::Resolve), post(resolve::discard)),
+        ("post", "/v1/spaces/{space}/rejections/{id}/compensate", To(Action::Resolve), post(resolve::compensate)),
     ]
 }
 
 /// The service.
 pub(crate) fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
-    for (_, path, answers) in routes() {
+    for (_, path, access, answers) in routes() {
+        let answers = match access {
+            Access::Open => answers,
+            Access::To(action) => answers.route_layer(from_fn_with_state((Arc::clone(&app), action), admit)),
+        };
         router = router.route(path, answers);
     }
     // A stream that is compressed waits for more before it goes on.
@@ -203,6 +220,22 @@ async fn count_requests(State(app): State<Arc<App>>, request: Request, next: Nex
     response
 }
 
+/// Lets a request in, with what it may do, or answers why not: before the route sees anything of it.
+async fn admit(
+    State((app, action)): State<(Arc<App>, Action)>,
+    path: Segments,
+    mut request: Request,
+    next: Next,
+) -> Response<Body> {
+    match app.authorize(request.headers(), action, path.space()).await {
+        Ok(admission) => {
+            request.extensions_mut().insert(admission);
+            next.run(request).await
+        }
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
 async fn nothing_here() -> Refusal {
     Refusal::new(ProblemCode::NotFound, "there is nothing at this path; GET /v1/openapi.json lists what there is")
 }
@@ -234,7 +267,7 @@ mod tests {
                 methods.filter(|method| *method != "parameters").map(move |method| format!("{method} {path}"))
             })
             .collect();
-        let mut served: Vec<String> = routes().iter().map(|(method, path, _)| format!("{method} {path}")).collect();
+        let mut served: Vec<String> = routes().iter().map(|(method, path, ..)| format!("{method} {path}")).collect();
         documented.sort();
         served.sort();
         assert_eq!(documented, served);

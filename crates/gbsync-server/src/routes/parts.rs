@@ -4,8 +4,10 @@
 use super::parameters::Parameters;
 use super::path::Segments;
 use super::{App, json, log, push};
+use crate::auth::Admission;
 use crate::error::Refusal;
 use crate::store::{LogPart, Staging, UploadedPart};
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Request, Response, Uri};
@@ -18,12 +20,12 @@ use std::sync::Arc;
 /// Stages one part of a group for the device that sends it.
 pub(super) async fn stage(
     State(app): State<Arc<App>>,
+    Extension(admission): Extension<Admission>,
     path: Segments,
     uri: Uri,
     headers: HeaderMap,
     request: Request<Body>,
 ) -> Result<Response<Body>, Refusal> {
-    let admission = app.admit(&headers, path.space(), None).await?;
     let device = Parameters::of(&uri)?.id("device", |text| DeviceId::new(text))?;
     if let Some(device) = &device {
         admission.check_device(device)?;
@@ -58,11 +60,10 @@ async fn check(text: Bytes, limits: Limits) -> Result<String, Refusal> {
 /// Hands out one part of an entry of the log.
 pub(super) async fn of_log(
     State(app): State<Arc<App>>,
+    Extension(admission): Extension<Admission>,
     path: Segments,
     uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response<Body>, Refusal> {
-    let admission = app.admit(&headers, path.space(), None).await?;
     let wanted = Parameters::of(&uri)?.id("log", |text| LogId::new(text))?;
     let (seq, number) = (Seq(path.seq()?), path.part()?);
     match app.read(move |store| store.log_part(&admission.space, wanted.as_ref(), seq, number)).await? {

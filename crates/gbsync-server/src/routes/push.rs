@@ -1,16 +1,18 @@
 //! `POST /v1/spaces/{space}/push`: groups in, verdicts out.
 
-use super::path::Segments;
 use super::{App, json};
+use crate::auth::Admission;
 use crate::body;
 use crate::commit::{Push, PushOutcome};
 use crate::error::Refusal;
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Request, Response};
 use bytes::Bytes;
 use gbsync_core::limits::Limits;
 use gbsync_core::wire::{ProblemCode, PushRequest, WireError, answer_json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,18 +26,26 @@ const MEMORY_WAIT: Duration = Duration::from_secs(10);
 
 pub(super) async fn push(
     State(app): State<Arc<App>>,
-    path: Segments,
+    Extension(admission): Extension<Admission>,
     headers: HeaderMap,
     request: Request<Body>,
 ) -> Result<Response<Body>, Refusal> {
-    let admission = app.admit(&headers, path.space(), None).await?;
     let (text, _memory) = receive(&app, &headers, request).await?;
     let announced = app.committer.announce();
     let bytes = text.len() as u64;
     let request = parse(text, app.limits).await?;
     admission.check_device(&request.device)?;
     admission.check_actors(&request)?;
-    let push = Push { space: admission.space, actor: admission.actor, roles: admission.roles, request, bytes };
+    let acts_as = admission.acts_as(&request);
+    let others = match acts_as.is_empty() {
+        true => BTreeMap::new(),
+        false => {
+            let space = admission.space.clone();
+            app.read(move |store| store.roles_of(&space, &acts_as)).await?
+        }
+    };
+    let rights = admission.rights(&request, others)?;
+    let push = Push { space: admission.space, rights, request, bytes };
     match app.committer.push(push, announced).await? {
         PushOutcome::Decided { results, head } => Ok(json(answer_json(&results, Some(head)))),
         PushOutcome::NoSpace => Err(Refusal::no_space()),

@@ -3,11 +3,13 @@
 use super::parameters::Parameters;
 use super::path::Segments;
 use super::{App, json};
+use crate::auth::Admission;
 use crate::error::Refusal;
 use crate::store::RejectionsRequest;
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Response, Uri};
+use axum::http::{Response, Uri};
 use gbsync_core::id::GroupId;
 use gbsync_core::wire::{ProblemCode, rejection_json, rejections_json};
 use std::sync::Arc;
@@ -17,12 +19,9 @@ const REJECTIONS: (u64, u64) = (100, 1_000);
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    path: Segments,
+    Extension(admission): Extension<Admission>,
     uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response<Body>, Refusal> {
-    let admission = app.admit(&headers, path.space(), None).await?;
-    admission.check_admin()?;
     let parameters = Parameters::of(&uri)?;
     let request = RejectionsRequest {
         space: admission.space,
@@ -38,9 +37,11 @@ pub(super) async fn list(
     Ok(json(rejections_json(&found)))
 }
 
-pub(super) async fn one(State(app): State<Arc<App>>, path: Segments, headers: HeaderMap) -> Result<Response<Body>, Refusal> {
-    let admission = app.admit(&headers, path.space(), None).await?;
-    admission.check_admin()?;
+pub(super) async fn one(
+    State(app): State<Arc<App>>,
+    Extension(admission): Extension<Admission>,
+    path: Segments,
+) -> Result<Response<Body>, Refusal> {
     let id = path.group()?;
     let found = app.read(move |store| store.rejection(&admission.space, &id)).await?;
     found.map(|found| json(rejection_json(&found))).ok_or_else(unknown)

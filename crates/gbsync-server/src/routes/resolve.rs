@@ -3,52 +3,52 @@
 use super::path::Segments;
 use super::rejections::unknown;
 use super::{App, json};
+use crate::auth::Admission;
 use crate::body;
 use crate::commit::{Resolving, ResolvingOutcome};
 use crate::error::Refusal;
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Request, Response};
+use axum::http::{Request, Response};
 use gbsync_core::verdict::ResolvedAs;
 use gbsync_core::wire::{ProblemCode, Resolve, resolved_json};
 use std::sync::Arc;
 
 pub(super) async fn amend(
     State(app): State<Arc<App>>,
+    Extension(admission): Extension<Admission>,
     path: Segments,
-    headers: HeaderMap,
     request: Request<Body>,
 ) -> Result<Response<Body>, Refusal> {
-    resolve(&app, ResolvedAs::Amended, &path, &headers, request).await
+    resolve(&app, ResolvedAs::Amended, admission, &path, request).await
 }
 
 pub(super) async fn discard(
     State(app): State<Arc<App>>,
+    Extension(admission): Extension<Admission>,
     path: Segments,
-    headers: HeaderMap,
     request: Request<Body>,
 ) -> Result<Response<Body>, Refusal> {
-    resolve(&app, ResolvedAs::Discarded, &path, &headers, request).await
+    resolve(&app, ResolvedAs::Discarded, admission, &path, request).await
 }
 
 pub(super) async fn compensate(
     State(app): State<Arc<App>>,
+    Extension(admission): Extension<Admission>,
     path: Segments,
-    headers: HeaderMap,
     request: Request<Body>,
 ) -> Result<Response<Body>, Refusal> {
-    resolve(&app, ResolvedAs::Compensated, &path, &headers, request).await
+    resolve(&app, ResolvedAs::Compensated, admission, &path, request).await
 }
 
 async fn resolve(
     app: &App,
     resolved_as: ResolvedAs,
+    admission: Admission,
     path: &Segments,
-    headers: &HeaderMap,
     request: Request<Body>,
 ) -> Result<Response<Body>, Refusal> {
-    let admission = app.admit(headers, path.space(), None).await?;
-    admission.check_admin()?;
     let of = path.group()?;
     let text = body::read_json(request, app.limits.request_bytes).await?;
     let request = Resolve::parse(resolved_as, &text, &app.limits)?;

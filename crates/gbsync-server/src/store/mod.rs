@@ -10,14 +10,14 @@ mod sqlite;
 
 pub(crate) use schemas::{SchemaWriter, StoredSchema, UpgradeStep};
 pub use sqlite::{Finding, Scanned, SpaceDigest, scan, space_digest};
-pub(crate) use sqlite::{SqliteStore, TokenTable};
+pub(crate) use sqlite::{Made, SqliteStore, TokenTable};
 
 use gbsync_core::decide::{Facts, IndexMoves, Needs, Record};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, LogId, RecordKey, Role, Seq, SpaceId};
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::{Flag, Rejection, Resolution};
-use gbsync_core::wire::{DeviceReport, GroupResult, RejectedGroup};
+use gbsync_core::wire::{Bearer, DeviceReport, GroupResult, RejectedGroup};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -58,7 +58,8 @@ pub(crate) struct Grant {
     pub(crate) token_id: String,
     pub(crate) space: SpaceId,
     pub(crate) roles: Vec<Role>,
-    pub(crate) actor: Option<Actor>,
+    /// In whose names it may speak, and until when.
+    pub(crate) bearer: Bearer,
     pub(crate) device: Option<DeviceId>,
     pub(crate) is_revoked: bool,
 }
@@ -355,6 +356,10 @@ pub(crate) trait Store: Send + Sync {
     fn writer(&self) -> Result<Box<dyn Writer>, StoreError>;
     /// The token with this hash, also a revoked one.
     fn grant(&self, token_hash: &[u8; 32]) -> Result<Option<Grant>, StoreError>;
+    /// Whether a token of another party was revoked here, by the id in it.
+    fn is_revoked(&self, jti: &str) -> Result<bool, StoreError>;
+    /// The roles of those of these actors that are known.
+    fn roles_of(&self, space: &SpaceId, actors: &BTreeSet<Actor>) -> Result<BTreeMap<Actor, BTreeSet<Role>>, StoreError>;
     /// A space, and what is known of a device in it.
     fn space(
         &self,

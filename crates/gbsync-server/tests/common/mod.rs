@@ -187,10 +187,9 @@ impl TestApp {
 /// Makes a token, and its space if it is new.
 pub fn token(folder: &Path, space: &str, actor: Option<&str>, device: Option<&str>) -> String {
     let new = NewToken {
-        space: SpaceId::new(space).unwrap(),
-        roles: vec![],
         actor: actor.map(|actor| Actor::new(actor).unwrap()),
         device: device.map(|device| DeviceId::new(device).unwrap()),
+        ..NewToken::new(SpaceId::new(space).unwrap())
     };
     Tokens::open(folder).unwrap().create(new).unwrap().token
 }
@@ -198,7 +197,7 @@ pub fn token(folder: &Path, space: &str, actor: Option<&str>, device: Option<&st
 /// Makes a token with roles, and its space if it is new.
 pub fn token_with_roles(folder: &Path, space: &str, roles: &[&str]) -> String {
     let roles = roles.iter().map(|role| Role::new(*role).unwrap()).collect();
-    let new = NewToken { space: SpaceId::new(space).unwrap(), roles, actor: None, device: None };
+    let new = NewToken { roles, ..NewToken::new(SpaceId::new(space).unwrap()) };
     Tokens::open(folder).unwrap().create(new).unwrap().token
 }
 

@@ -73,7 +73,7 @@ fn roles(schema: &Value) -> BTreeSet<&str> {
 fn token(folder: &Path, space: &str, roles: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     let roles = roles.into_iter().map(|role| Role::new(role.as_ref()).unwrap()).collect();
     let actor = Some(Actor::new(ACTOR).unwrap());
-    let new = NewToken { space: SpaceId::new(space).unwrap(), roles, actor, device: None };
+    let new = NewToken { roles, actor, ..NewToken::new(SpaceId::new(space).unwrap()) };
     Tokens::open(folder).unwrap().create(new).unwrap().token
 }
 

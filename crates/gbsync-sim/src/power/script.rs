@@ -62,7 +62,7 @@ impl Course {
         let data = folder.path().join("server");
         let space = SpaceId::new("shop")?;
         disk::record(true);
-        let new = NewToken { space: space.clone(), roles: Vec::new(), actor: None, device: None };
+        let new = NewToken::new(space.clone());
         let token = Tokens::open(&data)?.create(new)?.token.to_string();
         let mut config = ServerConfig::new(&data);
         config.listen = "127.0.0.1:0".parse()?;

@@ -58,13 +58,13 @@ impl ServerParty {
         let folder = scratch.join("server");
         let made = Tokens::open(&folder)?;
         let tokens = SPACES[..spaces].iter().map(|space| {
-            let new = || NewToken { space: space_id(space), roles: Vec::new(), actor: None, device: None };
+            let new = || NewToken::new(space_id(space));
             let office = NewToken { roles: vec![Role::new("admin")?], actor: Some(Actor::new("ann")?), ..new() };
             let (device, admin) = (made.create(new())?.token.to_string(), made.create(office)?.token.to_string());
             Ok(SpaceTokens { device, admin })
         });
         let tokens = tokens.collect::<Result<Vec<_>>>()?;
-        let elsewhere = NewToken { space: space_id("annex"), roles: Vec::new(), actor: None, device: None };
+        let elsewhere = NewToken::new(space_id("annex"));
         let annex = made.create(elsewhere)?.token.to_string();
         // In every other world requests are so small that larger groups travel in parts, both ways.
         let request_bytes = if seed.is_multiple_of(2) { SMALL_REQUEST_BYTES } else { Limits::default().request_bytes };

@@ -1,5 +1,6 @@
 //! One file a verb: its arguments, its example, and what it prints.
 
+pub mod actor;
 pub mod apply;
 pub mod bench;
 pub mod check;

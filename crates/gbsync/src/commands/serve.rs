@@ -3,6 +3,7 @@
 //! Invariant: `listening on http://…` is printed, and handed over, only when requests are answered; a signal ends the process
 //! with code 0 after every acknowledged push is durable.
 
+mod auth;
 mod file;
 mod limits;
 mod settings;
@@ -12,6 +13,7 @@ use crate::exit::Exit;
 use crate::log;
 use crate::output::{Output, shell_word};
 use anyhow::{Context, Result};
+use auth::AuthArguments;
 use gbsync_server::{Server, ServerConfig};
 use limits::LimitArguments;
 use serde_json::json;
@@ -58,6 +60,8 @@ pub struct Arguments {
     schema: Option<PathBuf>,
     #[command(flatten)]
     limits: LimitArguments,
+    #[command(flatten)]
+    auth: AuthArguments,
 }
 
 impl Arguments {
@@ -70,6 +74,7 @@ impl Arguments {
         settings.set("metrics.listen", self.metrics_listen.map(|listen| Value::Text(listen.to_string())));
         settings.set("schema", self.schema.as_ref().map(text));
         self.limits.set(&mut settings);
+        self.auth.set(&mut settings);
         Ok(settings)
     }
 }

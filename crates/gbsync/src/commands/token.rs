@@ -5,31 +5,38 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
 use anyhow::Result;
 use gbsync_core::id::{Actor, DeviceId, Role, SpaceId};
+use gbsync_core::wire::ActAs;
 use gbsync_server::{NewToken, TokenInfo, Tokens};
 use serde_json::json;
 use std::path::PathBuf;
 
 const EXAMPLE: &str = "\
 Examples:
-  gbsync token create --data ./server --space shop --role cashier
+  gbsync token create --data ./server --space shop --role cashier --actor cashier-7 --expires 30d
   gbsync token list --data ./server
   gbsync token revoke --data ./server ID";
 
 const CREATE_EXAMPLE: &str = "\
-Example:
-  GBSYNC_TOKEN=$(gbsync token create --data ./server --space shop --role cashier --actor cashier-7)
+Examples:
+  GBSYNC_TOKEN=$(gbsync token create --data ./server --space shop --role cashier --actor cashier-7 --expires 12h)
+  gbsync token create --data ./server --space shop --actor till-3 --device 0192d4e0 --act-as cashier-7 --act-as manager-1
 
-The token is printed once and alone; the server keeps only its hash. A space that is new is made.";
+The token is printed once and alone; the server keeps only its hash. A space that is new is made.
+
+What is sent for somebody whom the token may act as is decided by that one's roles, which gbsync actor set says. A token \
+without --actor and --act-as speaks in any name with its own roles: give it to a device that one person uses.";
 
 const LIST_EXAMPLE: &str = "\
 Example:
   gbsync token list --data ./server";
 
 const REVOKE_EXAMPLE: &str = "\
-Example:
+Examples:
   gbsync token revoke --data ./server 0192d4e0
+  gbsync token revoke --data ./server --jwt 7f9c2ba4-e88f
 
-A running server refuses the token from the next request on. `gbsync token list` shows the ids.";
+A running server refuses the token from the next request on. `gbsync token list` shows the ids; of a token that another party \
+signed, --jwt is its claim jti.";
 
 /// Make, list and revoke tokens in a server's folder
 #[derive(clap::Args)]
@@ -69,6 +76,12 @@ struct Create {
     /// The one device that may use the token
     #[arg(long, value_name = "ID", value_parser = config::device)]
     device: Option<DeviceId>,
+    /// Somebody whose groups it may send too, or * for everybody whose roles are known; may be given several times
+    #[arg(long, value_name = "NAME", value_parser = config::act_as)]
+    act_as: Vec<ActAs>,
+    /// How long it is valid, like 12h or 30d; for ever when absent
+    #[arg(long, value_name = "TIME", value_parser = config::duration_ms)]
+    expires: Option<u64>,
 }
 
 #[derive(clap::Args)]
@@ -84,7 +97,11 @@ struct Revoke {
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// The token's id, or the beginning of it if that is unique
-    id: String,
+    #[arg(required_unless_present = "jwt")]
+    id: Option<String>,
+    /// The claim jti of a token that another party signed
+    #[arg(long, value_name = "JTI", conflicts_with = "id")]
+    jwt: Option<String>,
 }
 
 /// Runs the verb.
@@ -101,9 +118,16 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
 }
 
 fn create(arguments: &Create, output: &Output) -> Result<()> {
-    let Create { data, space, roles, actor, device } = arguments;
+    let Create { data, space, roles, actor, device, act_as, expires } = arguments;
     let tokens = Tokens::open(data).map_err(|error| config::server_failure(&error))?;
-    let new = NewToken { space: space.clone(), roles: roles.clone(), actor: actor.clone(), device: device.clone() };
+    let new = NewToken {
+        space: space.clone(),
+        roles: roles.clone(),
+        actor: actor.clone(),
+        device: device.clone(),
+        act_as: act_as.iter().cloned().reduce(both),
+        lifetime_ms: *expires,
+    };
     let created = tokens.create(new).map_err(|error| config::server_failure(&error))?;
     if output.is_json() {
         output.json(&json!({ "token": created.token, "id": created.id, "space": space.as_str() }));
@@ -112,6 +136,13 @@ fn create(arguments: &Create, output: &Output) -> Result<()> {
         output.note(format_args!("token {} for space {space}; it is not shown again", created.id));
     }
     Ok(())
+}
+
+fn both(one: ActAs, other: ActAs) -> ActAs {
+    match (one, other) {
+        (ActAs::These(one), ActAs::These(other)) => ActAs::These(one.union(&other).cloned().collect()),
+        _ => ActAs::Anyone,
+    }
 }
 
 fn list(arguments: &List, output: &Output) -> Result<()> {
@@ -123,18 +154,29 @@ fn list(arguments: &List, output: &Output) -> Result<()> {
         output.note("no tokens yet; make one with gbsync token create");
     } else {
         let rows: Vec<_> = tokens.iter().map(info_row).collect();
-        output.line(table(&["ID", "SPACE", "ROLES", "ACTOR", "DEVICE", "CREATED", "REVOKED"], &rows));
+        output.line(table(&["ID", "SPACE", "ROLES", "ACTOR", "DEVICE", "ACT AS", "CREATED", "EXPIRES", "REVOKED"], &rows));
     }
     Ok(())
 }
 
 fn revoke(arguments: &Revoke, output: &Output) -> Result<()> {
     let tokens = Tokens::open(&existing(&arguments.data)?).map_err(|error| config::server_failure(&error))?;
-    let id = &arguments.id;
+    let id = match (&arguments.id, &arguments.jwt) {
+        (_, Some(jti)) => {
+            tokens.revoke_jwt(jti).map_err(|error| config::server_failure(&error))?;
+            return said(jti, output);
+        }
+        (Some(id), None) => id,
+        (None, None) => unreachable!("clap demands one of them"),
+    };
     if !tokens.revoke(id).map_err(|error| config::server_failure(&error))? {
         let failure = Failure::new("token_not_found", format!("no token has the id {id}"));
         return Err(failure.help(format!("gbsync token list --data {}", arguments.data.display())).into());
     }
+    said(id, output)
+}
+
+fn said(id: &str, output: &Output) -> Result<()> {
     if output.is_json() {
         output.json(&json!({ "revoked": id }));
     } else {
@@ -144,7 +186,10 @@ fn revoke(arguments: &Revoke, output: &Output) -> Result<()> {
 }
 
 /// Refuses a folder that is not there: to list or revoke must not make a store.
-fn existing(data: &std::path::Path) -> Result<PathBuf> {
+///
+/// # Errors
+/// A failure that says what to do.
+pub fn existing(data: &std::path::Path) -> Result<PathBuf> {
     if data.is_dir() {
         return Ok(data.to_owned());
     }
@@ -159,7 +204,13 @@ fn info_json(token: &TokenInfo) -> serde_json::Value {
         "roles": token.roles.iter().map(Role::as_str).collect::<Vec<_>>(),
         "actor": token.actor.as_ref().map(Actor::as_str),
         "device": token.device.as_ref().map(DeviceId::as_str),
+        "actAs": match &token.act_as {
+            None => serde_json::Value::Null,
+            Some(ActAs::Anyone) => json!("*"),
+            Some(ActAs::These(actors)) => json!(actors.iter().map(Actor::as_str).collect::<Vec<_>>()),
+        },
         "createdAt": token.created_at.as_str(),
+        "expiresAt": token.expires_at.as_ref().map(|time| time.as_str()),
         "revokedAt": token.revoked_at.as_ref().map(|time| time.as_str()),
     })
 }
@@ -173,7 +224,13 @@ fn info_row(token: &TokenInfo) -> Vec<String> {
         or_dash(Some(roles.as_str()).filter(|roles| !roles.is_empty())),
         or_dash(token.actor.as_ref().map(Actor::as_str)),
         or_dash(token.device.as_ref().map(DeviceId::as_str)),
+        match &token.act_as {
+            None => "-".into(),
+            Some(ActAs::Anyone) => "*".into(),
+            Some(ActAs::These(actors)) => actors.iter().map(Actor::as_str).collect::<Vec<_>>().join(","),
+        },
         token.created_at.to_string(),
+        or_dash(token.expires_at.as_ref().map(|time| time.as_str())),
         or_dash(token.revoked_at.as_ref().map(|time| time.as_str())),
     ]
 }

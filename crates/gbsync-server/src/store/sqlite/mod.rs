@@ -19,16 +19,17 @@ mod write;
 
 pub use digest::{SpaceDigest, space_digest};
 pub use scan::{Finding, Scanned, scan};
-pub(crate) use tokens::TokenTable;
+pub(crate) use tokens::{Made, TokenTable};
 
 use super::{
     FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, RejectionsRequest, SpaceView, Store, StoreError, ToldEpoch,
     Writer,
 };
 use crate::config::FaultPoint;
-use gbsync_core::id::{DeviceId, GroupId, LogId, Seq, SpaceId};
+use gbsync_core::id::{Actor, DeviceId, GroupId, LogId, Role, Seq, SpaceId};
 use gbsync_core::wire::{GroupResult, RejectedGroup};
 use rusqlite::{Connection, Transaction};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -91,6 +92,14 @@ impl Store for SqliteStore {
 
     fn grant(&self, token_hash: &[u8; 32]) -> Result<Option<Grant>, StoreError> {
         self.read(|transaction| tokens::grant(transaction, token_hash))
+    }
+
+    fn is_revoked(&self, jti: &str) -> Result<bool, StoreError> {
+        self.read(|transaction| tokens::is_revoked(transaction, jti))
+    }
+
+    fn roles_of(&self, space: &SpaceId, actors: &BTreeSet<Actor>) -> Result<BTreeMap<Actor, BTreeSet<Role>>, StoreError> {
+        self.read(|transaction| tokens::roles_of(transaction, space, actors))
     }
 
     fn space(

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use std::path::Path;
 
 /// The steps from one format to the next; the format of a file is how many of them it went through.
-const STEPS: &[&str] = &[FIRST, RULES, SCHEMAS, PARTS, CLOSURES, DISCARDED];
+const STEPS: &[&str] = &[FIRST, RULES, SCHEMAS, PARTS, CLOSURES, DISCARDED, RIGHTS];
 
 /// The newest format known here.
 pub(super) const FORMAT: i64 = STEPS.len() as i64;
@@ -164,6 +164,20 @@ INSERT OR IGNORE INTO family_closures (space_no, root, of_group, closed_as, acto
   SELECT r.space_no, f.root, r.group_id, 'discarded', r.actor, r.result ->> '$.message'
     FROM rejections AS r JOIN families AS f ON f.space_no = r.space_no AND f.group_id = r.group_id
    WHERE r.result ->> '$.code' = 'discarded';
+";
+
+const RIGHTS: &str = "
+-- act_as: whose groups the token may send beside its actor's, as a JSON array; \"*\": everybody's whose roles are known.
+ALTER TABLE tokens ADD COLUMN expires_at TEXT;
+ALTER TABLE tokens ADD COLUMN act_as TEXT;
+
+-- The roles of people, for groups that a device sends in their names.
+CREATE TABLE actors (
+  space_no INTEGER NOT NULL, actor TEXT NOT NULL, roles TEXT NOT NULL, since TEXT NOT NULL, PRIMARY KEY (space_no, actor)
+) STRICT, WITHOUT ROWID;
+
+-- Tokens of another party that are refused here before they end, by the id in them.
+CREATE TABLE revoked_jwts (jti TEXT PRIMARY KEY, revoked_at TEXT NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
 /// Refuses what is not a store of this or an earlier format. `false`: the file is new and empty.

@@ -2,23 +2,35 @@
 
 use super::row::{id, optional_id, stored};
 use super::{open, row};
-use crate::auth::{NewToken, TokenInfo};
+use crate::auth::{ActorInfo, NewToken, TokenInfo};
 use crate::store::{Grant, StoreError};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, LogId, Role, SpaceId};
 use gbsync_core::time::Timestamp;
+use gbsync_core::wire::{ActAs, Bearer};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// The table of tokens, on a connection of its own.
+/// What a new token is beside what it opens.
+pub(crate) struct Made<'m> {
+    pub(crate) token_id: &'m str,
+    pub(crate) hash: [u8; 32],
+    /// Of its space, if that is new.
+    pub(crate) log: &'m LogId,
+    pub(crate) now: Timestamp,
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+/// The tables of tokens and actors, on a connection of its own.
 pub(crate) struct TokenTable {
     connection: Mutex<Connection>,
 }
 
-const COLUMNS: &str = "token_id, space, roles, actor, device, tokens.created_at, revoked_at";
+const COLUMNS: &str = "token_id, space, roles, actor, device, tokens.created_at, revoked_at, expires_at, act_as";
 
 impl TokenTable {
     /// Opens the store of a folder, or makes a new one.
@@ -36,39 +48,40 @@ impl TokenTable {
         Ok(answer)
     }
 
-    /// Adds a token, and its space with the log `log` if it is new.
-    pub(crate) fn add(
-        &self,
-        new: &NewToken,
-        token_id: &str,
-        hash: &[u8; 32],
-        log: &LogId,
-        now: &Timestamp,
-    ) -> Result<(), StoreError> {
+    /// Adds a token, its space if it is new, and its actor if that one's roles are not known.
+    pub(crate) fn add(&self, new: &NewToken, made: &Made<'_>) -> Result<(), StoreError> {
         self.write(|transaction| {
             transaction.execute(
                 "INSERT INTO spaces (space, space_no, log, head, chain, horizon, created_at)
                  VALUES (?1, (SELECT coalesce(max(space_no), 0) + 1 FROM spaces), ?2, 0, ?3, 0, ?4)
                  ON CONFLICT (space) DO NOTHING",
-                params![new.space.as_str(), log.as_str(), Digest::ZERO.as_bytes(), now.as_str()],
+                params![new.space.as_str(), made.log.as_str(), Digest::ZERO.as_bytes(), made.now.as_str()],
             )?;
             let space_no = row::space(transaction, &new.space)?
                 .map(|(space_no, _)| space_no)
                 .ok_or_else(|| StoreError::Damaged("a space vanished inside a transaction".into()))?;
-            let roles: Vec<&str> = new.roles.iter().map(Role::as_str).collect();
+            let roles = roles_json(&new.roles);
             transaction.execute(
-                "INSERT INTO tokens (space_no, token_id, hash, roles, actor, device, created_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO tokens (space_no, token_id, hash, roles, actor, device, created_at, expires_at, act_as)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                 params![
                     space_no,
-                    token_id,
-                    hash,
-                    serde_json::Value::from(roles).to_string(),
+                    made.token_id,
+                    made.hash,
+                    roles,
                     new.actor.as_ref().map(Actor::as_str),
                     new.device.as_ref().map(DeviceId::as_str),
-                    now.as_str(),
+                    made.now.as_str(),
+                    made.expires_at.as_ref().map(Timestamp::as_str),
+                    new.act_as.as_ref().map(act_as_json),
                 ],
             )?;
+            if let Some(actor) = new.actor.as_ref().filter(|_| !new.roles.is_empty()) {
+                transaction.execute(
+                    "INSERT INTO actors (space_no, actor, roles, since) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+                    params![space_no, actor.as_str(), roles, made.now.as_str()],
+                )?;
+            }
             Ok(())
         })
     }
@@ -95,6 +108,62 @@ impl TokenTable {
             Ok(())
         })
     }
+
+    /// Refuses a token that another party signed, by the id in it; one that is refused keeps its time.
+    pub(crate) fn revoke_jwt(&self, jti: &str, now: &Timestamp) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO revoked_jwts (jti, revoked_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                params![jti, now.as_str()],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Keeps somebody's roles; `false` when there is no such space.
+    pub(crate) fn set_actor(
+        &self,
+        space: &SpaceId,
+        actor: &Actor,
+        roles: &BTreeSet<Role>,
+        now: &Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.write(|transaction| {
+            let Some((space_no, _)) = row::space(transaction, space)? else { return Ok(false) };
+            transaction.execute(
+                "INSERT INTO actors (space_no, actor, roles, since) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET roles = excluded.roles, since = excluded.since",
+                params![space_no, actor.as_str(), roles_json(roles), now.as_str()],
+            )?;
+            Ok(true)
+        })
+    }
+
+    /// Everybody whose roles are known.
+    pub(crate) fn actors(&self) -> Result<Vec<ActorInfo>, StoreError> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut statement = connection
+            .prepare("SELECT space, actor, roles, since FROM actors JOIN spaces USING (space_no) ORDER BY space, actor")?;
+        let mut rows = statement.query([])?;
+        let mut actors = Vec::new();
+        while let Some(row) = rows.next()? {
+            actors.push(ActorInfo {
+                space: id(row, 0, SpaceId::new)?,
+                actor: id(row, 1, Actor::new)?,
+                roles: roles(row, 2)?.into_iter().collect(),
+                since: timestamp(row, 3)?,
+            });
+        }
+        Ok(actors)
+    }
+
+    /// Forgets somebody's roles; `false` when they were not known.
+    pub(crate) fn remove_actor(&self, space: &SpaceId, actor: &Actor) -> Result<bool, StoreError> {
+        self.write(|transaction| {
+            let sql = "DELETE FROM actors WHERE actor = ?2 AND space_no = (SELECT space_no FROM spaces WHERE space = ?1)";
+            Ok(transaction.execute(sql, [space.as_str(), actor.as_str()])? > 0)
+        })
+    }
 }
 
 fn infos(connection: &Connection, prefix: &str) -> Result<Vec<TokenInfo>, StoreError> {
@@ -113,10 +182,9 @@ fn infos(connection: &Connection, prefix: &str) -> Result<Vec<TokenInfo>, StoreE
             actor: optional_id(row, 3, Actor::new)?,
             device: optional_id(row, 4, DeviceId::new)?,
             created_at: timestamp(row, 5)?,
-            revoked_at: match row.get_ref(6)? {
-                ValueRef::Null => None,
-                _ => Some(timestamp(row, 6)?),
-            },
+            revoked_at: optional_timestamp(row, 6)?,
+            expires_at: optional_timestamp(row, 7)?,
+            act_as: act_as(row, 8)?,
         });
     }
     Ok(infos)
@@ -125,7 +193,7 @@ fn infos(connection: &Connection, prefix: &str) -> Result<Vec<TokenInfo>, StoreE
 /// The token with this hash, also a revoked one.
 pub(super) fn grant(connection: &Connection, hash: &[u8; 32]) -> Result<Option<Grant>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT token_id, space, roles, actor, device, revoked_at IS NOT NULL
+        "SELECT token_id, space, roles, actor, device, revoked_at IS NOT NULL, expires_at, act_as
          FROM tokens JOIN spaces USING (space_no) WHERE hash = ?1",
     )?;
     let mut rows = statement.query([hash])?;
@@ -134,10 +202,61 @@ pub(super) fn grant(connection: &Connection, hash: &[u8; 32]) -> Result<Option<G
         token_id: row.get(0)?,
         space: id(row, 1, SpaceId::new)?,
         roles: roles(row, 2)?,
-        actor: optional_id(row, 3, Actor::new)?,
+        bearer: Bearer {
+            actor: optional_id(row, 3, Actor::new)?,
+            act_as: act_as(row, 7)?,
+            expires_at: optional_timestamp(row, 6)?,
+        },
         device: optional_id(row, 4, DeviceId::new)?,
         is_revoked: row.get(5)?,
     }))
+}
+
+/// The roles of those of these actors that are known.
+pub(super) fn roles_of(
+    connection: &Connection,
+    space: &SpaceId,
+    actors: &BTreeSet<Actor>,
+) -> Result<BTreeMap<Actor, BTreeSet<Role>>, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT roles FROM actors JOIN spaces USING (space_no) WHERE space = ?1 AND actor = ?2")?;
+    let mut found = BTreeMap::new();
+    for actor in actors {
+        let mut rows = statement.query([space.as_str(), actor.as_str()])?;
+        if let Some(row) = rows.next()? {
+            found.insert(actor.clone(), roles(row, 0)?.into_iter().collect());
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a token that another party signed was revoked here, by the id in it.
+pub(super) fn is_revoked(connection: &Connection, jti: &str) -> Result<bool, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM revoked_jwts WHERE jti = ?1)")?;
+    Ok(statement.query_row([jti], |row| row.get(0))?)
+}
+
+fn roles_json<'r>(roles: impl IntoIterator<Item = &'r Role>) -> String {
+    serde_json::Value::from_iter(roles.into_iter().map(Role::as_str)).to_string()
+}
+
+fn act_as_json(act_as: &ActAs) -> String {
+    match act_as {
+        ActAs::Anyone => "\"*\"".into(),
+        ActAs::These(actors) => serde_json::Value::from_iter(actors.iter().map(Actor::as_str)).to_string(),
+    }
+}
+
+fn act_as(row: &Row<'_>, column: usize) -> Result<Option<ActAs>, StoreError> {
+    let damaged = |error: String| StoreError::Damaged(format!("whom a token may act as: {error}"));
+    let text: Option<String> = row.get(column)?;
+    let Some(text) = text else { return Ok(None) };
+    if text == "\"*\"" {
+        return Ok(Some(ActAs::Anyone));
+    }
+    let names: Vec<String> = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    let actors = names.into_iter().map(|name| Actor::new(name).map_err(|error| damaged(error.to_string())));
+    actors.collect::<Result<_, _>>().map(|actors| Some(ActAs::These(actors)))
 }
 
 fn roles(row: &Row<'_>, column: usize) -> Result<Vec<Role>, StoreError> {
@@ -150,4 +269,8 @@ fn roles(row: &Row<'_>, column: usize) -> Result<Vec<Role>, StoreError> {
 fn timestamp(row: &Row<'_>, column: usize) -> Result<Timestamp, StoreError> {
     let text: String = row.get(column)?;
     Timestamp::new(&text).map_err(|error| StoreError::Damaged(error.to_string()))
+}
+
+fn optional_timestamp(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, StoreError> {
+    if row.get_ref(column)? == ValueRef::Null { Ok(None) } else { timestamp(row, column).map(Some) }
 }

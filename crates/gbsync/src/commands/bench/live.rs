@@ -112,7 +112,7 @@ fn make_tokens(data: &Path) -> Result<Vec<String>> {
     let tokens = Tokens::open(data).map_err(|error| server_failure(&error))?;
     let make = |number| {
         let space = SpaceId::new(format!("space-{number:02}"))?;
-        let new = NewToken { space, roles: Vec::new(), actor: None, device: None };
+        let new = NewToken::new(space);
         Ok(tokens.create(new).map_err(|error| server_failure(&error))?.token)
     };
     (0..SPACES).map(make).collect()

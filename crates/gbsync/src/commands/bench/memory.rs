@@ -53,7 +53,7 @@ async fn drain(folders: &Folders, groups: u64) -> Result<Drained> {
     let (data, file) = (folder.path().join("server"), folder.path().join("device.db"));
     let space = SpaceId::new("bench")?;
     let tokens = Tokens::open(&data).map_err(|error| server_failure(&error))?;
-    let new = NewToken { space: space.clone(), roles: Vec::new(), actor: None, device: None };
+    let new = NewToken::new(space.clone());
     let token = tokens.create(new).map_err(|error| server_failure(&error))?.token;
     drop(tokens);
     let (server, url) = serve(&data).await?;

@@ -37,7 +37,7 @@ impl Station {
         let config = ServerConfig { listen: "127.0.0.1:0".parse()?, schema, ..ServerConfig::new(&data) };
         let server = Server::start(config).await.map_err(|error| server_failure(&error))?;
         let tokens = Tokens::open(&data).map_err(|error| server_failure(&error))?;
-        let new = NewToken { space: space.clone(), roles: Vec::new(), actor: None, device: None };
+        let new = NewToken::new(space.clone());
         let token = tokens.create(new).map_err(|error| server_failure(&error))?.token.to_string();
         let remote = Remote { server: server.url(), space };
         Ok(Self { server: Arc::new(server), folder: folder.to_owned(), remote, token })

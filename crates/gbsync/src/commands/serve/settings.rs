@@ -3,6 +3,7 @@
 //! Invariant: each key stands once in [`KEYS`], is documented in docs/operations.md, and a key that is not there is refused with
 //! its place and the nearest one that is. Rejected: deserializing into structs, which stops at the first mistake.
 
+use super::auth;
 use super::file::{Found, Place, read};
 use crate::exit::Failure;
 use gbsync_core::limits::Limits;
@@ -46,6 +47,16 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("net.connections", Kind::Number(1)),
     ("net.header_timeout_ms", Kind::Number(1)),
     ("net.stall_timeout_ms", Kind::Number(1)),
+    ("auth.jwt_keys", Kind::Text),
+    ("auth.jwt_issuer", Kind::Text),
+    ("auth.jwt_audience", Kind::Text),
+    ("auth.jwt_lifetime_ms", Kind::Number(1)),
+    ("auth.jwt_leeway_ms", Kind::Number(0)),
+    ("auth.jwt_refresh_ms", Kind::Number(1)),
+    ("auth.spaces_claim", Kind::Text),
+    ("auth.roles_claim", Kind::Text),
+    ("auth.device_claim", Kind::Text),
+    ("auth.act_as_claim", Kind::Text),
     ("metrics.listen", Kind::Text),
     ("log.format", Kind::Word(&["text", "json"])),
     ("log.filter", Kind::Text),
@@ -107,6 +118,7 @@ impl Settings {
             ("net.stall_timeout_ms", net.stall_timeout_ms),
         ];
         let mut values: BTreeMap<_, _> = numbers.into_iter().map(|(key, number)| (key, Value::Number(number))).collect();
+        values.extend(auth::defaults());
         values.insert("listen", Value::Text(listen.to_string()));
         values.insert("log.format", Value::Text("text".into()));
         values.insert("log.filter", Value::Text(crate::log::FILTER.into()));
@@ -150,7 +162,8 @@ impl Settings {
         }
     }
 
-    fn number(&self, key: &str) -> u64 {
+    /// A number; 0 for one that was not said.
+    pub fn number(&self, key: &str) -> u64 {
         match self.0.get(key) {
             Some(Value::Number(number)) => *number,
             _ => 0,
@@ -182,6 +195,7 @@ impl Settings {
         config.metrics_listen = self.address("metrics.listen")?;
         (config.drain_ms, config.upload_expiry_ms) = (self.number("drain_ms"), self.number("upload_expiry_ms"));
         config.limits = self.limits()?;
+        config.auth = auth::of(self)?;
         config.live.listeners = self.size("live.listeners");
         (config.live.heartbeat_ms, config.live.recheck_ms) =
             (self.number("live.heartbeat_ms"), self.number("live.recheck_ms"));
