@@ -6,6 +6,7 @@
 
 mod canonical_form;
 mod gzip_body;
+mod live_frames;
 mod log_page;
 mod mutate;
 mod operations_file;
@@ -18,6 +19,7 @@ mod token;
 
 pub use canonical_form::canonical_form;
 pub use gzip_body::gzip_body;
+pub use live_frames::live_frames;
 pub use log_page::log_page;
 pub use mutate::Mutator;
 pub use operations_file::operations_file;
@@ -34,6 +36,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("canonical_form", canonical_form),
     ("push_body", push_body),
     ("log_page", log_page),
+    ("live_frames", live_frames),
     ("token", token),
     ("gzip_body", gzip_body),
     ("schema_file", schema_file),

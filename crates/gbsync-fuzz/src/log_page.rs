@@ -5,8 +5,10 @@ use gbsync_client::{Client, SyncOptions};
 use gbsync_core::id::Seq;
 use gbsync_core::schema::Schema;
 use gbsync_core::wire::{LogPage, LogState};
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tempfile::TempDir;
 
 /// Requests after which a round goes nowhere.
 const MOST_REQUESTS: usize = 50;
@@ -14,22 +16,35 @@ const RULES: &str = include_str!("../../../vectors/schema-accepted/shop.toml");
 
 type Records = BTreeMap<(String, String), String>;
 
+thread_local! {
+    /// A device that took nothing yet: one that refuses a page is the same as before.
+    static UNTOUCHED: LazyCell<(TempDir, Client)> = LazyCell::new(|| new_device(None));
+}
+
 /// A page is refused and leaves nothing, or it is applied whole: the records of the device are those that it tells of.
 ///
 /// # Panics
 /// When not, or the device asks for ever.
 pub fn log_page(data: &[u8]) {
-    let page = LogPage::parse(data).ok();
-    applies(data, page.as_ref(), None);
-    // Records of another form than the tables: only where there is a page at all is it worth the tables.
-    if page.is_some() {
-        applies(data, page.as_ref(), Some(Schema::parse(RULES).expect("the schema of the vectors")));
+    match LogPage::parse(data) {
+        Err(_) => UNTOUCHED.with(|untouched| applies(data, None, &untouched.1)),
+        // Records of another form than the tables, too.
+        Ok(page) => {
+            for schema in [None, Some(Schema::parse(RULES).expect("the schema of the vectors"))] {
+                let (_folder, client) = new_device(schema);
+                applies(data, Some(&page), &client);
+            }
+        }
     }
 }
 
-fn applies(data: &[u8], page: Option<&LogPage>, schema: Option<Schema>) {
+fn new_device(schema: Option<Schema>) -> (TempDir, Client) {
     let folder = scratch();
     let client = device(folder.path(), schema).expect("a new device");
+    (folder, client)
+}
+
+fn applies(data: &[u8], page: Option<&LogPage>, client: &Client) {
     let head = page.map_or(Seq(1), |page| page.head);
     let body = data.to_vec();
     let requests = AtomicUsize::new(0);
@@ -47,7 +62,7 @@ fn applies(data: &[u8], page: Option<&LogPage>, schema: Option<Schema>) {
     match page.map(told) {
         None => {
             assert!(synced.is_err(), "a page that is none is taken");
-            assert_eq!((cursor, shown(&client)), (Seq(0), Records::new()), "P2: part of a page is applied");
+            assert_eq!((cursor, shown(client)), (Seq(0), Records::new()), "P2: part of a page is applied");
         }
         // What comes in parts does not come here.
         Some(None) => {}
@@ -55,9 +70,9 @@ fn applies(data: &[u8], page: Option<&LogPage>, schema: Option<Schema>) {
             let next = page.map_or(Seq(0), |page| page.next);
             if synced.is_ok() || cursor > Seq(0) {
                 assert_eq!(cursor, next, "the cursor is elsewhere");
-                assert_eq!(shown(&client), records, "P2: the view is not what the page tells");
+                assert_eq!(shown(client), records, "P2: the view is not what the page tells");
             } else {
-                assert_eq!(shown(&client), Records::new(), "P2: part of a page is applied");
+                assert_eq!(shown(client), Records::new(), "P2: part of a page is applied");
             }
         }
     }

@@ -67,6 +67,7 @@ corpora! {
     canonical_form: 20_000,
     push_body: 2_000,
     log_page: 400,
+    live_frames: 5_000,
     token: 3_000,
     gzip_body: 2_000,
     schema_file: 500,

@@ -11,6 +11,7 @@ pub struct Watched {
     /// The connection.
     pub db: Connection,
     version: Option<i64>,
+    cursor: Option<(u64, u64)>,
 }
 
 impl Watched {
@@ -23,7 +24,7 @@ impl Watched {
             Entry::Occupied(open) => Ok(open.into_mut()),
             Entry::Vacant(none) => {
                 let db = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-                Ok(none.insert(Self { db, version: None }))
+                Ok(none.insert(Self { db, version: None, cursor: None }))
             }
         }
     }
@@ -35,5 +36,15 @@ impl Watched {
     pub fn has_changed(&mut self) -> Result<bool> {
         let now = self.db.query_row("PRAGMA data_version", [], |row| row.get(0))?;
         Ok(self.version.replace(now) != Some(now))
+    }
+
+    /// Whether a device's cursor is elsewhere than when it was last asked, or in another reading of the log.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn has_moved(&mut self) -> Result<bool> {
+        let sql = "SELECT cursor, generation FROM gbsync_state";
+        let now = self.db.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(self.cursor.replace(now) != Some(now))
     }
 }

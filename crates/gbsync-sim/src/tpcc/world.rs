@@ -364,7 +364,11 @@ impl World {
         if !watched.has_changed()? {
             return Ok(());
         }
-        judge(&watched.db, Rows::Payloads("gbsync_base"), &self.conditions).context("in what is confirmed")?;
+        // What is confirmed changes with the cursor, and when the log was read anew.
+        if watched.has_moved()? {
+            judge(&watched.db, Rows::Payloads("gbsync_base"), &self.conditions).context("in what is confirmed")?;
+            *self.happened.entry("a cursor of a device was judged").or_default() += 1;
+        }
         judge(&watched.db, Rows::Tables, &self.conditions).context("in what is shown")?;
         self.note("a state of a device was judged");
         Ok(())
