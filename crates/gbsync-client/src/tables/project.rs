@@ -15,8 +15,18 @@ use rusqlite::types::Null;
 /// costs a fraction of parsing it again.
 pub(super) fn bind(statement: &mut Statement<'_>, place: usize, table: &Table, text: &str) -> Result<(), Error> {
     let outline = Outline::of(text);
+    // Both stand in the order of their names' bytes.
+    let mut members = outline.members();
     for (column, place) in table.columns.iter().zip(place..) {
-        let member = column.names().find_map(|name| outline.member(name)).or(column.default.as_deref());
+        while let [(name, _), rest @ ..] = members
+            && **name < *column.name
+        {
+            members = rest;
+        }
+        let member = match members {
+            [(name, text), ..] if **name == *column.name => Some(*text),
+            _ => column.was.as_deref().and_then(|was| outline.member(was)).or(column.default.as_deref()),
+        };
         bind_one(statement, place, column, member.unwrap_or("null"))?;
     }
     Ok(())

@@ -12,6 +12,7 @@ mod merge;
 mod number;
 mod outline;
 mod parse;
+mod scan;
 mod walk;
 mod write;
 

@@ -4,7 +4,9 @@
 //! are seen, and nothing panics.
 
 use super::parse;
+use super::scan::plain_end;
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// Members that there is room for from the start.
 const MEMBERS: usize = 8;
@@ -22,12 +24,17 @@ pub struct Outline<'t>(Vec<(Cow<'t, str>, &'t str)>);
 impl<'t> Outline<'t> {
     /// Walks over a canonical object.
     pub fn of(canonical: &'t str) -> Self {
-        let (mut members, mut rest) = (Vec::with_capacity(MEMBERS), canonical);
-        while let Some((name, value, after)) = first_member(rest) {
-            members.push((name, value));
-            rest = after;
+        let (mut members, mut at) = (Vec::with_capacity(MEMBERS), 0);
+        while let Some((name, value)) = member_at(canonical, at) {
+            at = value.end;
+            members.push((name, &canonical[value]));
         }
         Self(members)
+    }
+
+    /// The members with their canonical texts, in the order of their names' bytes.
+    pub fn members(&self) -> &[(Cow<'t, str>, &'t str)] {
+        &self.0
     }
 
     /// The canonical text of a member.
@@ -46,23 +53,30 @@ pub fn text_of(canonical: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(node.as_str()?.to_owned()))
 }
 
-/// The member after `{` or `,`: its name, its value, what follows.
-fn first_member(rest: &str) -> Option<(Cow<'_, str>, &str, &str)> {
-    let rest = rest.strip_prefix(['{', ','])?;
-    let (name, rest) = rest.split_at(string_end(rest.as_bytes())?);
-    let rest = rest.strip_prefix(':')?;
-    let (value, rest) = rest.split_at(value_end(rest.as_bytes())?);
-    Some((text_of(name)?, value, rest))
-}
-
-/// Where the string that a text begins with ends.
-fn string_end(text: &[u8]) -> Option<usize> {
-    if text.first() != Some(&b'"') {
+/// The member after the `{` or `,` at a place: its name, and where its value is.
+fn member_at(text: &str, at: usize) -> Option<(Cow<'_, str>, Range<usize>)> {
+    let bytes = text.as_bytes();
+    if !matches!(bytes.get(at)?, b'{' | b',') {
         return None;
     }
-    let mut at = 1;
+    let start = at + 1;
+    let end = string_end(bytes, start)?;
+    if bytes.get(end) != Some(&b':') {
+        return None;
+    }
+    let value = end + 1..value_end(bytes, end + 1)?;
+    Some((text_of(&text[start..end])?, value))
+}
+
+/// Where the string that begins at a place ends.
+fn string_end(bytes: &[u8], start: usize) -> Option<usize> {
+    if bytes.get(start) != Some(&b'"') {
+        return None;
+    }
+    let mut at = start + 1;
     loop {
-        match text.get(at)? {
+        at = plain_end(bytes, at);
+        match bytes.get(at)? {
             b'"' => return Some(at + 1),
             b'\\' => at += 2,
             _ => at += 1,
@@ -70,12 +84,12 @@ fn string_end(text: &[u8]) -> Option<usize> {
     }
 }
 
-/// Where the value that a text begins with ends.
-fn value_end(text: &[u8]) -> Option<usize> {
-    let (mut at, mut depth) = (0, 0_usize);
+/// Where the value that begins at a place ends.
+fn value_end(bytes: &[u8], start: usize) -> Option<usize> {
+    let (mut at, mut depth) = (start, 0_usize);
     loop {
-        match text.get(at)? {
-            b'"' => at += string_end(&text[at..])?,
+        match bytes.get(at)? {
+            b'"' => at = string_end(bytes, at)?,
             b'{' | b'[' => (at, depth) = (at + 1, depth + 1),
             b',' | b'}' | b']' if depth == 0 => return Some(at),
             b'}' | b']' => (at, depth) = (at + 1, depth - 1),

@@ -1,5 +1,6 @@
 //! The strict parser: one pass, byte offsets kept, every doubtful text refused.
 
+use super::scan::plain_end;
 use super::{Node, Value, number};
 use crate::mutant::{Mutant, is};
 use std::borrow::Cow;
@@ -122,6 +123,8 @@ fn parse_with<'a>(text: &'a [u8], max_depth: usize, opaque: Option<&'static str>
 
 /// Members that an object has room for from the start: most payloads and messages have about as many.
 const MEMBERS: usize = 8;
+/// Members up to which pairs are compared.
+const FEW_MEMBERS: usize = 16;
 /// Nesting that no caller's limit may exceed, so that the stack holds.
 const MOST_DEPTH: usize = 512;
 
@@ -262,6 +265,12 @@ impl<'a> Parser<'a> {
     }
 
     fn refuse_duplicates(&self, members: &[(Cow<'a, str>, Node<'a>)]) -> Parsed<()> {
+        // Of a few it is quicker to look at each pair than to sort them.
+        let is_new =
+            |(place, (key, _)): (usize, &(Cow<'a, str>, Node<'a>))| members[..place].iter().all(|(other, _)| other != key);
+        if members.len() <= FEW_MEMBERS && members.iter().enumerate().all(is_new) {
+            return Ok(());
+        }
         let mut keys: Vec<(&str, usize)> = members.iter().map(|(key, node)| (key.as_ref(), node.start as usize)).collect();
         keys.sort_unstable();
         match keys.windows(2).find(|pair| pair[0].0 == pair[1].0) {
@@ -277,18 +286,16 @@ impl<'a> Parser<'a> {
     fn string(&mut self) -> Parsed<(Cow<'a, str>, bool)> {
         self.at += 1;
         let start = self.at;
-        loop {
-            match self.bytes.get(self.at) {
-                Some(b'"') => {
-                    let text = &self.text[start..self.at];
-                    self.at += 1;
-                    return Ok((Cow::Borrowed(text), true));
-                }
-                Some(b'\\') => return self.escaped_string(start),
-                Some(0..=0x1F) => return self.error(JsonErrorKind::ControlCharacter),
-                Some(_) => self.at += 1,
-                None => return self.unexpected(),
+        self.at = plain_end(self.bytes, start);
+        match self.bytes.get(self.at) {
+            Some(b'"') => {
+                let text = &self.text[start..self.at];
+                self.at += 1;
+                Ok((Cow::Borrowed(text), true))
             }
+            Some(b'\\') => self.escaped_string(start),
+            Some(_) => self.error(JsonErrorKind::ControlCharacter),
+            None => self.unexpected(),
         }
     }
 
@@ -296,9 +303,7 @@ impl<'a> Parser<'a> {
         let mut text = String::from(&self.text[start..self.at]);
         loop {
             let plain = self.at;
-            while !matches!(self.bytes.get(self.at), Some(b'"' | b'\\' | 0..=0x1F) | None) {
-                self.at += 1;
-            }
+            self.at = plain_end(self.bytes, plain);
             text.push_str(&self.text[plain..self.at]);
             match self.bytes.get(self.at) {
                 Some(b'"') => break,

@@ -4,6 +4,7 @@
 //! which says what is wrong with it. Strings with escapes are left to the parser.
 
 use super::parse::Parser;
+use super::scan::plain_end;
 use super::{Node, Value};
 
 impl<'a> Parser<'a> {
@@ -78,15 +79,9 @@ impl<'a> Parser<'a> {
             return None;
         }
         let start = self.at;
-        loop {
-            match self.bytes.get(self.at)? {
-                b'"' => break,
-                b'\\' | 0..=0x1F => return None,
-                _ => self.at += 1,
-            }
-        }
-        self.at += 1;
-        Some(&self.text[start..self.at - 1])
+        self.at = plain_end(self.bytes, start);
+        let text = &self.text[start..self.at];
+        self.take(b'"').then_some(text)
     }
 
     fn take(&mut self, byte: u8) -> bool {
