@@ -29,6 +29,9 @@ pub(crate) fn check<'s>(
     let changes = tx.schemas().translated(changes, tx.schemas().app_version());
     let mut facts = Facts::default();
     seen.for_each(|(key, payload)| facts.learn_record(key.clone(), payload.map(|payload| known(Some(payload.clone())))));
+    // Asked for at first, so that nothing is evaluated twice.
+    let needs = facts.missing(decide::wanted(&changes, Some(schema), group_type));
+    learn(tx, schema, needs, &mut facts)?;
     loop {
         match decide::check(&changes, &facts, schema, group_type, limits) {
             Ok(Ok(_)) => return Ok(()),

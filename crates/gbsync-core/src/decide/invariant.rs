@@ -10,7 +10,6 @@ use crate::id::{Entity, RecordKey};
 use crate::rule::{Budget, Evaluation, Halt};
 use crate::schema::{Invariant, OperationRules, Schema};
 use crate::verdict::{Flag, Rejection, RejectionCode};
-use std::collections::BTreeSet;
 
 /// Steps that each rule may take: some thousandths of a second, and more for groups of many records.
 const STEPS: u64 = 100_000;
@@ -46,11 +45,18 @@ pub(super) fn check<'a>(
 }
 
 /// The entities of which a rule may find a record: those of the group, and those that its records refer to.
-fn touched<'a>(working: &Working<'a>, schema: &'a Schema) -> BTreeSet<&'a Entity> {
-    let own: BTreeSet<&'a Entity> = working.slots.iter().map(|slot| &slot.key.entity).collect();
-    let rules = own.iter().filter_map(|entity| schema.entity(entity));
-    let others = rules.flat_map(|rules| rules.references().map(|(_, reference)| &reference.entity));
-    others.chain(own.iter().copied()).collect()
+fn touched<'a>(working: &Working<'a>, schema: &'a Schema) -> Vec<&'a Entity> {
+    let mut entities = sorted(working.slots.iter().map(|slot| &slot.key.entity).collect());
+    let rules = entities.iter().filter_map(|entity| schema.entity(entity));
+    let others: Vec<&Entity> = rules.flat_map(|rules| rules.references().map(|(_, reference)| &reference.entity)).collect();
+    entities.extend(others);
+    sorted(entities)
+}
+
+fn sorted(mut entities: Vec<&Entity>) -> Vec<&Entity> {
+    entities.sort_unstable();
+    entities.dedup();
+    entities
 }
 
 fn judge<'a>(

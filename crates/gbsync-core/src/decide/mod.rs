@@ -27,7 +27,7 @@ pub use facts::{Facts, IndexKey, IndexMoves, Known, Needs, Record, Standing};
 pub use index::entries;
 pub use marks::{InvalidMarks, Marks};
 pub use scan::{BrokenShape, broken_shape, may_refer_to_deleted, referents};
-pub use wants::wants;
+pub use wants::{wanted, wants};
 
 use crate::change::Change;
 use crate::group::Group;

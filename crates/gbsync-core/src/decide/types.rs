@@ -85,9 +85,11 @@ fn needed(name: &str) -> String {
     format!("{name:?} is required; give it a value")
 }
 
-/// The first required field that a record lacks.
-pub(super) fn missing<'r>(rules: &'r EntityRules, record: &Node<'_>) -> Option<(&'r str, String)> {
-    let mut required = rules.fields.iter().filter(|(_, field)| field.required);
+/// The first required field that a record lacks after an edit. An upsert that was held against the types can only lack
+/// counters.
+pub(super) fn missing<'r>(rules: &'r EntityRules, record: &Node<'_>, edit: &Edit) -> Option<(&'r str, String)> {
+    let is_upsert = matches!(edit, Edit::Upsert(_));
+    let mut required = rules.fields.iter().filter(|(_, field)| field.required && (!is_upsert || field.counter.is_some()));
     let (name, _) = required.find(|(name, _)| record.member(name).is_none_or(Node::is_null))?;
     Some((name, needed(name)))
 }

@@ -11,7 +11,6 @@ use crate::json::Outline;
 use crate::rule::Rule;
 use crate::schema::{EntityRules, Reference, Schema};
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
 /// A group's changes in the names of this schema.
 pub(super) fn translated<'g>(group: &'g Group, schema: Option<&Schema>) -> Cow<'g, [Change]> {
@@ -37,7 +36,8 @@ pub fn wants(group: &Group, schema: Option<&Schema>) -> Needs {
     wanted(&translated(group, schema), schema, group.header().group_type.as_ref())
 }
 
-pub(super) fn wanted(changes: &[Change], schema: Option<&Schema>, group_type: Option<&GroupType>) -> Needs {
+/// The same for changes in the names of this schema that are about to be sealed: to be loaded before [`super::check`].
+pub fn wanted(changes: &[Change], schema: Option<&Schema>, group_type: Option<&GroupType>) -> Needs {
     let mut needs = Needs { records: changes.iter().map(|change| change.key.clone()).collect(), ..Needs::default() };
     let Some(schema) = schema else { return needs };
     let rules = rules(changes, schema, group_type);
@@ -65,7 +65,9 @@ fn list(entity: &Entity, field: &str, id: &RecordId) -> IndexKey {
 
 /// The rules that the group will be held against.
 fn rules<'s>(changes: &[Change], schema: &'s Schema, group_type: Option<&GroupType>) -> Vec<&'s Rule> {
-    let own: BTreeSet<&Entity> = changes.iter().map(|change| &change.key.entity).collect();
+    let mut own: Vec<&Entity> = changes.iter().map(|change| &change.key.entity).collect();
+    own.sort_unstable();
+    own.dedup();
     let own: Vec<&EntityRules> = own.into_iter().filter_map(|entity| schema.entity(entity)).collect();
     let others = own.iter().flat_map(|rules| rules.references()).filter_map(|(_, to)| schema.entity(&to.entity));
     let of_operation = group_type.and_then(|group_type| schema.operations.get(group_type));

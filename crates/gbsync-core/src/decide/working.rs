@@ -90,6 +90,7 @@ pub(super) struct Working<'a> {
     pub(super) facts: &'a Facts,
     pub(super) limits: &'a Limits,
     pub(super) slots: Vec<Slot<'a>>,
+    /// Where the slots of records are; empty while there are few.
     places: BTreeMap<&'a RecordKey, usize>,
     laid_bytes: u64,
 }
@@ -127,25 +128,36 @@ impl<'a> Working<'a> {
 
     /// The place of a record's slot, made where there is none.
     fn open(&mut self, key: &'a RecordKey, index: usize) -> usize {
-        let next = self.slots.len();
-        let at = *self.places.entry(key).or_insert(next);
-        if at == next {
-            let existing = self.facts.found(key);
-            let rules = self.schema.and_then(|schema| schema.entity(&key.entity));
-            self.slots.push(Slot {
-                key,
-                index,
-                rules,
-                existing,
-                cause: None,
-                payload: None,
-                after: None,
-                before: OnceCell::new(),
-                is_edited: false,
-                base_group: None,
-            });
+        if let Some(at) = self.place(key) {
+            return at;
         }
-        at
+        let existing = self.facts.found(key);
+        let rules = self.schema.and_then(|schema| schema.entity(&key.entity));
+        self.slots.push(Slot {
+            key,
+            index,
+            rules,
+            existing,
+            cause: None,
+            payload: None,
+            after: None,
+            before: OnceCell::new(),
+            is_edited: false,
+            base_group: None,
+        });
+        // The first that is one too many to look at each sorts them all.
+        if self.slots.len() > FEW {
+            let sorted = self.places.len();
+            self.places.extend(self.slots.iter().enumerate().skip(sorted).map(|(at, slot)| (slot.key, at)));
+        }
+        self.slots.len() - 1
+    }
+
+    fn place(&self, key: &RecordKey) -> Option<usize> {
+        if self.slots.len() <= FEW {
+            return self.slots.iter().position(|slot| slot.key == key);
+        }
+        self.places.get(key).copied()
     }
 
     /// Bounds what a change leaves, and asks for what the record must have.
@@ -166,7 +178,7 @@ impl<'a> Working<'a> {
             return Err(invalid(RejectionCode::TooLarge, None, message, place, facts));
         }
         let (Some(rules), Some(after)) = (slot.rules, &slot.after) else { return Ok(()) };
-        match types::missing(rules, after) {
+        match types::missing(rules, after, &change.edit) {
             None => Ok(()),
             Some((field, problem)) => {
                 let message = format!("change {index} would leave {} without a value: {problem}", change.key);
@@ -178,7 +190,7 @@ impl<'a> Working<'a> {
 
     /// The slot of a record, where the group touches it.
     pub(super) fn slot(&self, key: &RecordKey) -> Option<&Slot<'a>> {
-        self.places.get(key).map(|place| &self.slots[*place])
+        self.place(key).map(|place| &self.slots[place])
     }
 
     /// The slot of the record that a reference names, where the group touches it.
