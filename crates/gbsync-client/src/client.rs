@@ -251,7 +251,7 @@ impl Client {
 
     pub(crate) fn seal(&self, staging: &Staging) -> Result<Sealed, Error> {
         let sealed = self.inner.store.write(|tx| {
-            let is_current = staging.is_current(self.inner.store.stamp(tx)?);
+            let is_current = staging.is_current(tx.stamp());
             seal::seal(tx, &self.inner.environment, staging, is_current)
         })?;
         gbsync_core::fault::point("a group was sealed");

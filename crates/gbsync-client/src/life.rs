@@ -15,7 +15,9 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::{Tx, outbox, state};
 use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::Read as _;
+#[cfg(not(unix))]
+use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -84,8 +86,11 @@ fn make(path: &Path, token: &str, local_no: i64) -> std::io::Result<File> {
 
 /// Always as long as before, so that writing it over changes no length.
 fn write(file: &mut File, token: &str, local_no: i64) -> std::io::Result<()> {
-    file.rewind()?;
-    file.write_all(format!("{token} {local_no:020}\n").as_bytes())
+    let line = format!("{token} {local_no:020}\n");
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::write_all_at(file, line.as_bytes(), 0);
+    #[cfg(not(unix))]
+    file.rewind().and_then(|()| file.write_all(line.as_bytes()))
 }
 
 fn read(file: &mut File) -> Option<(String, i64)> {

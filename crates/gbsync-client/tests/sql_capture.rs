@@ -5,8 +5,9 @@
 mod common;
 
 use common::World;
-use common::app::{app, ask, device, refused, rows, shop};
-use gbsync_client::{Client, Config, GroupFilter, GroupState};
+use common::app::{SHOP, app, ask, device, refused, rows, shop};
+use gbsync_client::{Client, Config, Error, GroupFilter, GroupState};
+use gbsync_core::schema::Schema;
 use std::process::Command;
 
 /// The groups of a device: type, root, actor, state, and the bytes of the changes without their bases.
@@ -206,6 +207,43 @@ fn an_operation_of_the_client_sees_what_was_captured_before_it() {
     client.patch("receipts", "r1", r#"{"note":"n"}"#).unwrap();
     assert_eq!(client.status().unwrap().sealed_through.0, 3);
     assert_eq!(rows(&app, "SELECT total, note FROM receipts"), ["2.00|n"]);
+}
+
+#[test]
+fn what_programs_write_between_operations_is_found_also_after_one_that_was_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("till.db");
+    let client = device(&path, shop());
+    let app = app(&path);
+    let mut expected = Vec::new();
+    for n in 0..4 {
+        app.execute("INSERT INTO receipts(id, total) VALUES (?1, 1)", [format!("p{n}")]).unwrap();
+        expected.push(format!(r#"- sealed [upsert receipts:p{n} {{"total":"1.00"}}]"#));
+        // It refers to nothing: what it finds waiting is made a group, and it is not.
+        client.upsert("payments", "x", r#"{"receiptId":"none","amount":"1.00"}"#).unwrap_err();
+        client.upsert("stock", &format!("a{n}"), r#"{"quantity":1}"#).unwrap();
+        expected.push(format!(r#"- sealed [upsert stock:a{n} {{"quantity":1}}]"#));
+        client.upsert("stock", &format!("b{n}"), r#"{"quantity":1}"#).unwrap();
+        expected.push(format!(r#"- sealed [upsert stock:b{n} {{"quantity":1}}]"#));
+    }
+    assert_eq!(groups(&client), expected);
+    assert_eq!(rows(&app, "SELECT count(*) FROM gbsync_capture"), ["0"]);
+}
+
+#[test]
+fn newer_rules_of_another_program_stop_every_write_of_an_old_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("till.db");
+    let old = device(&path, shop());
+    old.upsert("stock", "a", r#"{"quantity":1}"#).unwrap();
+    let newer = Schema::parse(&SHOP.replace("version = 1", "version = 2")).unwrap();
+    let new = Client::open(Config { schema: Some(newer), ..Config::new(&path) }).unwrap();
+    for _ in 0..2 {
+        let refused = old.upsert("stock", "b", r#"{"quantity":1}"#).unwrap_err();
+        assert!(matches!(refused, Error::OlderSchema { brought: 1, stored: 2 }), "{refused}");
+        new.upsert("stock", "c", r#"{"quantity":1}"#).unwrap();
+    }
+    assert_eq!(new.status().unwrap().sealed_through.0, 3);
 }
 
 #[test]

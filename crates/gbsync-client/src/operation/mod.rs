@@ -96,7 +96,7 @@ impl Operation {
         let key = RecordKey::new(entity, id)?;
         let Self { client, staging } = self;
         let look = client.store().look()?;
-        staging.begin_at(client.store(), &look)?;
+        staging.begin_at(look.stamp());
         staging.stage(&look, key, Edit::Delete)
     }
 
@@ -109,7 +109,7 @@ impl Operation {
         let key = RecordKey::new(entity, id)?;
         let Self { client, staging } = self;
         let look = client.store().look()?;
-        staging.begin_at(client.store(), &look)?;
+        staging.begin_at(look.stamp());
         staging.read(&look, &key)
     }
 
@@ -154,7 +154,7 @@ impl Operation {
     pub(crate) fn stage(&mut self, key: RecordKey, edit: Edit) -> Result<(), Error> {
         let Self { client, staging } = self;
         let look = client.store().look()?;
-        staging.begin_at(client.store(), &look)?;
+        staging.begin_at(look.stamp());
         staging.stage(&look, key, edit)
     }
 
@@ -164,7 +164,7 @@ impl Operation {
         // The value is the app's code: it may read or write itself.
         let text = payload.into_json().map_err(|message| Error::NotJson { key: key.clone(), message })?;
         let look = client.store().look()?;
-        staging.begin_at(client.store(), &look)?;
+        staging.begin_at(look.stamp());
         staging.write(&look, key, make, &text)?;
         drop(look);
         #[cfg(feature = "mutants")]

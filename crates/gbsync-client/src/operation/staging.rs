@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::schemas::Schemas;
-use crate::store::{Stamp, Store, outbox};
+use crate::store::{Stamp, outbox};
 use crate::view::{self, View};
 use gbsync_core::change::{Change, Edit, InvalidPayload, Payload};
 use gbsync_core::depend::Touch;
@@ -104,12 +104,9 @@ impl Staging {
         }
     }
 
-    /// Notes what the file's content is before the first record is read, so that the seal knows whether it still is.
-    pub(crate) fn begin_at(&mut self, store: &Store, connection: &Connection) -> Result<(), Error> {
-        if self.stamp.is_none() {
-            self.stamp = Some(store.stamp(connection)?);
-        }
-        Ok(())
+    /// Notes which content of the file the first record is read from, so that the seal knows whether it still is that one.
+    pub(crate) fn begin_at(&mut self, stamp: Stamp) {
+        self.stamp.get_or_insert(stamp);
     }
 
     /// Whether nothing was written to the file since the first record was touched.

@@ -67,12 +67,23 @@ pub(crate) struct Store {
     writes: AtomicU64,
     /// The rules that the server has, where it told others than the app's.
     server_schema: Mutex<ServerSchema>,
+    /// The content at which both are what the file says and nothing captured waits. The engine captures nothing of its own,
+    /// so only another connection's commit can change that.
+    settled_at: Mutex<Option<i64>>,
     companion: Companion,
 }
 
 /// A look at one state of the file: see [`Store::look`].
 pub(crate) struct Look<'s> {
     connection: MutexGuard<'s, Connection>,
+    stamp: Stamp,
+}
+
+impl Look<'_> {
+    /// The content that it sees.
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.stamp
+    }
 }
 
 impl std::ops::Deref for Look<'_> {
@@ -92,8 +103,9 @@ impl Drop for Look<'_> {
     }
 }
 
-/// What the file's content was at: changes with every commit, of this process or another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the file's content was at: changes with every commit, of this process or another. Whoever holds one knows that
+/// nothing changed since when it finds the same again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Stamp {
     writes: u64,
     data_version: i64,
@@ -165,6 +177,7 @@ impl Store {
             rules: Mutex::new(rules),
             environment: environment.clone(),
             server_schema,
+            settled_at: Mutex::new(None),
             companion,
             writes: AtomicU64::new(0),
         })
@@ -195,8 +208,10 @@ impl Store {
         let mut connection = self.writer();
         loop {
             connection.prepare_cached("BEGIN")?.execute([])?;
-            let look = Look { connection };
-            if !capture::is_waiting(&look)? {
+            let mut look =
+                Look { connection, stamp: Stamp { writes: self.writes.load(Ordering::Relaxed), data_version: 0 } };
+            look.stamp.data_version = data_version(&look)?;
+            if self.is_settled_at(look.stamp.data_version) || !capture::is_waiting(&look)? {
                 return Ok(look);
             }
             drop(look);
@@ -234,7 +249,7 @@ impl Store {
 
     /// The rules that the file is kept under, if there are any.
     pub(crate) fn schema(&self) -> Option<Arc<Schema>> {
-        self.rules.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|rules| rules.schema.clone())
+        Some(self.rules()?.schema.clone())
     }
 
     /// Runs `write` in one durable transaction: all of it or nothing. What programs captured before becomes groups first,
@@ -249,10 +264,17 @@ impl Store {
         write: impl FnOnce(&Tx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Error::from)?;
-        let rules = self.current_rules(&tx)?;
-        let write_tx = Tx::new(&tx, rules, self.current_server_schema(&tx)?);
+        // Exact inside the transaction only.
+        let data_version = data_version(&tx)?;
+        let is_settled = self.settled_at().take_if(|settled_at| *settled_at == data_version).is_some();
+        let (rules, server_schema) = match is_settled {
+            true => (self.rules(), self.server_schema()),
+            false => (self.current_rules(&tx)?, self.current_server_schema(&tx)?),
+        };
+        let stamp = Stamp { writes: self.writes.load(Ordering::Relaxed), data_version };
+        let write_tx = Tx::new(&tx, rules, server_schema).at(stamp);
         let mut sealed = None;
-        let value = if capture::complete(&write_tx, &self.environment)? {
+        let value = if !is_settled && capture::complete(&write_tx, &self.environment)? {
             sealed = write_tx.sealed();
             // Whoever looked at the file before did not see this.
             self.writes.fetch_add(1, Ordering::Relaxed);
@@ -269,16 +291,31 @@ impl Store {
         if value.is_ok() {
             sealed = write_tx.sealed();
         }
+        let keeps_schemas = write_tx.keeps_schemas();
         match tx.commit() {
             #[cfg(feature = "mutants")]
             Err(error) if crate::planted::is_failed_fsync(&error) => {}
             committed => committed.map_err(Error::from)?,
         }
+        *self.settled_at() = keeps_schemas.then_some(data_version);
         if let Some(local_no) = sealed {
             self.companion.note(local_no);
         }
         self.writes.fetch_add(1, Ordering::Relaxed);
         value
+    }
+
+    /// Taken while a write is under way, and given back when it is committed: what is rolled back settles nothing.
+    fn settled_at(&self) -> MutexGuard<'_, Option<i64>> {
+        self.settled_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_settled_at(&self, data_version: i64) -> bool {
+        *self.settled_at() == Some(data_version)
+    }
+
+    fn rules(&self) -> Option<Arc<Rules>> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn current_server_schema(&self, tx: &Connection) -> Result<ServerSchema, Error> {
@@ -300,14 +337,11 @@ impl Store {
         let writer = self.writer.try_lock().ok()?;
         writer.pragma_query_value(None, "data_version", |row| row.get(0)).ok()
     }
+}
 
-    /// The stamp of the content that `connection`, the writing one, sees. Whoever holds it knows that nothing changed
-    /// since when it finds the same stamp again.
-    pub(crate) fn stamp(&self, connection: &Connection) -> Result<Stamp, Error> {
-        let mut statement = connection.prepare_cached("PRAGMA data_version")?;
-        let data_version = statement.query_row([], |row| row.get(0))?;
-        Ok(Stamp { writes: self.writes.load(Ordering::Relaxed), data_version })
-    }
+/// Changes when another connection commits; not when this one does.
+fn data_version(connection: &Connection) -> Result<i64, Error> {
+    Ok(connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?)
 }
 
 /// Makes the file if it is not there, readable by its owner alone: it holds business data and perhaps a token. SQLite gives

@@ -1,6 +1,7 @@
 //! The schema of the server, kept in the file: which version it had at the last handshake, and what it says where that is
 //! another one than the app's.
 
+use super::Tx;
 use crate::error::{Error, damaged};
 use crate::schemas::ServerSchema;
 use gbsync_core::schema::Schema;
@@ -32,17 +33,20 @@ pub(crate) fn current(connection: &Connection, known: &ServerSchema) -> Result<S
 }
 
 /// Keeps what the server's schema says.
-pub(crate) fn keep(connection: &Connection, version: u64, text: &str) -> Result<(), Error> {
+pub(crate) fn keep(tx: &Tx<'_>, version: u64, text: &str) -> Result<(), Error> {
     let sql = "INSERT INTO gbsync_server_schema(one, version, schema) VALUES (1, ?1, ?2)
                ON CONFLICT DO UPDATE SET version = ?1, schema = ?2";
-    connection.execute(sql, params![version, text])?;
+    tx.execute(sql, params![version, text])?;
+    tx.note_schemas_changed();
     Ok(())
 }
 
 /// Keeps which version the server has.
-pub(crate) fn set_version(connection: &Connection, version: u64) -> Result<(), Error> {
+pub(crate) fn set_version(tx: &Tx<'_>, version: u64) -> Result<(), Error> {
     let sql = "UPDATE gbsync_state SET server_schema_version = ?1 WHERE server_schema_version <> ?1";
-    connection.prepare_cached(sql)?.execute([version])?;
+    if tx.prepare_cached(sql)?.execute([version])? > 0 {
+        tx.note_schemas_changed();
+    }
     Ok(())
 }
 

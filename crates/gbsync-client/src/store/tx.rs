@@ -2,6 +2,7 @@
 //!
 //! Rejected alternative: handing connection and schema down side by side; one of the many callers would pass none.
 
+use super::Stamp;
 use crate::schemas::{Schemas, ServerSchema};
 use crate::tables::{Rules, Table};
 use gbsync_core::id::Entity;
@@ -14,14 +15,36 @@ pub(crate) struct Tx<'t> {
     connection: &'t Connection,
     rules: Option<Arc<Rules>>,
     schemas: Schemas,
+    stamp: Stamp,
     sealed: Cell<Option<i64>>,
+    keeps_schemas: Cell<bool>,
 }
 
 impl<'t> Tx<'t> {
     /// Under the rules that the app brought, and the schema of the server where that is another one.
     pub(crate) fn new(connection: &'t Connection, rules: Option<Arc<Rules>>, server: ServerSchema) -> Self {
         let schemas = Schemas { app: rules.as_ref().map(|rules| rules.schema.clone()), server };
-        Self { connection, rules, schemas, sealed: Cell::new(None) }
+        let (sealed, keeps_schemas) = (Cell::new(None), Cell::new(true));
+        Self { connection, rules, schemas, stamp: Stamp::default(), sealed, keeps_schemas }
+    }
+
+    /// On this content of the file.
+    pub(super) fn at(self, stamp: Stamp) -> Self {
+        Self { stamp, ..self }
+    }
+
+    /// The content that the transaction began on, but for what programs captured in it.
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// Notes that what the file says of schemas is another thing after this transaction.
+    pub(super) fn note_schemas_changed(&self) {
+        self.keeps_schemas.set(false);
+    }
+
+    pub(super) fn keeps_schemas(&self) -> bool {
+        self.keeps_schemas.get()
     }
 
     /// The schemas that the device knows.
