@@ -1,5 +1,7 @@
 //! One round: handshake, push until nothing may be sent, pull to the head.
 
+#[cfg(feature = "native")]
+use super::aside::Aside;
 use super::download::Fetched;
 use super::exchange::{Exchanged, exchange};
 use super::options::{SyncError, SyncOptions, SyncReport};
@@ -11,9 +13,11 @@ use crate::push::{Clocks, is_due};
 use crate::requeue::requeue;
 use crate::status::GroupState;
 use crate::store::state::{self, LastError, State};
-use crate::store::{outbox, parked, sequence, server_schema, upload};
+use crate::store::{Tx, outbox, parked, sequence, server_schema, upload};
 use crate::transport::{Method, Transport};
 use crate::{epoch, pull, tables};
+#[cfg(feature = "native")]
+use futures_util::future::{Either, select};
 use gbsync_core::fault;
 use gbsync_core::id::{LogId, Seq};
 use gbsync_core::limits::Limits;
@@ -23,6 +27,9 @@ use gbsync_core::retry::{Backoff, Step};
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire::{DeviceReport, Handshake, LogPage, WireError};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use std::future::ready;
+#[cfg(feature = "native")]
+use std::pin::pin;
 use std::task::Poll;
 
 /// Bytes after which a page of the log closes.
@@ -36,6 +43,9 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove
 
 /// Waits between the attempts of one round. Short: a person may be waiting for it.
 pub(super) const ROUND_BACKOFF: Backoff = Backoff { first_ms: 200, most_ms: 5_000 };
+
+/// A page of the log that was asked for before the one before it is applied.
+type Ahead<'a> = BoxFuture<'a, Exchanged<LogPage>>;
 
 pub(super) struct Round<'c> {
     pub(super) client: &'c Client,
@@ -184,7 +194,7 @@ impl<'c> Round<'c> {
     }
 
     async fn pull(&mut self) -> Result<(), SyncError> {
-        let mut ahead: Option<BoxFuture<'_, Exchanged<LogPage>>> = None;
+        let mut ahead: Option<Ahead<'_>> = None;
         loop {
             let state = self.state()?;
             let chain = state.chain.as_ref().map(ToString::to_string);
@@ -209,10 +219,10 @@ impl<'c> Round<'c> {
                 let path = self.log_path(&state, page.next, state.log.as_ref(), Some(page.chain.to_string()));
                 self.report.requests += 1;
                 let timeout_ms = self.options.request_timeout_ms;
-                let mut asked: BoxFuture<'_, _> =
+                let mut asked: Ahead<'_> =
                     Box::pin(exchange(self.transport, Method::Get, path, None, timeout_ms, LogPage::parse));
                 if let Poll::Ready(answered) = futures_util::poll!(&mut asked) {
-                    asked = Box::pin(std::future::ready(answered));
+                    asked = Box::pin(ready(answered));
                 }
                 ahead = Some(asked);
             }
@@ -223,7 +233,10 @@ impl<'c> Round<'c> {
             }
             fault::point("a page arrived");
             if page.next > state.cursor {
-                self.take_page(&page)?;
+                let now = self.now();
+                let applied;
+                (ahead, applied) = apply_beside(self.client, page, now, ahead).await?;
+                self.took(applied);
             }
             if is_done {
                 return Ok(());
@@ -231,21 +244,16 @@ impl<'c> Round<'c> {
         }
     }
 
-    /// The one way in which a page becomes part of the base, however it came.
+    /// Makes a page part of the base.
     pub(super) fn take_page(&mut self, page: &LogPage) -> Result<(), Error> {
-        let now = self.now();
-        #[cfg(feature = "mutants")]
-        crate::planted::move_cursor(self.client, Mutant::CursorSavedBeforeApply, page)?;
-        let (applied, has_requeued) = self.client.store().write(|tx| {
-            let applied = pull::apply(tx, page, now)?;
-            Ok::<_, Error>((applied, self.requeue_if(tx, applied.frees)?))
-        })?;
-        fault::point("a page was applied");
-        #[cfg(feature = "mutants")]
-        crate::planted::move_cursor(self.client, Mutant::CursorInOwnTransaction, page)?;
+        let applied = apply_page(self.client, page, self.now())?;
+        self.took(applied);
+        Ok(())
+    }
+
+    fn took(&mut self, (applied, has_requeued): (pull::Applied, bool)) {
         self.has_requeued |= has_requeued;
         self.count(applied);
-        Ok(())
     }
 
     /// Reads the whole log anew beside the base, then puts it in its place; begins a new epoch if one is wanted.
@@ -281,7 +289,7 @@ impl<'c> Round<'c> {
                 if is_done {
                     pull::flip(tx)?;
                 }
-                Ok::<_, Error>((applied, self.requeue_if(tx, is_done)?))
+                Ok::<_, Error>((applied, requeue_if(self.client, tx, is_done)?))
             })?;
             fault::point("a page was read anew");
             self.has_requeued |= applied.1;
@@ -299,11 +307,6 @@ impl<'c> Round<'c> {
     fn begin_anew(&self, log: &LogId, reason: &str) -> Result<SyncError, Error> {
         self.client.store().write(|tx| pull::begin_rebase(tx, log))?;
         Ok(SyncError::NotReached { reason: format!("the log changed while it was read: {reason}") })
-    }
-
-    /// In the transaction that settled what they waited for: seals parked groups anew. Answers whether there were any.
-    fn requeue_if(&self, tx: &crate::store::Tx<'_>, frees: bool) -> Result<bool, Error> {
-        Ok(frees && requeue(tx, self.client.environment(), self.client.limits())? > 0)
     }
 
     fn count(&mut self, applied: pull::Applied) {
@@ -429,6 +432,49 @@ impl<'c> Round<'c> {
         }
         path
     }
+}
+
+/// In the transaction that settled what they waited for: seals parked groups anew. Answers whether there were any.
+fn requeue_if(client: &Client, tx: &Tx<'_>, frees: bool) -> Result<bool, Error> {
+    Ok(frees && requeue(tx, client.environment(), client.limits())? > 0)
+}
+
+/// The one way in which a page becomes part of the base, however it came: in one transaction. Answers also whether parked
+/// groups were sealed anew.
+fn apply_page(client: &Client, page: &LogPage, now: u64) -> Result<(pull::Applied, bool), Error> {
+    #[cfg(feature = "mutants")]
+    crate::planted::move_cursor(client, Mutant::CursorSavedBeforeApply, page)?;
+    let applied = client.store().write(|tx| {
+        let applied = pull::apply(tx, page, now)?;
+        Ok::<_, Error>((applied, requeue_if(client, tx, applied.frees)?))
+    })?;
+    fault::point("a page was applied");
+    #[cfg(feature = "mutants")]
+    crate::planted::move_cursor(client, Mutant::CursorInOwnTransaction, page)?;
+    Ok(applied)
+}
+
+/// [`apply_page`] in a thread of its own where the next page is on its way, which is then read meanwhile. Answers also with
+/// what is known of that one.
+async fn apply_beside<'a>(
+    client: &Client,
+    page: LogPage,
+    now: u64,
+    ahead: Option<Ahead<'a>>,
+) -> Result<(Option<Ahead<'a>>, (pull::Applied, bool)), SyncError> {
+    #[cfg(feature = "native")]
+    if client.environment().timer.has_threads()
+        && let Some(asked) = ahead
+    {
+        let client = client.clone();
+        let applying = Aside::begin(move || apply_page(&client, &page, now));
+        let applying = applying.map_err(|error| SyncError::NoRuntime { reason: error.to_string() })?;
+        return Ok(match select(pin!(applying.ended()), asked).await {
+            Either::Left((applied, asked)) => (Some(asked), applied?),
+            Either::Right((answered, applying)) => (Some(Box::pin(ready(answered))), applying.await?),
+        });
+    }
+    Ok((ahead, apply_page(client, &page, now)?))
 }
 
 pub(super) fn encoded(id: &impl std::fmt::Display) -> String {

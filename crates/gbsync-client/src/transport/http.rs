@@ -13,6 +13,9 @@ const ANSWER_BYTES: usize = 160 * 1024 * 1024;
 /// Most bytes of a refusal that are read.
 const REFUSAL_BYTES: usize = 1024 * 1024;
 
+/// The most bytes that room is made for before they come.
+const BELIEVED_BYTES: usize = 8 * 1024 * 1024;
+
 /// Says with which token to send. Asked anew for every request: tokens are not part of the queue.
 pub trait TokenProvider: Shared {
     /// The token, or `None` while nobody is signed in.
@@ -102,7 +105,9 @@ impl HttpTransport {
         let mut response = self.prepare(request).await.timeout(timeout).send().await.map_err(lost)?;
         let (status, content_type, retry_after_ms) = head_of(&response);
         let most = if status == 200 { ANSWER_BYTES } else { REFUSAL_BYTES };
-        let mut body = Vec::new();
+        // What a proxy says is only believed within reason.
+        let announced = response.content_length().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
+        let mut body = Vec::with_capacity(announced.min(BELIEVED_BYTES));
         while let Some(chunk) = response.chunk().await.map_err(lost)? {
             if body.len() + chunk.len() > most {
                 return Err(TransportError { message: format!("the answer is longer than {most} bytes") });
