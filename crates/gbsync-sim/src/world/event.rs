@@ -79,6 +79,12 @@ const CALM: &[(usize, Event)] = &[
 ];
 
 const ROUGH: &[(usize, Event)] = &[
+    // Among so much else people would hardly ever come to decide anything.
+    (24, Event::Office),
+    (8, Event::Amend),
+    (8, Event::Retry),
+    (6, Event::Sync),
+    (20, Event::Deliver),
     (3, Event::DropRequest),
     (5, Event::DropAnswer),
     (3, Event::DoubleRequest),

@@ -64,7 +64,7 @@ impl World {
             Event::Clock => self.turn_clock(place, schedule),
             Event::Backup => self.backup(place)?,
             Event::Restore => self.restore(schedule)?,
-            Event::Clone if self.devices.len() < DEVICES => self.clone_device(place)?,
+            Event::Clone if self.devices.len() < DEVICES => self.clone_device(place, schedule)?,
             Event::NewDevice | Event::Clone => {}
             Event::Deliver => {
                 for _ in 0..1 + schedule.below(MOST_DELIVERIES) {
@@ -314,12 +314,22 @@ impl World {
         };
         self.note("an old copy was put back");
         self.say(format!("  device {place} is put back to {} saved operations", saved.len()));
-        self.devices[place].restore(&from, saved)
+        self.devices[place].restore(&from, saved)?;
+        self.kill_while_reading_anew(place, schedule);
+        Ok(())
     }
 
-    fn clone_device(&mut self, place: usize) -> Result<()> {
+    /// Who has an old copy reads the log anew, and may die in it.
+    fn kill_while_reading_anew(&mut self, place: usize, schedule: &mut Random) {
+        if schedule.below(3) == 0 {
+            self.devices[place].mortal.fate().armed = Some("a page was read anew");
+        }
+    }
+
+    fn clone_device(&mut self, place: usize, schedule: &mut Random) -> Result<()> {
         let device = DeviceParty::copy_of(&self.devices[place], self.beginning(self.devices[place].space))?;
         self.devices.push(device);
+        self.kill_while_reading_anew(self.devices.len() - 1, schedule);
         self.note("a device was cloned");
         Ok(())
     }

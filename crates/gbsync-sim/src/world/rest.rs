@@ -1,5 +1,6 @@
 //! The end of a run: everything is healed, and within a bounded time every group must be decided or parked with a reason.
 
+use super::event::Event;
 use super::{World, mix};
 use crate::disk;
 use crate::invariant;
@@ -41,14 +42,16 @@ impl World {
             device.round = None;
             device.staged = None;
         }
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             self.time.pass(PAUSE_MS);
             for place in 0..self.devices.len() {
                 self.devices[place].begin_round()?;
                 self.finish_round(place)?;
             }
             self.check()?;
-            if self.is_resting()? {
+            if round == 0 {
+                self.tidy_up()?;
+            } else if self.is_resting()? {
                 break;
             }
         }
@@ -60,6 +63,18 @@ impl World {
             invariant::p11_accounted_on_the_server(device, self.server()?)?;
         }
         self.look_back()
+    }
+
+    /// Now that everything works, people look at what was refused.
+    fn tidy_up(&mut self) -> Result<()> {
+        let mut random = Random::of(mix(self.seed, 5));
+        for _ in 0..2 {
+            self.office(&mut random)?;
+            let event = [Event::Amend, Event::Retry, Event::Discard][random.below(3)];
+            let place = random.below(self.devices.len());
+            self.close_parked(event, place, &mut random)?;
+        }
+        self.check()
     }
 
     fn is_resting(&self) -> Result<bool> {
