@@ -31,11 +31,7 @@ pub(super) async fn live(
         after: Seq(parameters.count("after")?.unwrap_or(0)),
         log: parameters.id("log", |text| LogId::new(text))?,
         chain: parameters.read("chain", "64 hexadecimal digits", Digest::from_hex)?,
-        credentials: headers
-            .get(header::AUTHORIZATION)
-            .map(|value| (header::AUTHORIZATION, value.clone()))
-            .into_iter()
-            .collect(),
+        credentials: credentials(&headers),
     };
     if let Some(last) = last_event_id(&headers)? {
         // The chain is the one at `after`, which is behind it.
@@ -52,6 +48,13 @@ pub(super) async fn live(
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     Ok(response)
+}
+
+/// What the request bears, copied: a value as it came would keep the buffer it was read into for as long as the stream lasts.
+fn credentials(headers: &HeaderMap) -> HeaderMap {
+    let copied = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes()).ok();
+    let value = headers.get(header::AUTHORIZATION).and_then(copied);
+    value.map(|value| (header::AUTHORIZATION, value)).into_iter().collect()
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<Seq>, Refusal> {
