@@ -90,10 +90,15 @@ fn stock_take(token: &str, view: &State, random: &mut Random) -> Operation {
     Operation { token: token.into(), kind: "stock-take", changes }
 }
 
-/// More records than a batch takes.
+/// More records than a batch takes, with a receipt that others go on to edit: they wait for all of it.
 fn large(token: &str, random: &mut Random) -> Operation {
-    let changes = (0..41 + random.below(20)).map(|line| put("notes", &format!("{token}-{line}"), json!({"w": token})));
-    Operation { token: token.into(), kind: "large", changes: changes.collect() }
+    let mut changes = vec![
+        put("receipts", token, json!({"w": token, "total": "1.00"})),
+        put("payments", token, json!({"w": token, "receiptId": token, "amount": "1.00"})),
+    ];
+    let lines = 41 + random.below(20);
+    changes.extend((0..lines).map(|line| put("notes", &format!("{token}-{line}"), json!({"w": token}))));
+    Operation { token: token.into(), kind: "large", changes }
 }
 
 fn some_receipt(view: &State, random: &mut Random) -> Option<String> {

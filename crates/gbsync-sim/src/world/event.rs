@@ -74,7 +74,7 @@ const CALM: &[(usize, Event)] = &[
     (12, Event::Office),
     (16, Event::Sync),
     (60, Event::Deliver),
-    (4, Event::Pass),
+    (6, Event::Pass),
     (1, Event::NewDevice),
 ];
 

@@ -37,8 +37,14 @@ impl World {
             Event::Sync => {
                 self.devices[place].begin_round()?;
             }
-            // Now and then a shop is closed for longer than accepted groups are kept.
-            Event::Pass if schedule.below(4) == 0 => self.time.pass(HOLIDAYS_MS),
+            // Now and then a shop is closed for longer than accepted groups are kept, and then everybody syncs.
+            Event::Pass if schedule.below(3) == 0 => {
+                self.note("a shop was closed for a week");
+                self.time.pass(HOLIDAYS_MS);
+                for device in &mut self.devices {
+                    device.begin_round()?;
+                }
+            }
             Event::Pass => self.time.pass(1 + schedule.below(60_000) as u64),
             Event::NewDevice if self.devices.len() < DEVICES => {
                 self.add_device(self.devices[place].space, false)?;
