@@ -7,6 +7,7 @@ use crate::operation::staging::Staging;
 use crate::operation::{IntoPayload, Operation, Sealed, Written, in_scope, seal};
 use crate::resolver::Resolver;
 use crate::schemas::Schemas;
+use crate::session::Session;
 use crate::store::state::{self, NewDevice};
 use crate::store::{Durability, Opening, Store};
 use crate::view;
@@ -28,7 +29,7 @@ const RETAIN_ACCEPTED_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 pub struct Config {
     /// The SQLite file; the app may share it.
     pub path: PathBuf,
-    /// Who makes the groups, unless an operation says otherwise.
+    /// Who makes the groups while nobody is signed in, unless an operation says otherwise.
     pub actor: Option<Actor>,
     /// How long accepted groups are kept, in milliseconds.
     pub retain_accepted_ms: u64,
@@ -94,6 +95,7 @@ pub(crate) struct Inner {
     store: Store,
     environment: Environment,
     actor: Option<Actor>,
+    session: Mutex<Option<Session>>,
     retain_accepted_ms: u64,
     resolver: Option<Arc<dyn Resolver>>,
     limits: Mutex<Limits>,
@@ -133,6 +135,7 @@ impl Client {
             store,
             environment: config.environment,
             actor: config.actor,
+            session: Mutex::default(),
             retain_accepted_ms: config.retain_accepted_ms,
             resolver: config.resolver,
             limits: Mutex::new(limits),
@@ -168,13 +171,13 @@ impl Client {
         let group_type = GroupType::new(group_type)?;
         // The id that sealing will mint: refused now, where the caller can see why.
         GroupId::mint(&group_type, root, "")?;
-        let staging = Staging::new(Some(group_type), Some(root.to_owned()), self.inner.actor.clone(), self.terms());
+        let staging = Staging::new(Some(group_type), Some(root.to_owned()), self.actor(), self.terms());
         Ok(Operation::new(self.clone(), staging))
     }
 
     /// An operation without a type, for a change that stands alone.
     fn single(&self) -> Operation {
-        Operation::new(self.clone(), Staging::new(None, None, self.inner.actor.clone(), self.terms()))
+        Operation::new(self.clone(), Staging::new(None, None, self.actor(), self.terms()))
     }
 
     fn write(&self, stage: impl Fn(&mut Operation) -> Result<(), Error>) -> Result<Written, Error> {
@@ -390,8 +393,18 @@ impl Client {
         &self.inner.environment
     }
 
+    /// Who makes operations that do not say otherwise.
     pub(crate) fn actor(&self) -> Option<Actor> {
-        self.inner.actor.clone()
+        self.signed_in().or_else(|| self.inner.actor.clone())
+    }
+
+    pub(crate) fn session(&self) -> Option<Session> {
+        self.inner.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_session(&self, session: Option<Session>) {
+        *self.inner.session.lock().unwrap_or_else(PoisonError::into_inner) = session;
+        self.notify();
     }
 
     pub(crate) fn retain_accepted_ms(&self) -> u64 {

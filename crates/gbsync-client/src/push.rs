@@ -5,9 +5,10 @@
 
 use crate::closing;
 use crate::error::Error;
+use crate::session::Senders;
 use crate::settle::{Reason, accept, park};
 use crate::store::outbox::{self, StoredGroup, StoredState};
-use crate::store::{Tx, clock, flag, state, upload};
+use crate::store::{Tx, clock, flag, sign_in, state, upload};
 use gbsync_core::group::Header;
 use gbsync_core::id::{BatchId, DeviceId, EpochId, GroupId, GroupType, RecordKey};
 use gbsync_core::limits::{INCOMPLETE_ATTEMPTS, Limits};
@@ -112,9 +113,11 @@ impl Walk {
         tx: &Connection,
         most_groups: usize,
         on_the_way: &BTreeSet<i64>,
+        senders: &Senders,
         now: u64,
     ) -> Result<Option<Batch>, Error> {
         let mut groups: Vec<BatchGroup> = Vec::new();
+        let (mut strangers, mut signed_in) = (Vec::new(), Vec::new());
         if self.after == 0 {
             let Some(first) = outbox::first_pending(tx)? else { return Ok(None) };
             self.after = first - 1;
@@ -130,6 +133,18 @@ impl Walk {
                 return Ok(true);
             }
             let mut candidate = candidate(tx, &stored, now)?;
+            if !senders.may_send(stored.header.actor.as_ref()) {
+                if !stored.waits_for_sign_in {
+                    strangers.push(local_no);
+                }
+                candidate.is_ready = false;
+                planner.offer(&candidate);
+                *after = local_no;
+                return Ok(true);
+            }
+            if stored.waits_for_sign_in {
+                signed_in.push(local_no);
+            }
             #[cfg(feature = "mutants")]
             let stored = crate::planted::as_sent(tx, stored)?;
             #[cfg(feature = "mutants")]
@@ -170,6 +185,12 @@ impl Walk {
             *after = local_no;
             Ok(placed != Placed::Filled && groups.len() < most_groups)
         })?;
+        for local_no in strangers {
+            sign_in::wait(tx, local_no)?;
+        }
+        for local_no in signed_in {
+            sign_in::go_on(tx, local_no)?;
+        }
         if groups.is_empty() {
             return Ok(None);
         }

@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::error::{Error, damaged};
 use crate::store::state::{self, LastError};
-use crate::store::{base, outbox};
+use crate::store::{base, outbox, sign_in};
 use gbsync_core::change::Change;
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, Seq};
@@ -36,6 +36,8 @@ pub struct Status {
     pub accepted_groups: u64,
     /// Groups that wait for a person.
     pub parked_groups: u64,
+    /// For whom undecided groups wait to sign in.
+    pub waiting_for_sign_in: Vec<WaitsFor>,
     /// When the oldest undecided group was sealed.
     pub oldest_pending_at: Option<Timestamp>,
     /// When the next attempt is due after a failure.
@@ -44,6 +46,17 @@ pub struct Status {
     pub last_error: Option<LastError>,
     /// Whether the queue stopped at something that waiting does not mend.
     pub is_stopped: bool,
+}
+
+/// Groups that wait until their author signs in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitsFor {
+    /// Their author; `None`: anybody.
+    pub actor: Option<Actor>,
+    /// How many.
+    pub groups: u64,
+    /// When the oldest of them was sealed.
+    pub oldest_at: Timestamp,
 }
 
 /// What became of a group so far.
@@ -197,6 +210,8 @@ impl Client {
         let state = state::read(&tx)?;
         let (pending_groups, oldest) = outbox::pending(&tx)?;
         let (parked_groups, accepted_groups) = outbox::parked_and_unpassed(&tx)?;
+        let waits_for = |(actor, groups, oldest)| WaitsFor { actor, groups, oldest_at: Timestamp::from_unix_ms(oldest) };
+        let waiting_for_sign_in = sign_in::waiting(&tx)?.into_iter().map(waits_for).collect();
         Ok(Status {
             cursor: state.cursor,
             head: state.head,
@@ -205,6 +220,7 @@ impl Client {
             in_flight_groups: state::in_flight(&tx)?.len() as u64,
             accepted_groups,
             parked_groups,
+            waiting_for_sign_in,
             oldest_pending_at: oldest.map(Timestamp::from_unix_ms),
             next_attempt_at: state.next_attempt_at.map(Timestamp::from_unix_ms),
             last_error: state.error,

@@ -273,7 +273,7 @@ fn a_token_that_is_refused_keeps_everything_and_asks_to_sign_in() {
     for (status, code) in [(401, "unauthenticated"), (403, "forbidden"), (404, "space_not_found")] {
         device.transport.plan(move |_| Fault::Answer(problem(status, code, None)));
         assert_eq!(device.try_sync().unwrap_err().code(), "sign_in");
-        assert_eq!(device.states(), [(GroupState::Sealed, None)]);
+        assert_eq!(device.states(), [(GroupState::WaitingForSignIn, Some("waiting_for_sign_in".into()))]);
     }
     device.transport.heal();
     assert_eq!(device.sync().accepted, 1);

@@ -16,6 +16,7 @@ pub(crate) mod parked;
 pub(crate) mod schema;
 pub(crate) mod sequence;
 pub(crate) mod server_schema;
+pub(crate) mod sign_in;
 pub(crate) mod state;
 mod tx;
 pub(crate) mod upload;

@@ -145,6 +145,7 @@ pub(crate) struct StoredGroup {
     /// Its changes, but for a group that is larger than was asked for.
     pub(crate) changes_json: Option<Box<str>>,
     pub(crate) next_attempt_at: Option<u64>,
+    pub(crate) waits_for_sign_in: bool,
 }
 
 /// The first undecided groups after `after` in seal order, each given to `take` until it answers `false`. Changes of more
@@ -157,7 +158,7 @@ pub(crate) fn each_pending(
 ) -> Result<(), Error> {
     let sql = "SELECT local_no, group_id, type, actor, device_seq, log, sealed_at, depends_on, replaces, records, digest,
                 octet_length(changes), CASE WHEN octet_length(changes) <= ?2 THEN changes END, next_attempt_at,
-                schema_version, hlc, clears
+                schema_version, hlc, clears, state = 'waiting_for_sign_in'
            FROM gbsync_outbox WHERE state IN ('sealed', 'waiting_for_sign_in') AND local_no > ?1 ORDER BY local_no";
     #[cfg(feature = "mutants")]
     let sql = &crate::planted::in_order(sql);
@@ -214,6 +215,7 @@ fn stored_group(row: &Row<'_>) -> Result<StoredGroup, Error> {
         bytes: row.get(11)?,
         changes_json: row.get(12)?,
         next_attempt_at: row.get(13)?,
+        waits_for_sign_in: row.get(17)?,
     })
 }
 

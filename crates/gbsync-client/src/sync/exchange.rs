@@ -41,7 +41,7 @@ pub(super) async fn exchange<T>(
     timeout_ms: u64,
     read: impl FnOnce(&[u8]) -> Result<T, WireError>,
 ) -> Exchanged<T> {
-    let sent = transport.send(Request { method, path, body, timeout_ms }).await;
+    let sent = transport.send(Request { method, path, body, timeout_ms, token: None }).await;
     let (outcome, answer, code, reason, retry_after_ms) = match sent {
         Err(error) => (Outcome::Lost, None, "lost".to_owned(), error.message, None),
         Ok(response) if response.status == 200 => match read_answer(&response, read) {

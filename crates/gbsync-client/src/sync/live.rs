@@ -90,7 +90,7 @@ impl<'c> Live<'c> {
         if let Some(chain) = &state.chain {
             path.push_str(&format!("&chain={chain}"));
         }
-        let request = Request { method: Method::Get, path, body: None, timeout_ms: 2 * FIRST_MS };
+        let request = Request { method: Method::Get, path, body: None, timeout_ms: 2 * FIRST_MS, token: None };
         let opened = tokio::select! {
             biased;
             opened = self.transport.open(request) => Some(opened),

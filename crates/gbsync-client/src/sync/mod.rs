@@ -20,6 +20,7 @@ pub use watch::{Following, SyncObserver};
 
 use crate::client::Client;
 use crate::lock::SyncLock;
+use crate::session::{Senders, Signed};
 use crate::transport::Transport;
 use gbsync_core::wire::LivePage;
 use live::Taken;
@@ -41,14 +42,16 @@ impl Client {
     pub async fn sync(&self, transport: &dyn Transport, options: &SyncOptions) -> Result<SyncReport, SyncError> {
         let _lock = self.sync_lock(options).await?;
         let _turn = self.round().lock().await;
-        Round::new(self, transport, options).run().await
+        let session = self.session();
+        let senders = Senders::new(session.as_ref());
+        Round::new(self, &Signed::new(transport, session), options, senders).run().await
     }
 
     /// Applies a page that a live stream brought, as a round applies one.
     async fn take_live(&self, transport: &dyn Transport, options: &SyncOptions, page: LivePage) -> Result<Taken, SyncError> {
         let _lock = self.sync_lock(options).await?;
         let _turn = self.round().lock().await;
-        Round::new(self, transport, options).take_live(page).await
+        Round::new(self, transport, options, Senders::default()).take_live(page).await
     }
 
     /// [`Client::sync`] for a program without futures: runs the round on a runtime of its own on this thread.

@@ -29,6 +29,10 @@ impl Round<'_> {
         }
         let space = self.space_path(&self.state()?);
         for (id, request) in intents {
+            // Another person's: told when that one is back.
+            if !self.senders.may_send(request.actor.as_ref()) {
+                continue;
+            }
             let path = format!("{space}/groups/{}/discard", encoded(&id));
             let body = Some(discard_json(&request).into_bytes());
             let timeout_ms = self.options.request_timeout_ms;

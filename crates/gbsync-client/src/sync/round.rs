@@ -11,9 +11,10 @@ use crate::environment::BoxFuture;
 use crate::error::Error;
 use crate::push::{Clocks, is_due};
 use crate::requeue::requeue;
+use crate::session::Senders;
 use crate::status::GroupState;
 use crate::store::state::{self, LastError, State};
-use crate::store::{Tx, outbox, parked, sequence, server_schema, upload};
+use crate::store::{Tx, outbox, parked, sequence, server_schema, sign_in, upload};
 use crate::transport::{Method, Transport};
 use crate::{epoch, pull, tables};
 #[cfg(feature = "native")]
@@ -54,6 +55,8 @@ pub(super) struct Round<'c> {
     pub(super) report: SyncReport,
     pub(super) limits: Limits,
     pub(super) care: Care,
+    /// Whose groups may go.
+    pub(super) senders: Senders,
     log: Option<LogId>,
     /// How far the server's clock is ahead of this device's, in milliseconds.
     ahead_ms: i64,
@@ -66,7 +69,7 @@ pub(super) struct Round<'c> {
 }
 
 impl<'c> Round<'c> {
-    pub(super) fn new(client: &'c Client, transport: &'c dyn Transport, options: &'c SyncOptions) -> Self {
+    pub(super) fn new(client: &'c Client, transport: &'c dyn Transport, options: &'c SyncOptions, senders: Senders) -> Self {
         Self {
             client,
             transport,
@@ -74,6 +77,7 @@ impl<'c> Round<'c> {
             report: SyncReport::default(),
             limits: Limits::default(),
             care: Care::default(),
+            senders,
             log: None,
             ahead_ms: 0,
             rebases: 0,
@@ -163,6 +167,7 @@ impl<'c> Round<'c> {
         let shake = self.ask(Method::Get, path, None, Handshake::parse).await?;
         let Some(shake) = shake.answer else { return Err(self.stopped("the handshake was refused", &shake)?) };
         let server_now = shake.server_time.unix_ms();
+        self.senders.set_bearer(shake.token.clone());
         self.ahead_ms = server_now.saturating_sub(i64::try_from(self.now()).unwrap_or(i64::MAX));
         let sealed_through = outbox::next_group(&self.client.store().writer())?.device_seq.0 - 1;
         let is_known = |device: &DeviceReport| device.epoch == state.epoch && device.device_seq.0 > sealed_through;
@@ -374,10 +379,7 @@ impl<'c> Round<'c> {
         loop {
             match exchanged.step {
                 Step::Retry => {}
-                Step::SignIn | Step::SignInAs(_) => {
-                    self.fail(&exchanged.code, &exchanged.reason, None)?;
-                    return Err(SyncError::SignIn { reason: exchanged.reason });
-                }
+                Step::SignIn => return Err(self.nobody_signed_in(&exchanged)?),
                 _ => return Ok(exchanged),
             }
             failures += 1;
@@ -394,6 +396,13 @@ impl<'c> Round<'c> {
             let timeout_ms = self.options.request_timeout_ms;
             exchanged = exchange(self.transport, method, path.clone(), body.clone(), timeout_ms, &read).await;
         }
+    }
+
+    /// The server lets nobody in with this token: everything waits until somebody signs in.
+    pub(super) fn nobody_signed_in<T>(&self, exchanged: &Exchanged<T>) -> Result<SyncError, Error> {
+        self.client.store().write(|tx| sign_in::all_wait(tx, &exchanged.reason))?;
+        self.fail(&exchanged.code, &exchanged.reason, None)?;
+        Ok(SyncError::SignIn { reason: exchanged.reason.clone() })
     }
 
     pub(super) fn fail(&self, code: &str, message: &str, next_ms: Option<u64>) -> Result<(), Error> {

@@ -219,7 +219,8 @@ impl<'c> Round<'c> {
                 }
                 verdicts = Some(applied);
             }
-            let batch = if may_plan { walk.next(tx, most_groups, &flight.local_nos, clocks.now)? } else { None };
+            let batch =
+                if may_plan { walk.next(tx, most_groups, &flight.local_nos, &self.senders, clocks.now)? } else { None };
             let mut in_flight: Vec<i64> = flight.in_flight().collect();
             in_flight.extend(batch.iter().flat_map(Batch::local_nos));
             state::set_in_flight(tx, &in_flight)?;
@@ -311,6 +312,14 @@ impl<'c> Round<'c> {
                 self.park(local_nos[index], &exchanged.code, &exchanged.reason)?;
             }
             Step::ParkGroup(_) | Step::SendLess => self.send_less(local_nos, &exchanged.code, &exchanged.reason)?,
+            Step::SignInAs(index) if index < local_nos.len() => {
+                let author = self.client.store().write(|tx| outbox::pending_head(tx, local_nos[index]))?;
+                match author.and_then(|stored| stored.header.actor) {
+                    Some(author) => self.senders.refuse(author),
+                    None => return Err(self.nobody_signed_in(exchanged)?),
+                }
+            }
+            Step::SignInAs(_) => return Err(self.nobody_signed_in(exchanged)?),
             Step::NewEpoch => {
                 self.want_new_epoch()?;
                 self.rebase().await?;

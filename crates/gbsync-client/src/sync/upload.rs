@@ -214,10 +214,7 @@ impl<'c> Round<'c> {
         let LandedPart { local_no, exchanged, .. } = landed;
         self.count_attempts(&[], &[local_no])?;
         match exchanged.step {
-            Step::SignIn | Step::SignInAs(_) => {
-                self.fail(&exchanged.code, &exchanged.reason, None)?;
-                Err(SyncError::SignIn { reason: exchanged.reason })
-            }
+            Step::SignIn | Step::SignInAs(_) => Err(self.nobody_signed_in(&exchanged)?),
             // Once is no proof: the same bytes again, and only then is it the group.
             Step::SendLess if exchanged.is_pointed && self.care.pointed_at.insert(local_no) => Ok(()),
             Step::SendLess if exchanged.is_pointed => Ok(self.park(local_no, &exchanged.code, &exchanged.reason)?),

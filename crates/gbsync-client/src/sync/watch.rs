@@ -6,6 +6,7 @@ use super::round::encoded;
 use crate::client::Client;
 use crate::environment::Shared;
 use crate::error::Error;
+use crate::session::Current;
 use crate::store::state;
 use crate::transport::{Method, Request, Transport};
 use gbsync_core::retry::Backoff;
@@ -66,13 +67,14 @@ impl Client {
     ) -> SyncError {
         let mut options = options.clone();
         let (mut failures, mut latest_ms) = (0, self.environment().clock.now_ms());
-        let mut live = Live::new(self, transport, &options);
+        let signed = Current { client: self, transport };
+        let mut live = Live::new(self, &signed, &options);
         loop {
             match self.sync(transport, &options).await {
                 Ok(report) => {
                     failures = 0;
                     observer.round(&report);
-                    match self.follow(transport, &options, observer, &mut live, report.waiting).await {
+                    match self.follow(&signed, &options, observer, &mut live, report.waiting).await {
                         Ok(()) => {}
                         Err(SyncError::Local(error)) if !error.may_pass() => return SyncError::Local(error),
                         Err(_) => self.environment().timer.sleep(IDLE_POLL_MS).await,
@@ -176,7 +178,7 @@ impl Client {
             path.push_str(&format!("&log={}", encoded(log)));
         }
         let timeout_ms = options.request_timeout_ms.max((WAIT_S + 10) * 1000);
-        let asked = transport.send(Request { method: Method::Get, path, body: None, timeout_ms }).await;
+        let asked = transport.send(Request { method: Method::Get, path, body: None, timeout_ms, token: None }).await;
         let page = asked.ok().and_then(|response| LogPage::parse(&response.body).ok());
         if page.is_none_or(|page| page.next <= state.cursor) {
             // No news, a server that does not wait, or something the next round finds out about.

@@ -1,7 +1,8 @@
 //! HTTP with reqwest and rustls.
 
-use super::{Method, Pieces, Request, Response, Streamed, Transport, TransportError};
-use crate::environment::{BoxFuture, Shared};
+use super::{Method, Pieces, Request, Response, Streamed, Token, Transport, TransportError};
+use crate::environment::BoxFuture;
+use crate::session::{TokenProvider, with_token};
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,21 +16,6 @@ const REFUSAL_BYTES: usize = 1024 * 1024;
 
 /// The most bytes that room is made for before they come.
 const BELIEVED_BYTES: usize = 8 * 1024 * 1024;
-
-/// Says with which token to send. Asked anew for every request: tokens are not part of the queue.
-pub trait TokenProvider: Shared {
-    /// The token, or `None` while nobody is signed in.
-    fn token(&self) -> BoxFuture<'_, Option<String>>;
-}
-
-/// A token that stays the same.
-pub struct FixedToken(pub String);
-
-impl TokenProvider for FixedToken {
-    fn token(&self) -> BoxFuture<'_, Option<String>> {
-        Box::pin(async { Some(self.0.clone()) })
-    }
-}
 
 /// The native transport.
 pub struct HttpTransport {
@@ -79,14 +65,14 @@ impl HttpTransport {
         Ok(Self { client, server, tokens, compresses: !is_loopback })
     }
 
-    async fn prepare(&self, request: Request) -> reqwest::RequestBuilder {
+    fn prepare(&self, request: Request) -> reqwest::RequestBuilder {
         let url = format!("{}{}", self.server, request.path);
         let mut builder = match request.method {
             Method::Get => self.client.get(url),
             Method::Post => self.client.post(url),
             Method::Put => self.client.put(url),
         };
-        if let Some(token) = self.tokens.token().await {
+        if let Some(Token(token)) = request.token {
             builder = builder.bearer_auth(token);
         }
         if let Some(body) = request.body {
@@ -102,7 +88,7 @@ impl HttpTransport {
 
     async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
         let timeout = Duration::from_millis(request.timeout_ms);
-        let mut response = self.prepare(request).await.timeout(timeout).send().await.map_err(lost)?;
+        let mut response = self.prepare(request).timeout(timeout).send().await.map_err(lost)?;
         let (status, content_type, retry_after_ms) = head_of(&response);
         let most = if status == 200 { ANSWER_BYTES } else { REFUSAL_BYTES };
         // What a proxy says is only believed within reason.
@@ -119,7 +105,7 @@ impl HttpTransport {
 
     async fn begin(&self, request: Request) -> Result<Streamed, TransportError> {
         let timeout = Duration::from_millis(request.timeout_ms);
-        let sent = tokio::time::timeout(timeout, self.prepare(request).await.send()).await;
+        let sent = tokio::time::timeout(timeout, self.prepare(request).send()).await;
         let response = sent.map_err(|_| TransportError { message: "no answer came in time".into() })?.map_err(lost)?;
         let (status, content_type, retry_after_ms) = head_of(&response);
         Ok(Streamed { status, content_type, retry_after_ms, body: Box::new(Body(response)) })
@@ -145,11 +131,19 @@ impl Pieces for Body {
 
 impl Transport for HttpTransport {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
-        Box::pin(self.exchange(request))
+        if request.token.is_some() {
+            return Box::pin(self.exchange(request));
+        }
+        let send = |request| -> BoxFuture<'_, _> { Box::pin(self.exchange(request)) };
+        Box::pin(with_token(self.tokens.as_ref(), request, send, |response| response.status))
     }
 
     fn open(&self, request: Request) -> BoxFuture<'_, Result<Streamed, TransportError>> {
-        Box::pin(self.begin(request))
+        if request.token.is_some() {
+            return Box::pin(self.begin(request));
+        }
+        let open = |request| -> BoxFuture<'_, _> { Box::pin(self.begin(request)) };
+        Box::pin(with_token(self.tokens.as_ref(), request, open, |streamed| streamed.status))
     }
 }
 

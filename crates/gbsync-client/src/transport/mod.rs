@@ -4,7 +4,7 @@
 mod http;
 
 #[cfg(feature = "native")]
-pub use http::{FixedToken, HttpTransport, TokenProvider};
+pub use http::HttpTransport;
 
 use crate::environment::{BoxFuture, Shared};
 
@@ -30,6 +30,18 @@ pub struct Request {
     pub body: Option<Vec<u8>>,
     /// How long to wait for the whole answer, in milliseconds.
     pub timeout_ms: u64,
+    /// The token of whoever is signed in; `None`: the transport's own, if it has one.
+    pub token: Option<Token>,
+}
+
+/// A token, which no log may show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
 }
 
 /// What came back: any status, any body.

@@ -137,7 +137,7 @@ impl World {
         let http = HttpTransport::new(&self.url, Arc::new(FixedToken(token))).unwrap();
         let id = id.as_str().replace(':', "%3A");
         let path = format!("/v1/spaces/shop/rejections/{id}/{verb}");
-        let request = Request { method: Method::Post, path, body: Some(body.into()), timeout_ms: 10_000 };
+        let request = Request { method: Method::Post, path, body: Some(body.into()), timeout_ms: 10_000, token: None };
         let response = self.runtime.block_on(http.send(request)).unwrap();
         (response.status, String::from_utf8(response.body).unwrap())
     }

@@ -52,7 +52,8 @@ impl Bearer {
         }
     }
 
-    fn may_act_as(&self, named: &Actor) -> bool {
+    /// Whether it may act as this actor beside its own.
+    pub fn may_act_as(&self, named: &Actor) -> bool {
         match &self.act_as {
             Some(ActAs::Anyone) => true,
             Some(ActAs::These(actors)) => actors.contains(named),

@@ -173,7 +173,8 @@ impl Office {
         let lost = |error: gbsync_client::TransportError| Failure::new("not_reached", error.message).exit(Exit::NotReached);
         let transport = HttpTransport::new(&self.server, Arc::new(FixedToken(token))).map_err(lost)?;
         let path = format!("/v1/spaces/{}/rejections{rest}", encoded(self.space.as_str()));
-        let answer = transport.send(Request { method, path, body, timeout_ms: TIMEOUT_MS }).await.map_err(lost)?;
+        let answer =
+            transport.send(Request { method, path, body, timeout_ms: TIMEOUT_MS, token: None }).await.map_err(lost)?;
         if answer.status == 200 {
             return String::from_utf8(answer.body).context("the answer is not UTF-8");
         }

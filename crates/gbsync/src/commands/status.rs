@@ -4,8 +4,8 @@ use crate::config::{DeviceFile, client_failure};
 use crate::exit::Exit;
 use crate::output::Output;
 use anyhow::Result;
-use gbsync_client::Status;
-use gbsync_core::id::Seq;
+use gbsync_client::{Status, WaitsFor};
+use gbsync_core::id::{Actor, Seq};
 use gbsync_core::time::Timestamp;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -52,11 +52,17 @@ fn status_json(status: &Status) -> Value {
         "inFlight": status.in_flight_groups,
         "accepted": status.accepted_groups,
         "parked": status.parked_groups,
+        "waitingForSignIn": status.waiting_for_sign_in.iter().map(waits_for_json).collect::<Vec<_>>(),
         "oldestPendingAt": status.oldest_pending_at.as_ref().map(Timestamp::as_str),
         "nextAttemptAt": status.next_attempt_at.as_ref().map(Timestamp::as_str),
         "lastError": error.map(|error| json!({ "code": error.code, "message": error.message, "at": error.at.as_str() })),
         "isStopped": status.is_stopped,
     })
+}
+
+fn waits_for_json(waits_for: &WaitsFor) -> Value {
+    let WaitsFor { actor, groups, oldest_at } = waits_for;
+    json!({ "actor": actor.as_ref().map(Actor::as_str), "groups": groups, "oldestAt": oldest_at.as_str() })
 }
 
 fn print(status: &Status, output: &Output) {
@@ -67,6 +73,10 @@ fn print(status: &Status, output: &Output) {
     output.line(format_args!("cursor     {} (head {head})", status.cursor));
     output.line(format_args!("sealed     {} groups", status.sealed_through));
     output.line(format_args!("pending    {} (oldest {})", status.pending_groups, or_dash(&status.oldest_pending_at)));
+    for WaitsFor { actor, groups, oldest_at } in &status.waiting_for_sign_in {
+        let who = actor.as_ref().map_or("anybody", Actor::as_str);
+        output.line(format_args!("waiting    {groups} for {who} to sign in (oldest {oldest_at})"));
+    }
     output.line(format_args!("in flight  {}", status.in_flight_groups));
     output.line(format_args!("accepted   {} not pulled yet", status.accepted_groups));
     output.line(format_args!("parked     {}", status.parked_groups));

@@ -152,7 +152,7 @@ async fn push(bench: &Bench, place: usize, device: u64, from: u64) -> Result<()>
         sales(device, from + 1, GROUPS).iter().zip(from + 1..).map(|(sale, seq)| group(sale, device, seq)).collect();
     let body = format!(r#"{{"device":"d-{device}","epoch":"e-{device}","batch":"b","groups":[{}]}}"#, groups.join(","));
     let (path, body) = (format!("/v1/spaces/space-{place:02}/push"), Some(body.into_bytes()));
-    let request = Request { method: Method::Post, path, body, timeout_ms: 30_000 };
+    let request = Request { method: Method::Post, path, body, timeout_ms: 30_000, token: None };
     let response = bench.transports[place].send(request).await?;
     let (status, text) = (response.status, String::from_utf8_lossy(&response.body));
     let accepted = text.matches("\"accepted\"").count() as u64;

@@ -57,7 +57,7 @@ impl Link {
     /// The body of a successful answer; `None` when the connection broke.
     async fn exchange(&self, method: Method, path: &str, body: Option<String>) -> Result<Option<Vec<u8>>> {
         let path = format!("/v1/spaces/{}{path}", self.space);
-        let request = Request { method, path, body: body.map(String::into_bytes), timeout_ms: TIMEOUT_MS };
+        let request = Request { method, path, body: body.map(String::into_bytes), timeout_ms: TIMEOUT_MS, token: None };
         match self.transport.send(request).await {
             Err(_) => Ok(None),
             Ok(response) if response.status == 200 => Ok(Some(response.body)),
