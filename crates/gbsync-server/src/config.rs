@@ -1,11 +1,11 @@
 //! What a server is started with.
 
 use crate::auth::AuthConfig;
+use crate::store::StoreLocation;
 use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
 use gbsync_core::time::Timestamp;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,13 +15,13 @@ const DEFAULT_PORT: u16 = 4680;
 /// What a server is started with.
 ///
 /// ```
-/// let config = gbsync_server::ServerConfig::new("/var/lib/gbsync");
+/// let config = gbsync_server::ServerConfig::new(std::path::Path::new("/var/lib/gbsync"));
 /// assert_eq!(config.listen.to_string(), "127.0.0.1:4680");
 /// ```
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// The folder of the store; made if it is not there.
-    pub data: PathBuf,
+    /// Where the store is: a folder, which is made if it is not there, or a database.
+    pub store: StoreLocation,
     /// The address to listen on; port 0 takes any free one.
     pub listen: SocketAddr,
     /// The bounds that the server sets and reports at the handshake.
@@ -42,6 +42,8 @@ pub struct ServerConfig {
     pub upload_expiry_ms: u64,
     /// How long a connection to the store waits for another process's lock, in milliseconds.
     pub busy_timeout_ms: u64,
+    /// Spaces that are written to at a time, each on a connection of its own, where the store is a database.
+    pub writers: usize,
     /// Where time and randomness come from.
     pub environment: Environment,
     /// Makes COMMITs fail; for tests alone.
@@ -50,10 +52,10 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
-    /// The defaults on a folder: loopback, port 4680, the limits of docs/protocol.md.
-    pub fn new(data: impl Into<PathBuf>) -> Self {
+    /// The defaults on a folder or a database: loopback, port 4680, the limits of docs/protocol.md.
+    pub fn new(store: impl Into<StoreLocation>) -> Self {
         Self {
-            data: data.into(),
+            store: store.into(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
             limits: Limits::default(),
             schema: None,
@@ -64,6 +66,7 @@ impl ServerConfig {
             drain_ms: 10_000,
             upload_expiry_ms: 24 * 60 * 60 * 1000,
             busy_timeout_ms: 5_000,
+            writers: 16,
             environment: Environment::system(),
             fault: None,
         }

@@ -36,4 +36,22 @@ impl Feed {
             sender.send_replace(head);
         }
     }
+
+    /// The same where the head may be known already: from another process, perhaps late.
+    pub(crate) fn reach(&self, space: &SpaceId, head: Seq) {
+        let heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = heads.get(space) {
+            sender.send_if_modified(|known| {
+                let is_news = head > *known;
+                *known = head.max(*known);
+                is_news
+            });
+        }
+    }
+
+    /// The spaces that somebody waits for.
+    pub(crate) fn awaited(&self) -> Vec<SpaceId> {
+        let heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        heads.iter().filter(|(_, head)| head.receiver_count() > 0).map(|(space, _)| space.clone()).collect()
+    }
 }

@@ -1,4 +1,4 @@
-//! The server side of `gbsync`: spaces, tokens, push, verdicts and the log on an embedded SQLite file.
+//! The server side of `gbsync`: spaces, tokens, push, verdicts and the log on an embedded SQLite file or on PostgreSQL.
 //!
 //! A push is parsed and checked where it arrives, decided by `gbsync_core::decide` inside one durable transaction that it
 //! shares with the pushes that arrive beside it, and answered after the COMMIT. The log is stored in wire form, so that
@@ -29,4 +29,4 @@ pub use config::{Environment, FaultPoint, LiveConfig, NetConfig, ServerConfig};
 pub use error::ServerError;
 pub use local::{LocalAnswer, LocalServer};
 pub use server::{Counters, Server};
-pub use store::{Finding, Scanned, SpaceDigest, scan, space_digest};
+pub use store::{Finding, Scanned, SpaceDigest, StoreError, StoreLocation, scan, space_digest};

@@ -71,9 +71,9 @@ impl LocalServer {
     /// # Errors
     /// [`ServerError`] when the store could not be closed properly; what was acknowledged is stored all the same.
     pub async fn close(self) -> Result<(), ServerError> {
-        let Opened { app, drain, lock } = self.opened;
+        let Opened { app, drain } = self.opened;
         drain.send_replace(true);
-        close(app, lock).await
+        close(app).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! Start, drain, stop.
 //!
-//! Invariant: one server runs on a data folder, held by a lock that ends with the process; what was acknowledged before a
-//! stop, however it comes about, is stored.
+//! Invariant: one server runs on a data folder, held by a lock that ends with the process, and any number on a database; what
+//! was acknowledged before a stop, however it comes about, is stored.
 
 use crate::auth::JwtGate;
 use crate::commit::{Committer, Shared, Tally};
@@ -12,12 +12,9 @@ use crate::metrics::Metrics;
 use crate::net;
 use crate::routes::{self, App, router};
 use crate::rules::Rules;
-use crate::store::SqliteStore;
 use gbsync_core::schema::Schema;
 use gbsync_core::time::Timestamp;
-use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -34,7 +31,6 @@ pub struct Server {
     drain_timeout: Duration,
     serving: JoinHandle<()>,
     watched: Option<JoinHandle<()>>,
-    lock: Arc<File>,
 }
 
 /// What a server did since it started.
@@ -62,10 +58,10 @@ impl Server {
     /// [`ServerError`] says in a sentence what is in the way: the address is taken, the folder cannot be written, another
     /// server runs on it, or its file is no store or a newer one.
     pub async fn start(config: ServerConfig) -> Result<Self, ServerError> {
-        let (listen, data, net) = (config.listen, config.data.clone(), config.net);
+        let (listen, store, net) = (config.listen, config.store.clone(), config.net);
         let metrics_listen = config.metrics_listen;
         let drain_timeout = Duration::from_millis(config.drain_ms);
-        let Opened { app, drain, lock } = open(config).await?;
+        let Opened { app, drain } = open(config).await?;
         let (listener, address) = bind(listen).await?;
         let (metrics_address, watched) = match metrics_listen {
             Some(listen) => {
@@ -76,8 +72,8 @@ impl Server {
             None => (None, None),
         };
         let serving = tokio::spawn(net::serve(listener, router(Arc::clone(&app)), net, drain.subscribe()));
-        tracing::info!(%address, data = %data.display(), "serving");
-        Ok(Self { address, metrics_address, app, drain, drain_timeout, serving, watched, lock })
+        tracing::info!(%address, %store, "serving");
+        Ok(Self { address, metrics_address, app, drain, drain_timeout, serving, watched })
     }
 
     /// The address it listens on.
@@ -139,7 +135,7 @@ impl Server {
         if let Some(watched) = &self.watched {
             watched.abort();
         }
-        close(self.app, self.lock).await
+        close(self.app).await
     }
 }
 
@@ -147,28 +143,28 @@ impl Server {
 pub(crate) struct Opened {
     pub(crate) app: Arc<App>,
     pub(crate) drain: watch::Sender<bool>,
-    pub(crate) lock: Arc<File>,
 }
 
-/// Takes the folder, opens the store and starts the writer.
+/// Opens the store and starts the writers.
 pub(crate) async fn open(config: ServerConfig) -> Result<Opened, ServerError> {
-    let (data, busy_timeout) = (config.data.clone(), Duration::from_millis(config.busy_timeout_ms));
-    let (fault, schema, limits) = (config.fault.clone(), config.schema.clone(), config.limits);
+    let (location, busy_timeout) = (config.store.clone(), Duration::from_millis(config.busy_timeout_ms));
+    let (fault, schema, limits, writers) = (config.fault.clone(), config.schema.clone(), config.limits, config.writers);
     let environment = config.environment.clone();
     let jwt = match config.auth.jwt.clone() {
         Some(jwt) => Some(JwtGate::open(jwt, environment.clone()).await?),
         None => None,
     };
     let opening = tokio::task::spawn_blocking(move || {
-        let lock = Arc::new(lock(&data)?);
-        let store = SqliteStore::open(&data, busy_timeout, fault, Arc::clone(&lock))?;
-        let rules = Rules::open(&store, schema.as_ref(), &environment, &limits)?;
-        Ok::<_, ServerError>((lock, store, rules))
+        let store = location.open(busy_timeout, writers, fault)?;
+        let rules = Rules::open(store.as_ref(), schema.as_ref(), &environment, &limits)?;
+        Ok::<_, ServerError>((store, rules))
     });
-    let (lock, store, rules) = opening.await.map_err(|error| ServerError::Broken(error.to_string()))??;
+    let (store, rules) = opening.await.map_err(|error| ServerError::Broken(error.to_string()))??;
+    let feed = Arc::new(Feed::default());
+    store.follow(&feed);
     let shared = Shared {
-        store: Arc::new(store),
-        feed: Arc::new(Feed::default()),
+        store,
+        feed,
         metrics: Arc::new(Metrics::new()),
         rules: Arc::new(rules),
         limits: config.limits,
@@ -176,19 +172,17 @@ pub(crate) async fn open(config: ServerConfig) -> Result<Opened, ServerError> {
         upload_expiry_ms: config.upload_expiry_ms,
     };
     let committer = Committer::start(shared.clone())
-        .map_err(|error| ServerError::Broken(format!("the writer's thread cannot be started: {error}")))?;
+        .map_err(|error| ServerError::Broken(format!("a writer's thread cannot be started: {error}")))?;
     let (drain, is_draining) = watch::channel(false);
     let app = Arc::new(App::new(shared, Arc::new(committer), config.live, jwt, is_draining));
-    Ok(Opened { app, drain, lock })
+    Ok(Opened { app, drain })
 }
 
-/// Decides what is queued, ends the writer, and moves the write-ahead log into the main file.
-pub(crate) async fn close(app: Arc<App>, lock: Arc<File>) -> Result<(), ServerError> {
+/// Decides what is queued, ends the writers, and leaves the store in order.
+pub(crate) async fn close(app: Arc<App>) -> Result<(), ServerError> {
     let closing = tokio::task::spawn_blocking(move || {
         app.committer.close().map_err(ServerError::Broken)?;
-        app.store.checkpoint()?;
-        // A connection that was cut off may hold the store a moment longer, but nothing writes any more.
-        lock.unlock().map_err(|error| ServerError::Broken(format!("the folder's lock cannot be released: {error}")))
+        Ok(app.store.close()?)
     });
     closing.await.map_err(|error| ServerError::Broken(error.to_string()))?
 }
@@ -200,16 +194,4 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerEr
         std::io::ErrorKind::AddrInUse => ServerError::AddressInUse { address },
         _ => ServerError::Listen { address, source },
     })
-}
-
-/// Makes the folder and takes its lock, which ends with the process however that ends.
-fn lock(data: &Path) -> Result<File, ServerError> {
-    let unusable = |source| ServerError::DataFolder { path: data.into(), source };
-    std::fs::create_dir_all(data).map_err(unusable)?;
-    let file = File::options().create(true).truncate(false).write(true).open(data.join("gbsync.lock")).map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(ServerError::Locked { path: data.into() }),
-        Err(TryLockError::Error(source)) => Err(unusable(source)),
-    }
 }

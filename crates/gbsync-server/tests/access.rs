@@ -30,7 +30,7 @@ async fn a_request_without_a_valid_token_is_unauthenticated_on_every_route() {
 #[tokio::test]
 async fn another_space_looks_as_if_it_did_not_exist() {
     let app = TestApp::start().await;
-    token(app.folder.path(), "other", None, None);
+    token(&app.store, "other", None, None);
     let mut texts = Vec::new();
     for space in ["other", "nowhere", "%01", "%FF"] {
         for rest in ["", "/log?after=x", "/push"] {
@@ -48,7 +48,7 @@ async fn another_space_looks_as_if_it_did_not_exist() {
 async fn a_revoked_token_is_refused_from_the_next_request_on() {
     let app = TestApp::start().await;
     assert_eq!(app.get("").await.status, 200);
-    let tokens = Tokens::open(app.folder.path()).unwrap();
+    let tokens = Tokens::open(&app.store).unwrap();
     let id = tokens.list().unwrap()[0].id.clone();
     assert!(tokens.revoke(&id[..8]).unwrap());
     app.get("").await.assert_problem(401, "unauthenticated");
@@ -61,7 +61,7 @@ async fn a_revoked_token_is_refused_from_the_next_request_on() {
 #[tokio::test]
 async fn a_space_made_while_the_server_runs_is_usable_at_once() {
     let app = TestApp::start().await;
-    let token = token(app.folder.path(), "new/space", None, None);
+    let token = token(&app.store, "new/space", None, None);
     let url = app.url("/v1/spaces/new%2Fspace");
     let handshake = Answer::of(app.http.get(url).bearer_auth(token)).await.json();
     assert_eq!((handshake["space"].as_str(), handshake["head"].as_u64()), (Some("new/space"), Some(0)));
@@ -70,7 +70,7 @@ async fn a_space_made_while_the_server_runs_is_usable_at_once() {
 #[tokio::test]
 async fn a_token_of_a_device_speaks_for_no_other() {
     let mut app = TestApp::start().await;
-    app.token = token(app.folder.path(), SPACE, None, Some("till-1"));
+    app.token = token(&app.store, SPACE, None, Some("till-1"));
     assert_eq!(app.push(&[receipt("g1", 1, "r-1")]).await.verdicts(), ["accepted"]);
     app.push_as("till-2", "e1", &[receipt("g2", 1, "r-2")]).await.assert_problem(403, "forbidden");
     app.get("?device=till-2").await.assert_problem(403, "forbidden");
@@ -81,7 +81,7 @@ async fn a_token_of_a_device_speaks_for_no_other() {
 #[tokio::test]
 async fn a_token_of_an_actor_sends_no_other_persons_groups() {
     let mut app = TestApp::start().await;
-    app.token = token(app.folder.path(), SPACE, Some("ann"), None);
+    app.token = token(&app.store, SPACE, Some("ann"), None);
     let groups =
         [receipt("own", 1, "r-1").actor("ann"), receipt("unnamed", 2, "r-2"), receipt("bobs", 3, "r-3").actor("bob")];
     let refused = app.push(&groups).await;
@@ -100,6 +100,13 @@ async fn tokens_are_not_in_the_store() {
     app.get("").await;
     let secret = app.token.strip_prefix("gbt_").unwrap().to_owned();
     assert_eq!(secret.len(), 64);
+    if is_on_postgres() {
+        let texts =
+            app.stored("SELECT string_agg(tokens::text, ' ') || string_agg(encode(hash, 'escape'), ' ') FROM tokens");
+        assert!(texts[0].len() > secret.len(), "{texts:?}");
+        assert!(!texts[0].contains(&secret));
+        return;
+    }
     for file in std::fs::read_dir(app.folder.path()).unwrap() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
         assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()));
@@ -108,10 +115,10 @@ async fn tokens_are_not_in_the_store() {
 
 #[tokio::test]
 async fn a_prefix_that_several_tokens_share_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let tokens = Tokens::open(folder.path()).unwrap();
+    let app = TestApp::start().await;
+    let tokens = Tokens::open(&app.store).unwrap();
     for _ in 0..40 {
-        token(folder.path(), SPACE, None, None);
+        token(&app.store, SPACE, None, None);
     }
     let ids: Vec<String> = tokens.list().unwrap().into_iter().map(|token| token.id).collect();
     let first = |digit: char| ids.iter().filter(|id| id.starts_with(digit)).count();
@@ -130,12 +137,7 @@ async fn the_handshake_says_where_the_space_stands_and_keeps_what_it_is_told() {
     assert_eq!(handshake["device"], json!({"epoch":"e1","deviceSeq":2,"sequences":{}}));
     assert_eq!(handshake["limits"]["requestBytes"], 1_048_576);
     assert!(app.get("?device=unheard-of").await.json()["device"].is_null());
-    let store = rusqlite::Connection::open(app.folder.path().join("gbsync.db")).unwrap();
-    let told: (String, i64) = store
-        .query_row("SELECT previous_epoch, previous_seq FROM devices WHERE device = 'till-1' AND epoch = 'e2'", [], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
-        .unwrap();
-    assert_eq!(told, ("e1".to_owned(), 2));
+    let told = app.stored("SELECT previous_epoch, previous_seq FROM devices WHERE device = 'till-1' AND epoch = 'e2'");
+    assert_eq!(told, ["e1", "2"]);
     assert!(SpaceId::new(handshake["log"].as_str().unwrap()).is_ok());
 }

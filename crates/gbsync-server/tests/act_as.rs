@@ -30,7 +30,7 @@ fn space() -> SpaceId {
 
 async fn app() -> TestApp {
     let app = TestApp::with_schema(SCHEMA, &[]).await;
-    let actors = Actors::open(app.folder.path()).unwrap();
+    let actors = Actors::open(&app.store).unwrap();
     actors.set(&space(), &actor("cid"), &[Role::new("cashier").unwrap()].into()).unwrap();
     actors.set(&space(), &actor("mia"), &[Role::new("manager").unwrap()].into()).unwrap();
     app
@@ -39,7 +39,7 @@ async fn app() -> TestApp {
 fn token_of(app: &TestApp, name: Option<&str>, roles: &[&str], act_as: Option<ActAs>) -> String {
     let roles = roles.iter().map(|role| Role::new(*role).unwrap()).collect();
     let new = NewToken { actor: name.map(actor), roles, act_as, ..NewToken::new(space()) };
-    Tokens::open(app.folder.path()).unwrap().create(new).unwrap().token
+    Tokens::open(&app.store).unwrap().create(new).unwrap().token
 }
 
 fn void(id: &str, device_seq: u64, record: &str) -> TestGroup {
@@ -83,7 +83,7 @@ async fn somebody_whose_roles_are_not_known_waits_and_is_not_rejected() {
     app.token = token_of(&app, None, &[], Some(ActAs::Anyone));
     let group = void("news", 1, "r-1").actor("nan");
     assert_eq!(refused_at(&app.push(std::slice::from_ref(&group)).await).as_deref(), Some("/groups/0/actor"));
-    let actors = Actors::open(app.folder.path()).unwrap();
+    let actors = Actors::open(&app.store).unwrap();
     actors.set(&space(), &actor("nan"), &[Role::new("manager").unwrap()].into()).unwrap();
     assert_eq!(app.push(&[group]).await.verdicts(), ["accepted"]);
     assert!(actors.remove(&space(), &actor("nan")).unwrap());
@@ -96,7 +96,7 @@ async fn a_token_made_for_somebody_says_that_ones_roles_unless_they_were_said() 
     let app = app().await;
     token_of(&app, Some("ned"), &["manager"], None);
     token_of(&app, Some("mia"), &["cashier"], None);
-    let known = Actors::open(app.folder.path()).unwrap().list().unwrap();
+    let known = Actors::open(&app.store).unwrap().list().unwrap();
     let roles: Vec<String> = known
         .iter()
         .map(|info| format!("{} {}", info.actor, info.roles.iter().map(Role::as_str).collect::<Vec<_>>().join(",")))
@@ -113,7 +113,7 @@ async fn the_handshake_tells_in_whose_names_the_token_speaks() {
     app.token = token_of(&app, None, &[], Some(ActAs::Anyone));
     assert_eq!(app.get("").await.json()["token"], json!({"actor": null, "actAs": "*"}));
     let ends = NewToken { actor: Some(actor("cid")), lifetime_ms: Some(60_000), ..NewToken::new(space()) };
-    app.token = Tokens::open(app.folder.path()).unwrap().create(ends).unwrap().token;
+    app.token = Tokens::open(&app.store).unwrap().create(ends).unwrap().token;
     assert!(app.get("").await.json()["token"]["expiresAt"].as_str().unwrap().ends_with('Z'));
 }
 

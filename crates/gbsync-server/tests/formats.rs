@@ -104,7 +104,7 @@ fn write_first_format(folder: &Path) {
 
 #[tokio::test]
 async fn a_store_of_the_first_format_keeps_everything_and_is_decided_on_as_before() {
-    let app = TestApp::with(|config| write_first_format(&config.data)).await;
+    let app = TestApp::with(|config| write_first_format(config.store.folder().unwrap())).await;
     let handshake = app.get("").await.json();
     assert_eq!((handshake["log"].as_str(), handshake["head"].as_u64()), (Some("log-1"), Some(1)));
     let page = app.get("/log").await.json();
@@ -117,7 +117,7 @@ async fn a_store_of_the_first_format_keeps_everything_and_is_decided_on_as_befor
     app.push(&[receipt("g9", 3, "r9")]).await.assert_problem(409, "epoch_reused");
 
     let mut app = app;
-    app.token = token_with_roles(app.folder.path(), SPACE, &["admin"]);
+    app.token = token_with_roles(&app.store, SPACE, &["admin"]);
     let listed = app.get("/rejections?state=all").await.json();
     let state = |r: &Value| json!([r["syncGroupId"], r["state"], r["resolution"]["as"], r["resolution"]["by"]]);
     let listed: Vec<Value> = listed["rejections"].as_array().unwrap().iter().map(state).collect();

@@ -40,14 +40,14 @@ async fn with_rejection() -> (TestApp, String) {
     let app = TestApp::start().await;
     let groups = [receipt("g1", 1, "r1"), receipt("bad", 2, "r1")];
     assert_eq!(app.push(&groups).await.verdicts(), ["accepted", "rejected conflict"]);
-    let admin = token_with_roles(app.folder.path(), SPACE, &["admin"]);
+    let admin = token_with_roles(&app.store, SPACE, &["admin"]);
     (app, admin)
 }
 
 #[tokio::test]
 async fn every_route_refuses_who_may_not_ask_before_it_looks_at_anything() {
     let (app, admin) = with_rejection().await;
-    let stranger = token_with_roles(app.folder.path(), "other", &["admin"]);
+    let stranger = token_with_roles(&app.store, "other", &["admin"]);
     for (method, path, is_office) in ROUTES {
         for (token, status, code) in [
             (None, 401, "unauthenticated"),

@@ -61,9 +61,8 @@ impl<'a> Uploader<'a> {
     }
 
     fn staged(&self) -> i64 {
-        let store = rusqlite::Connection::open(self.app.folder.path().join("gbsync.db")).unwrap();
         let count = "SELECT (SELECT count(*) FROM upload_parts) + 1000 * (SELECT count(*) FROM uploads)";
-        store.query_row(count, [], |row| row.get(0)).unwrap()
+        self.app.stored(count)[0].parse().unwrap()
     }
 }
 
@@ -131,11 +130,11 @@ async fn parts_belong_to_the_device_and_the_space_that_staged_them() {
     till.put_all("g1", &parts).await;
     assert_eq!(other.push(&in_parts(&group, 2)).await.result(0)["missing"], serde_json::json!([0, 1]));
 
-    let bound = Uploader { token: token(app.folder.path(), common::SPACE, None, Some("till-2")), ..Uploader::of(&app) };
+    let bound = Uploader { token: token(&app.store, common::SPACE, None, Some("till-2")), ..Uploader::of(&app) };
     bound.put("g1", 0, &parts[0]).await.assert_problem(403, "forbidden");
     assert_eq!(bound.put_to("/groups/g1/parts/0", &parts[0]).await.status, 200, "a bound token needs no parameter");
     till.put_to("/groups/g1/parts/0", &parts[0]).await.assert_problem(400, "malformed");
-    let stranger = Uploader { token: token(app.folder.path(), "elsewhere", None, None), ..Uploader::of(&app) };
+    let stranger = Uploader { token: token(&app.store, "elsewhere", None, None), ..Uploader::of(&app) };
     stranger.put("g1", 0, &parts[0]).await.assert_problem(404, "space_not_found");
     let nobody = Uploader { token: "none".into(), ..Uploader::of(&app) };
     nobody.put("g1", 0, &parts[0]).await.assert_problem(401, "unauthenticated");

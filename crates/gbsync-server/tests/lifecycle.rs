@@ -144,7 +144,7 @@ fn a_digest_of_what_is_not_there_says_so() {
 #[tokio::test]
 async fn a_server_on_an_empty_folder_is_healthy_and_documents_itself() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(config(&folder.path().join("new/data"))).await.unwrap();
+    let server = Server::start(config(folder.path().join("new/data"))).await.unwrap();
     let http = http();
     for path in ["/healthz", "/readyz", "/v1/openapi.json"] {
         let answer = Answer::of(http.get(format!("{}{path}", server.url()))).await;

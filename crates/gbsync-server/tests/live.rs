@@ -199,9 +199,9 @@ async fn a_cursor_that_is_not_of_this_log_is_told_to_begin_anew() {
 #[tokio::test]
 async fn a_stream_ends_when_its_token_is_revoked() {
     let app = TestApp::with(quick).await;
-    let other = token(app.folder.path(), SPACE, None, None);
+    let other = token(&app.store, SPACE, None, None);
     let (mut revoked, mut kept) = (Ear::open(&app, "after=0").await, Ear::with(&app, &other, "after=0").await);
-    let tokens = Tokens::open(app.folder.path()).unwrap();
+    let tokens = Tokens::open(&app.store).unwrap();
     let ids: Vec<_> = tokens.list().unwrap().into_iter().map(|token| token.id).collect();
     assert_eq!(ids.len(), 2);
     // Whichever of the two it is, the other one goes on.
@@ -319,7 +319,7 @@ async fn there_are_places_for_so_many_listeners_and_a_place_comes_free() {
 #[tokio::test]
 async fn groups_of_another_space_are_never_heard() {
     let app = TestApp::with(quick).await;
-    let other = token(app.folder.path(), "other", None, None);
+    let other = token(&app.store, "other", None, None);
     let url = app.url("/v1/spaces/other/live");
     let mut response = app.http.get(&url).bearer_auth(&other).send().await.unwrap();
     push(&app, 1, 3).await;

@@ -125,10 +125,10 @@ async fn a_waiting_reader_gets_an_empty_page_when_its_time_is_up() {
 #[tokio::test]
 async fn a_reader_whose_token_is_revoked_while_it_waits_gets_nothing() {
     let app = TestApp::start().await;
-    let other = token(app.folder.path(), SPACE, None, None);
+    let other = token(&app.store, SPACE, None, None);
     let (page, _) = tokio::join!(app.get("/log?after=0&wait=30"), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let tokens = gbsync_server::Tokens::open(app.folder.path()).unwrap();
+        let tokens = gbsync_server::Tokens::open(&app.store).unwrap();
         let id = tokens.list().unwrap()[0].id.clone();
         tokens.revoke(&id).unwrap();
         let body = envelope("till-1", "e1", &[receipt("g1", 1, "r-1")]);
@@ -143,7 +143,7 @@ async fn spaces_have_logs_of_their_own() {
     let mut app = TestApp::start().await;
     fill(&app).await;
     let mine = app.token.clone();
-    app.token = token(app.folder.path(), "other", None, None);
+    app.token = token(&app.store, "other", None, None);
     let url = app.url("/v1/spaces/other");
     let push = app.http.post(format!("{url}/push")).bearer_auth(&app.token).header("content-type", "application/json");
     let answer = Answer::of(push.body(envelope("till-1", "e1", &[receipt("g0", 1, "r-1")]))).await;

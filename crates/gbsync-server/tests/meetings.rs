@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// Asks as the back office.
 async fn as_admin(app: &TestApp, rest: &str, body: Option<&str>) -> Answer {
-    let token = token_with_roles(app.folder.path(), SPACE, &["admin"]);
+    let token = token_with_roles(&app.store, SPACE, &["admin"]);
     let request = match body {
         Some(body) => app.http.post(app.space_url(rest)).header("content-type", "application/json").body(body.to_owned()),
         None => app.http.get(app.space_url(rest)),
@@ -47,7 +47,7 @@ async fn a_replacement_over_a_limit_is_of_the_family_so_that_only_one_of_it_is_a
 async fn a_token_never_gets_the_group_of_another_person_refused_for_its_size() {
     let app = TestApp::with(|config| config.limits.group_records = 2).await;
     let body = envelope("till-1", "e1", &[notes("large", 1, 3).actor("bob")]);
-    let carl = token(app.folder.path(), SPACE, Some("carl"), None);
+    let carl = token(&app.store, SPACE, Some("carl"), None);
     let request = app.http.post(app.space_url("/push")).bearer_auth(carl).header("content-type", "application/json");
     let pointer = Answer::of(request.body(body)).await.assert_problem(403, "forbidden");
     assert_eq!(pointer.as_deref(), Some("/groups/0/actor"));
@@ -57,12 +57,12 @@ async fn a_token_never_gets_the_group_of_another_person_refused_for_its_size() {
 async fn a_refused_group_that_names_nobody_is_that_of_the_token() {
     let app = TestApp::start().await;
     app.push(&[receipt("g1", 1, "r1")]).await;
-    let bob = token(app.folder.path(), SPACE, Some("bob"), None);
+    let bob = token(&app.store, SPACE, Some("bob"), None);
     let body = envelope("till-2", "e2", &[receipt("bad", 1, "r1")]);
     let request = app.http.post(app.space_url("/push")).bearer_auth(bob).header("content-type", "application/json");
     assert_eq!(Answer::of(request.body(body)).await.verdicts(), ["rejected conflict"]);
     assert_eq!(as_admin(&app, "/rejections/bad", None).await.json()["actor"], "bob");
-    let carl = token(app.folder.path(), SPACE, Some("carl"), None);
+    let carl = token(&app.store, SPACE, Some("carl"), None);
     let request = app.http.post(app.space_url("/groups/bad/discard")).bearer_auth(carl);
     let request = request.header("content-type", "application/json").body(r#"{"reason":"x"}"#);
     Answer::of(request).await.assert_problem(403, "forbidden");
@@ -171,7 +171,5 @@ async fn a_group_in_parts_waits_is_refused_and_is_amended_like_any_other() {
     assert_eq!(push(&in_parts("again", 4, r#""replaces":"large","#)).await, ["rejected already_replaced"]);
     let closed = as_admin(&app, "/rejections/again", None).await.json();
     assert_eq!((closed["state"].as_str(), closed["resolution"]["as"].as_str()), (Some("closed"), Some("amended")));
-    let store = rusqlite::Connection::open(app.folder.path().join("gbsync.db")).unwrap();
-    let staged: i64 = store.query_row("SELECT count(*) FROM upload_parts", [], |row| row.get(0)).unwrap();
-    assert_eq!(staged, 0, "what is decided is no longer staged");
+    assert_eq!(app.stored("SELECT count(*) FROM upload_parts"), ["0"], "what is decided is no longer staged");
 }

@@ -16,7 +16,7 @@ fn admin(app: &TestApp, actor: Option<&str>) -> String {
         actor: actor.map(|actor| Actor::new(actor).unwrap()),
         ..NewToken::new(SpaceId::new(SPACE).unwrap())
     };
-    Tokens::open(app.folder.path()).unwrap().create(new).unwrap().token
+    Tokens::open(&app.store).unwrap().create(new).unwrap().token
 }
 
 async fn as_admin(app: &TestApp, token: &str, rest: &str, body: &str) -> Answer {
@@ -191,9 +191,9 @@ async fn a_device_discards_its_own_group_and_accounts_for_a_number_that_never_ca
             r#"{{"reason":"typed twice","actor":"bob","sealedAs":{{"device":"{device}","epoch":"e1","deviceSeq":{number},"actor":"bob"}}}}"#
         )
     };
-    let till_2 = token(app.folder.path(), SPACE, None, Some("till-2"));
+    let till_2 = token(&app.store, SPACE, None, Some("till-2"));
     as_admin(&app, &till_2, "/groups/bad/discard", &body("till-2", 2)).await.assert_problem(403, "forbidden");
-    let carl = token(app.folder.path(), SPACE, Some("carl"), None);
+    let carl = token(&app.store, SPACE, Some("carl"), None);
     as_admin(&app, &carl, "/groups/new/discard", &body("till-1", 3)).await.assert_problem(403, "forbidden");
 
     let known = app.post("/groups/bad/discard", body("till-1", 2)).await.json();

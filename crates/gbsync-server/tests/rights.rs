@@ -91,7 +91,7 @@ type Caller = (&'static str, Option<String>, Option<(u16, &'static str)>);
 
 /// The callers, and for each the status that it must get; `None`: it must be let in.
 fn callers(app: &TestApp, row: &Row) -> Vec<Caller> {
-    let tokens = Tokens::open(app.folder.path()).unwrap();
+    let tokens = Tokens::open(&app.store).unwrap();
     let make = |space: &str, roles: &[&str], actor: Option<&str>, device: Option<&str>| {
         let new = NewToken {
             roles: roles.iter().map(|role| Role::new(*role).unwrap()).collect(),

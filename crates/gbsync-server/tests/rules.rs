@@ -82,7 +82,7 @@ async fn a_flag_that_never_was_cannot_be_cleared() {
 async fn the_list_of_flags_is_for_the_back_office_alone() {
     let app = app().await;
     app.get("/flags").await.assert_problem(403, "forbidden");
-    let admin = token_with_roles(app.folder.path(), SPACE, &["admin"]);
+    let admin = token_with_roles(&app.store, SPACE, &["admin"]);
     let flags = |rest: &str| Answer::of(app.http.get(app.space_url(&format!("/flags{rest}"))).bearer_auth(&admin));
     assert_eq!(flags("").await.json(), json!({"flags":[]}));
     for wrong in ["?state=shut", "?after=x", "?max=0"] {

@@ -210,7 +210,7 @@ async fn a_clock_far_ahead_is_told_and_not_remembered() {
 #[tokio::test]
 async fn the_roles_of_the_token_decide_and_mean_nothing_without_a_schema() {
     let mut app = shop().await;
-    let cashier = std::mem::replace(&mut app.token, token_with_roles(app.folder.path(), SPACE, &["guest"]));
+    let cashier = std::mem::replace(&mut app.token, token_with_roles(&app.store, SPACE, &["guest"]));
     let refused = app.push(&[sale("g1", 1, "r1", &[])]).await;
     assert_eq!(
         (refused.verdicts(), refused.result(0)["rule"].as_str()),
@@ -271,7 +271,7 @@ async fn every_code_of_a_rejection_is_reached_over_http() {
 }
 
 async fn app_refuses_by_role(app: &TestApp, codes: &mut BTreeSet<RejectionCode>) {
-    let guest = token_with_roles(app.folder.path(), SPACE, &["guest"]);
+    let guest = token_with_roles(&app.store, SPACE, &["guest"]);
     let request = app.http.post(app.space_url("/push")).bearer_auth(guest).header("content-type", "application/json");
     let answer = Answer::of(request.body(envelope("till-2", "e2", &[sale("g9", 1, "r9", &[])]))).await;
     assert_eq!(answer.verdicts(), ["rejected not_permitted"]);

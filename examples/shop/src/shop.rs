@@ -44,7 +44,7 @@ impl Shop {
     pub fn till(&self, name: &str, person: &str, role: &str) -> Result<Till> {
         let (space, actor) = (SpaceId::new("shop")?, Actor::new(person)?);
         let rights = NewToken { roles: vec![Role::new(role)?], actor: Some(actor.clone()), ..NewToken::new(space.clone()) };
-        let token = Tokens::open(&self.data())?.create(rights)?.token;
+        let token = Tokens::open(self.data())?.create(rights)?.token;
         let mut config = Config::new(self.folder.path().join(format!("{name}.db")));
         config.actor = Some(actor);
         config.schema = Some(self.schema.clone());
@@ -55,7 +55,7 @@ impl Shop {
 
     /// Cursor, count and digest of the server's rows, as [`Till::digest`] says it.
     pub fn digest(&self) -> Result<String> {
-        let digest = gbsync_server::space_digest(&self.data(), &SpaceId::new("shop")?)?;
+        let digest = gbsync_server::space_digest(self.data(), &SpaceId::new("shop")?)?;
         Ok(format!("{} {} {}", digest.head, digest.records, digest.digest))
     }
 

@@ -35,7 +35,7 @@ impl World {
     pub fn with(change: impl FnOnce(&mut ServerConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let tokens = Tokens::open(&folder.path().join("server")).unwrap();
+        let tokens = Tokens::open(folder.path().join("server")).unwrap();
         let new = NewToken::new(space());
         let token = tokens.create(new).unwrap().token;
         let mut config = ServerConfig::new(folder.path().join("server"));
@@ -130,7 +130,7 @@ impl World {
 
     /// Closes a rejection as the back office does; the status and the body of the answer.
     pub fn close(&self, id: &gbsync_core::id::GroupId, verb: &str, body: &str) -> (u16, String) {
-        let tokens = Tokens::open(&self.folder.path().join("server")).unwrap();
+        let tokens = Tokens::open(self.folder.path().join("server")).unwrap();
         let roles = vec![gbsync_core::id::Role::new("admin").unwrap()];
         let actor = Some(gbsync_core::id::Actor::new("ann").unwrap());
         let token = tokens.create(NewToken { roles, actor, ..NewToken::new(space()) }).unwrap().token;
@@ -144,7 +144,7 @@ impl World {
 
     /// The server's rows at its head.
     pub fn digest(&self) -> (u64, u64, String) {
-        let digest = gbsync_server::space_digest(&self.folder.path().join("server"), &space()).unwrap();
+        let digest = gbsync_server::space_digest(self.folder.path().join("server"), &space()).unwrap();
         (digest.head.0, digest.records, digest.digest.to_string())
     }
 }

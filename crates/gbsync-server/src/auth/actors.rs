@@ -2,12 +2,10 @@
 
 use crate::config::Environment;
 use crate::error::ServerError;
-use crate::store::TokenTable;
+use crate::store::{StoreLocation, TokenTable};
 use gbsync_core::id::{Actor, Role, SpaceId};
 use gbsync_core::time::Timestamp;
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::time::Duration;
 
 /// Somebody in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,17 +20,17 @@ pub struct ActorInfo {
     pub since: Timestamp,
 }
 
-/// The actors whose roles a data folder knows. A token that may act as somebody sends that one's groups; their roles decide.
+/// The actors whose roles a store knows. A token that may act as somebody sends that one's groups; their roles decide.
 pub struct Actors {
-    table: TokenTable,
+    table: Box<dyn TokenTable>,
     environment: Environment,
 }
 
 impl Actors {
-    /// Opens a data folder. A server may run on it.
+    /// Opens a store. Servers may run on it.
     ///
     /// # Errors
-    /// [`ServerError::Store`] when its file is no store or a newer one.
+    /// [`ServerError::Store`] when it is no store or a newer one.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -46,8 +44,8 @@ impl Actors {
     /// assert_eq!(actors.list().unwrap()[0].actor, manager);
     /// assert!(actors.remove(&space, &manager).unwrap());
     /// ```
-    pub fn open(data: &Path) -> Result<Self, ServerError> {
-        Ok(Self { table: TokenTable::open(data, Duration::from_secs(10))?, environment: Environment::system() })
+    pub fn open(store: impl Into<StoreLocation>) -> Result<Self, ServerError> {
+        Ok(Self { table: store.into().tokens()?, environment: Environment::system() })
     }
 
     /// Says which roles somebody has from now on, instead of those said before.

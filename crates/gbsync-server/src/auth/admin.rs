@@ -3,12 +3,10 @@
 use super::secret;
 use crate::config::Environment;
 use crate::error::ServerError;
-use crate::store::{Made, TokenTable};
+use crate::store::{Made, StoreLocation, TokenTable};
 use gbsync_core::id::{Actor, DeviceId, LogId, Role, SpaceId};
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire::ActAs;
-use std::path::Path;
-use std::time::Duration;
 
 /// What a new token is to open.
 #[derive(Debug, Clone)]
@@ -66,17 +64,17 @@ pub struct TokenInfo {
     pub revoked_at: Option<Timestamp>,
 }
 
-/// The tokens of a data folder.
+/// The tokens of a store.
 pub struct Tokens {
-    table: TokenTable,
+    table: Box<dyn TokenTable>,
     environment: Environment,
 }
 
 impl Tokens {
-    /// Opens a data folder, and makes it and its store if they are not there. A server may run on it.
+    /// Opens a store, and makes it if it is not there. Servers may run on it.
     ///
     /// # Errors
-    /// [`ServerError::DataFolder`] when it cannot be made, [`ServerError::Store`] when its file is no store or a newer one.
+    /// [`ServerError::DataFolder`] when its folder cannot be made, [`ServerError::Store`] when it is no store or a newer one.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -87,10 +85,8 @@ impl Tokens {
     /// assert!(made.token.starts_with("gbt_"));
     /// assert!(tokens.revoke(&made.id).unwrap());
     /// ```
-    pub fn open(data: &Path) -> Result<Self, ServerError> {
-        let environment = Environment::system();
-        std::fs::create_dir_all(data).map_err(|source| ServerError::DataFolder { path: data.into(), source })?;
-        Ok(Self { table: TokenTable::open(data, Duration::from_secs(10))?, environment })
+    pub fn open(store: impl Into<StoreLocation>) -> Result<Self, ServerError> {
+        Ok(Self { table: store.into().tokens()?, environment: Environment::system() })
     }
 
     /// Makes a token, and its space if it is new. A running server takes both from the next request on. The roles of an actor

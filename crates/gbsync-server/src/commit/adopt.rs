@@ -1,4 +1,4 @@
-//! A newer schema on the writer's thread, between two transactions of pushes.
+//! A newer schema on a writer's thread, between two transactions of pushes.
 //!
 //! Invariant: after an adoption that failed nothing is decided before one that did not: some records may be of the newer
 //! schema already.
@@ -34,7 +34,7 @@ impl WriterLoop {
         }
     }
 
-    fn put_in_force(&mut self, given: Option<&Schema>) -> Result<(), ServerError> {
+    pub(super) fn put_in_force(&mut self, given: Option<&Schema>) -> Result<(), ServerError> {
         let adopted = catch_unwind(AssertUnwindSafe(|| self.try_put_in_force(given)));
         let adopted = adopted.unwrap_or_else(|_| Err(ServerError::Broken("putting the schema in force panicked".into())));
         match &adopted {
@@ -52,14 +52,13 @@ impl WriterLoop {
     }
 
     fn try_put_in_force(&mut self, given: Option<&Schema>) -> Result<(), ServerError> {
-        let writer = match &mut self.writer {
-            Some(writer) => writer,
-            none => none.insert(self.shared.store.writer()?),
+        let shared = self.shared.clone();
+        let mut told = |space: &SpaceId, head: Seq| {
+            shared.feed.advance(space, head);
+            shared.store.announce(space, head);
         };
-        let feed = &self.shared.feed;
-        let mut told = |space: &SpaceId, head: Seq| feed.advance(space, head);
-        let (environment, limits) = (&self.shared.environment, &self.shared.limits);
-        let in_force = Adoption { writer: writer.as_mut(), environment, limits, told: &mut told }.run(given)?;
+        let (environment, limits) = (&shared.environment, &shared.limits);
+        let in_force = Adoption { writer: self.writer()?, environment, limits, told: &mut told }.run(given)?;
         self.shared.rules.replace(in_force);
         Ok(())
     }

@@ -17,9 +17,9 @@ const LULL: Duration = Duration::from_micros(250);
 /// How long a transaction waits at most.
 const LONGEST: Duration = Duration::from_millis(1);
 /// Most works in a transaction.
-const MOST_WORKS: usize = 256;
+pub(super) const MOST_WORKS: usize = 256;
 /// Most bytes of pushes in a transaction; one that is larger travels alone.
-const MOST_BYTES: u64 = 8 * 1024 * 1024;
+pub(super) const MOST_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Who is about.
 #[derive(Debug, Default)]
@@ -98,7 +98,7 @@ impl Gatherer {
 }
 
 impl Work {
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         match self {
             // What is staged of it is not in the request.
             Self::Push(push, _) if push.request.in_parts().is_some() => push.bytes.max(MOST_BYTES + 1),

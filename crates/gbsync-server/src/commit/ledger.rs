@@ -87,7 +87,7 @@ pub(super) fn want<'r>(wanted: &mut Wanted<'r>, request: &'r PushRequest) {
 
 impl<'t> Ledger<'t> {
     pub(super) fn new(held: Held, terms: Terms<'t>) -> Self {
-        let Held { state, groups, roots, winners, closures, rejected, numbers, flags } = held;
+        let Held { state, groups, roots, winners, closures, rejected, numbers, flags, schema: _ } = held;
         Self {
             terms,
             roles: None,
@@ -106,11 +106,6 @@ impl<'t> Ledger<'t> {
             shown: Shown::new(),
             shown_again: Shown::new(),
         }
-    }
-
-    /// The last `seq`, with what this transaction added.
-    pub(super) fn head(&self) -> Seq {
-        self.state.head
     }
 
     /// Loads at once what the groups of all requests say they need.

@@ -1,12 +1,15 @@
 //! Group commit: pushes queue here, core decides them, the store commits them, and only then is anybody answered.
 //!
-//! One thread owns the one writer. It takes everything that is queued, decides it on what one transaction loads, and makes
-//! it durable with one COMMIT. If anything fails, nothing of the transaction took effect: all of it is answered 503, the
-//! connection is closed, and the next transaction starts from what the store holds.
+//! On SQLite one thread owns the one writer. It takes everything that is queued, decides it on what one transaction loads, and
+//! makes it durable with one COMMIT. On PostgreSQL there are several, each busy in one space at a time. If anything fails,
+//! nothing of the transaction took effect: all of it is answered 503, the connection is closed, and the next transaction
+//! starts from what the store holds.
 //!
 //! Rejected alternative: a mutex around the connection. Each push would pay its own fsync.
 
 mod adopt;
+mod attempt;
+mod board;
 mod family;
 mod flags;
 mod gather;
@@ -22,7 +25,8 @@ use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::rules::Rules;
 use crate::store::{Staging, Store, ToldEpoch, UploadedPart};
-use gather::Crowd;
+use board::{Board, Seat};
+use gather::{Crowd, Gatherer};
 use gbsync_core::id::{Actor, DeviceSeq, GroupId, Seq, SpaceId};
 use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
@@ -148,32 +152,55 @@ pub(crate) struct Tally {
     pub(crate) groups_rejected: AtomicU64,
 }
 
-/// The way to the writer.
+/// Where works wait.
+enum Queue {
+    /// For the one writer.
+    One(Mutex<Option<SyncSender<Work>>>),
+    /// For any of several.
+    BySpace(Arc<Board>),
+}
+
+/// The way to the writers.
 pub(crate) struct Committer {
-    queue: Mutex<Option<SyncSender<Work>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    queue: Queue,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     crowd: Arc<Crowd>,
     metrics: Arc<Metrics>,
     pub(crate) tally: Arc<Tally>,
 }
 
 impl Committer {
-    /// Starts the writer's thread.
+    /// Starts the writers' threads.
     pub(crate) fn start(shared: Shared) -> std::io::Result<Self> {
-        let (sender, receiver) = sync_channel(QUEUE);
         let (crowd, tally) = (Arc::new(Crowd::default()), Arc::new(Tally::default()));
         let metrics = Arc::clone(&shared.metrics);
-        let writer = writer::WriterLoop::new(shared, receiver, Arc::clone(&crowd), Arc::clone(&tally));
-        #[cfg(feature = "fault-points")]
-        let hook = gbsync_core::fault::hook();
-        let run = move || {
-            #[cfg(feature = "fault-points")]
-            return gbsync_core::fault::with_hook(hook, || writer.run());
-            #[cfg(not(feature = "fault-points"))]
-            writer.run();
+        let (queue, sources) = match shared.store.writers() {
+            0 | 1 => {
+                let (sender, receiver) = sync_channel(QUEUE);
+                let source = writer::Source::Queue(Gatherer::new(receiver, Arc::clone(&crowd)));
+                (Queue::One(Mutex::new(Some(sender))), vec![source])
+            }
+            writers => {
+                let board = Arc::new(Board::new(QUEUE));
+                let seat = || writer::Source::Board(Seat::new(Arc::clone(&board)));
+                let seats = std::iter::repeat_with(seat).take(writers).collect();
+                (Queue::BySpace(board), seats)
+            }
         };
-        let thread = std::thread::Builder::new().name("gbsync-writer".into()).spawn(run)?;
-        Ok(Self { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), crowd, metrics, tally })
+        let start = |source| {
+            let writer = writer::WriterLoop::new(shared.clone(), source, Arc::clone(&tally));
+            #[cfg(feature = "fault-points")]
+            let hook = gbsync_core::fault::hook();
+            let run = move || {
+                #[cfg(feature = "fault-points")]
+                return gbsync_core::fault::with_hook(hook, || writer.run());
+                #[cfg(not(feature = "fault-points"))]
+                writer.run();
+            };
+            std::thread::Builder::new().name("gbsync-writer".into()).spawn(run)
+        };
+        let threads = sources.into_iter().map(start).collect::<Result<_, _>>()?;
+        Ok(Self { queue, threads: Mutex::new(threads), crowd, metrics, tally })
     }
 
     /// Announces a push that has arrived and is being parsed, so that the transaction it will belong to can wait a moment for it.
@@ -241,30 +268,52 @@ impl Committer {
     }
 
     fn queue(&self, work: Work) -> Result<(), NotCommitted> {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // Before the writer can take it off.
+        // Before a writer can take it off.
         self.tally.queued.fetch_add(1, Ordering::Relaxed);
-        let queued = queue.map(|queue| queue.try_send(work));
-        if !matches!(queued, Some(Ok(()))) {
-            self.tally.queued.fetch_sub(1, Ordering::Relaxed);
-        }
-        match queued {
-            Some(Ok(())) => Ok(()),
-            Some(Err(TrySendError::Full(_))) => {
-                tracing::warn!("the writer's queue is full");
-                Err(NotCommitted)
+        let queued = match &self.queue {
+            Queue::BySpace(board) => {
+                board.put(work).map_err(|_| "too many works wait for a writer, or the server is stopping")
             }
-            Some(Err(TrySendError::Disconnected(_))) | None => Err(NotCommitted),
-        }
+            Queue::One(queue) => {
+                let queue = queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                match queue.map(|queue| queue.try_send(work)) {
+                    Some(Ok(())) => Ok(()),
+                    Some(Err(TrySendError::Full(_))) => Err("the writer's queue is full"),
+                    Some(Err(TrySendError::Disconnected(_))) | None => Err("the server is stopping"),
+                }
+            }
+        };
+        queued.map_err(|reason| {
+            self.tally.queued.fetch_sub(1, Ordering::Relaxed);
+            tracing::warn!(reason, "a work is refused");
+            NotCommitted
+        })
     }
 
-    /// Takes no more, decides what is queued, and waits for the writer to end. Blocks.
+    /// Takes no more, decides what is queued, and waits for the writers to end. Blocks.
     pub(crate) fn close(&self) -> Result<(), String> {
-        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match thread.map(JoinHandle::join) {
-            Some(Err(_)) => Err("the writer's thread panicked".into()),
-            _ => Ok(()),
+        self.queue.close();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let ended: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
+        match ended.iter().any(Result::is_err) {
+            true => Err("a writer's thread panicked".into()),
+            false => Ok(()),
         }
+    }
+}
+
+impl Queue {
+    fn close(&self) {
+        match self {
+            Self::One(queue) => drop(queue.lock().unwrap_or_else(PoisonError::into_inner).take()),
+            Self::BySpace(board) => board.close(),
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        // Writers end when they have decided what waits, also where nobody waits for them.
+        self.queue.close();
     }
 }

@@ -1,22 +1,20 @@
-//! The writer's thread: gather, begin, decide, write, commit, answer.
+//! A writer's thread: gather, begin, decide, write, commit, answer.
 
-use super::gather::{Crowd, Gatherer};
+use super::board::Seat;
+use super::gather::Gatherer;
 use super::ledger::{Ledger, Terms, want};
 use super::parts;
 use super::{DiscardOutcome, NotCommitted, PushOutcome, ResolvingOutcome, Shared, Tally, Work};
 use crate::error::ServerError;
-use crate::store::{EpochKey, Staging, StoreError, Wanted, Writer};
+use crate::store::{EpochKey, Staging, StoreError, Wanted, Writer, Written};
 use gbsync_core::decide::{Facts, Needs};
-use gbsync_core::fault;
-use gbsync_core::id::{Seq, SpaceId};
-use gbsync_core::mutant::{Mutant, is};
+use gbsync_core::id::{GroupId, Seq, SpaceId};
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::Verdict;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 /// How long the writer rests after a transaction that failed, so that a full disk is not hammered.
@@ -24,11 +22,17 @@ const REST: Duration = Duration::from_millis(20);
 /// How often uploads are looked through for expired ones, in milliseconds.
 const EXPIRY_LOOK_MS: u64 = 60 * 60 * 1000;
 
-/// The state of the writer's thread.
+/// Where a writer's works come from.
+pub(super) enum Source {
+    Queue(Gatherer),
+    Board(Seat),
+}
+
+/// The state of a writer's thread.
 pub(super) struct WriterLoop {
     pub(super) shared: Shared,
-    gatherer: Gatherer,
-    tally: Arc<Tally>,
+    source: Source,
+    pub(super) tally: Arc<Tally>,
     pub(super) writer: Option<Box<dyn Writer>>,
     /// When uploads were last looked through.
     expired_at_ms: u64,
@@ -36,8 +40,21 @@ pub(super) struct WriterLoop {
     pub(super) must_adopt: bool,
 }
 
+/// The groups of one space that a transaction decided, and their places in its log.
+pub(super) type Landmark = (SpaceId, Vec<(GroupId, Option<Seq>)>);
+
+/// What a transaction came to, until it may be told.
+pub(super) struct Transacted {
+    /// Of each work.
+    pub(super) outcomes: Vec<Outcome>,
+    /// The logs that grew.
+    pub(super) heads: BTreeMap<SpaceId, Seq>,
+    /// The groups that it decided and their places in the log, by which it is recognised in the store.
+    pub(super) landmarks: Vec<Landmark>,
+}
+
 /// What a work came to, until it may be told.
-enum Outcome {
+pub(super) enum Outcome {
     Push(PushOutcome),
     Discard(DiscardOutcome),
     Resolve(ResolvingOutcome),
@@ -47,14 +64,13 @@ enum Outcome {
 }
 
 impl WriterLoop {
-    pub(super) fn new(shared: Shared, queue: Receiver<Work>, crowd: Arc<Crowd>, tally: Arc<Tally>) -> Self {
-        let gatherer = Gatherer::new(queue, crowd);
-        Self { shared, gatherer, tally, writer: None, expired_at_ms: 0, must_adopt: false }
+    pub(super) fn new(shared: Shared, source: Source, tally: Arc<Tally>) -> Self {
+        Self { shared, source, tally, writer: None, expired_at_ms: 0, must_adopt: false }
     }
 
     /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
-        while let Some(works) = self.gatherer.gather() {
+        while let Some(works) = self.source.next() {
             let gathered = works.len();
             self.tally.queued.fetch_sub(gathered as u64, Ordering::Relaxed);
             let started = Instant::now();
@@ -63,14 +79,15 @@ impl WriterLoop {
                 continue;
             }
             // A defect in deciding must cost its transaction, not the server.
-            let transaction = catch_unwind(AssertUnwindSafe(|| self.transact(&works)));
+            let transaction = catch_unwind(AssertUnwindSafe(|| self.commit(&works)));
             match transaction {
-                Ok(Ok((outcomes, heads))) => {
+                Ok(Ok(Transacted { outcomes, heads, .. })) => {
                     self.count(&outcomes);
                     self.shared.metrics.committed(gathered, started.elapsed());
                     for (space, head) in &heads {
                         self.shared.feed.advance(space, *head);
                         self.shared.metrics.advanced(space, *head);
+                        self.shared.store.announce(space, *head);
                     }
                     for (work, outcome) in works.into_iter().zip(outcomes) {
                         answer(work, outcome);
@@ -82,19 +99,26 @@ impl WriterLoop {
         }
     }
 
-    /// One durable transaction; everything it decided, and the heads it moved.
-    fn transact(&mut self, works: &[Work]) -> Result<(Vec<Outcome>, BTreeMap<SpaceId, Seq>), StoreError> {
-        let writer = match &mut self.writer {
-            Some(writer) => writer,
-            none => none.insert(self.shared.store.writer()?),
-        };
+    /// The writer, and a new one where the one before failed.
+    pub(super) fn writer(&mut self) -> Result<&mut dyn Writer, StoreError> {
+        match &mut self.writer {
+            Some(writer) => Ok(writer.as_mut()),
+            none => Ok(none.insert(self.shared.store.writer()?).as_mut()),
+        }
+    }
+
+    /// Everything up to the COMMIT.
+    pub(super) fn transact(&mut self, works: &[Work]) -> Result<Transacted, StoreError> {
         let now_ms = self.shared.environment.now_ms();
         let (now, rules) = (Timestamp::from_unix_ms(now_ms), self.shared.rules.current());
         let schema = rules.as_ref().map(|rules| &rules.schema);
-        let terms = Terms { limits: &self.shared.limits, schema, now: &now };
+        let limits = self.shared.limits;
+        let terms = Terms { limits: &limits, schema, now: &now };
+        let (upload_expiry_ms, expired_at_ms) = (self.shared.upload_expiry_ms, self.expired_at_ms);
+        let writer = self.writer()?;
         writer.begin()?;
-        if now_ms.abs_diff(self.expired_at_ms) >= EXPIRY_LOOK_MS {
-            writer.expire_uploads(now_ms.saturating_sub(self.shared.upload_expiry_ms))?;
+        if now_ms.abs_diff(expired_at_ms) >= EXPIRY_LOOK_MS {
+            writer.expire_uploads(now_ms.saturating_sub(upload_expiry_ms))?;
             self.expired_at_ms = now_ms;
         }
         let mut by_space: BTreeMap<&SpaceId, Vec<usize>> = BTreeMap::new();
@@ -105,21 +129,21 @@ impl WriterLoop {
         }
         let probed = |work: &Work| matches!(work, Work::Probe(_)).then_some(Outcome::Probed);
         let mut outcomes: Vec<Option<Outcome>> = works.iter().map(probed).collect();
-        let mut heads = BTreeMap::new();
+        let (mut heads, mut landmarks) = (BTreeMap::new(), Vec::new());
+        let writer = self.writer()?;
         for (space, indexes) in by_space {
             let here: Vec<(usize, &Work)> = indexes.into_iter().map(|index| (index, &works[index])).collect();
-            let head = transact_space(writer.as_mut(), space, &here, &mut outcomes, terms, now_ms)?;
-            heads.extend(head.map(|head| (space.clone(), head)));
+            let Some(written) = transact_space(writer, space, &here, &mut outcomes, terms, now_ms)? else { continue };
+            if let Some(entry) = written.entries.last() {
+                heads.insert(space.clone(), entry.seq);
+            }
+            if !written.groups.is_empty() {
+                landmarks.push((space.clone(), written.groups.into_iter().map(|group| (group.id, group.seq)).collect()));
+            }
         }
-        fault::point("a transaction was decided");
-        match writer.commit() {
-            Err(_) if is(Mutant::AckBeforeCommit) => {}
-            committed => committed?,
-        }
-        fault::point("a transaction was committed");
         let outcomes =
             outcomes.into_iter().map(|outcome| outcome.expect("every work is of one space, or asks for nothing")).collect();
-        Ok((outcomes, heads))
+        Ok(Transacted { outcomes, heads, landmarks })
     }
 
     fn count(&self, outcomes: &[Outcome]) {
@@ -158,7 +182,7 @@ fn transact_space(
     outcomes: &mut [Option<Outcome>],
     terms: Terms<'_>,
     now_ms: u64,
-) -> Result<Option<Seq>, StoreError> {
+) -> Result<Option<Written>, StoreError> {
     // Before anything is loaded: only the parts say which records a group touches.
     let assembled = works.iter().map(|(_, work)| match work {
         Work::Push(push, _) => parts::assemble(writer, push, terms.limits),
@@ -185,8 +209,12 @@ fn transact_space(
             Work::Tell(..) | Work::Stage(..) | Work::Adopt(..) | Work::Probe(_) => {}
         }
     }
-    let mut ledger = writer.load(space, &wanted)?.map(|held| Ledger::new(held, terms));
-    let head = ledger.as_ref().map(Ledger::head);
+    let held = writer.load(space, &wanted)?;
+    let version = terms.schema.map_or(0, |schema| schema.version);
+    if held.as_ref().is_some_and(|held| !held.schema.is(version)) {
+        return Err(StoreError::OtherSchema);
+    }
+    let mut ledger = held.map(|held| Ledger::new(held, terms));
     if let Some(ledger) = &mut ledger {
         let pushes = works.iter().zip(&assembled).filter_map(|((_, work), assembled)| match work {
             Work::Push(push, _) => Some(assembled.as_ref().unwrap_or(&push.request)),
@@ -222,7 +250,7 @@ fn transact_space(
     }
     let Some(written) = ledger.and_then(Ledger::finish) else { return Ok(None) };
     writer.write(space, &written)?;
-    Ok((Some(written.head) != head).then_some(written.head))
+    Ok(Some(written))
 }
 
 /// Nobody may be waiting any more; that changes nothing.
@@ -250,8 +278,17 @@ fn refuse(work: Work) {
     }
 }
 
+impl Source {
+    fn next(&mut self) -> Option<Vec<Work>> {
+        match self {
+            Self::Queue(gatherer) => gatherer.gather(),
+            Self::Board(seat) => seat.next(),
+        }
+    }
+}
+
 impl Work {
-    fn space(&self) -> Option<&SpaceId> {
+    pub(super) fn space(&self) -> Option<&SpaceId> {
         match self {
             Self::Push(push, _) => Some(&push.space),
             Self::Discard(discard, _) => Some(&discard.admission.space),

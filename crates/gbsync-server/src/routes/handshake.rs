@@ -34,11 +34,12 @@ pub(super) async fn handshake(
     if let Some(told) = told.filter(|_| !view.knows_told) {
         app.committer.tell(told).await?;
     }
+    let rules = app.rules_in_force().await?;
     let answer = Handshake {
         space: admission.space,
         log: view.state.log,
         ancestors: Vec::new(),
-        schema_version: app.rules.version(),
+        schema_version: rules.map_or(0, |rules| rules.schema.version),
         head: view.state.head,
         chain: view.state.chain,
         horizon: view.state.horizon,

@@ -24,7 +24,7 @@ use crate::error::Refusal;
 use crate::feed::Feed;
 use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::rules::Rules;
+use crate::rules::{InForce, Rules};
 use crate::store::{Store, StoreError};
 use axum::Router;
 use axum::body::Body;
@@ -120,13 +120,29 @@ impl App {
         reading.await.map_err(|_| Refusal::unavailable())?.map_err(Refusal::from)
     }
 
+    /// The schema in force; where other processes may have put another in force, after a look at the store.
+    pub(crate) async fn rules_in_force(&self) -> Result<Option<Arc<InForce>>, Refusal> {
+        if self.store.is_shared() {
+            let rules = Arc::clone(&self.rules);
+            self.read(move |store| rules.reload(store)).await?;
+        }
+        Ok(self.rules.current())
+    }
+
     /// Whether a request may do something in a space.
     pub(crate) async fn authorize(&self, headers: &HeaderMap, action: Action, space: &str) -> Result<Admission, Refusal> {
         let presented = Presented::of(headers)?;
-        // One indexed read of some microseconds: moving it to another thread would cost more than it blocks.
+        let hash = presented.hash;
         let principal = match self.jwt.as_ref().filter(|_| JwtGate::is_for(presented.token)) {
-            Some(jwt) => jwt.principal(presented.token, self.store.as_ref()).await?,
-            None => auth::of_grant(self.store.grant(&presented.hash)?, &self.environment.now())?,
+            Some(jwt) => jwt.principal(presented.token, &self.store).await?,
+            None => {
+                let grant = match self.store.is_shared() {
+                    true => self.read(move |store| store.grant(&hash)).await?,
+                    // One indexed read of some microseconds: moving it to another thread would cost more than it blocks.
+                    false => self.store.grant(&hash)?,
+                };
+                auth::of_grant(grant, &self.environment.now())?
+            }
         };
         auth::authorize(principal, action, space)
     }

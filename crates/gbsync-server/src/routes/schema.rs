@@ -9,7 +9,7 @@ use gbsync_core::wire::ProblemCode;
 use std::sync::Arc;
 
 pub(super) async fn schema(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response<Body>, Refusal> {
-    let Some(rules) = app.rules.current() else {
+    let Some(rules) = app.rules_in_force().await? else {
         return Err(Refusal::new(ProblemCode::NotFound, "this server has no schema: every operation is accepted as it is"));
     };
     let tag = format!("\"{}\"", rules.schema.version);

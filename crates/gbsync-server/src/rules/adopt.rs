@@ -46,6 +46,16 @@ impl Adoption<'_> {
     /// [`ServerError::SchemaOlder`] and [`ServerError::SchemaChanged`] before anything was written;
     /// [`ServerError::Store`] when the store fails: to be tried again before anything is decided.
     pub(crate) fn run(&mut self, given: Option<&Schema>) -> Result<Option<Arc<InForce>>, ServerError> {
+        self.writer.reserve()?;
+        let in_force = self.run_alone(given);
+        // After a failure the writer's end releases it.
+        if !matches!(in_force, Err(ServerError::Store(_))) {
+            self.writer.release()?;
+        }
+        in_force
+    }
+
+    fn run_alone(&mut self, given: Option<&Schema>) -> Result<Option<Arc<InForce>>, ServerError> {
         let stored = self.writer.schemas()?;
         let latest = stored.last().map(read).transpose()?;
         if let (Some(given), Some(latest)) = (given, &latest) {
@@ -180,7 +190,7 @@ impl Adoption<'_> {
 }
 
 /// A schema that was stored.
-fn read(stored: &StoredSchema) -> Result<InForce, StoreError> {
+pub(super) fn read(stored: &StoredSchema) -> Result<InForce, StoreError> {
     let damaged = |problem: String| StoreError::Damaged(format!("its schema {}: {problem}", stored.version));
     let schema = Schema::parse(&stored.text).map_err(|problems| damaged(problems.to_string()))?;
     if schema.version != stored.version {

@@ -10,7 +10,8 @@ pub(crate) use adopt::Adoption;
 
 use crate::config::Environment;
 use crate::error::ServerError;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
+use gbsync_core::id::SpaceId;
 use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
 use gbsync_core::time::Timestamp;
@@ -40,7 +41,8 @@ impl Rules {
         limits: &Limits,
     ) -> Result<Self, ServerError> {
         let mut writer = store.writer()?;
-        let mut adoption = Adoption { writer: writer.as_mut(), environment, limits, told: &mut |_, _| {} };
+        let told = &mut |space: &SpaceId, head| store.announce(space, head);
+        let mut adoption = Adoption { writer: writer.as_mut(), environment, limits, told };
         Ok(Self { current: RwLock::new(adoption.run(given)?) })
     }
 
@@ -48,9 +50,16 @@ impl Rules {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Its version; 0 without one.
-    pub(crate) fn version(&self) -> u64 {
-        self.current().map_or(0, |rules| rules.schema.version)
+    /// Takes up what another process has put in force.
+    pub(crate) fn reload(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let stored = store.schema()?;
+        let is_known = |rules: &InForce| stored.as_ref().is_some_and(|stored| stored.text == rules.text);
+        if self.current().as_deref().map_or(stored.is_none(), is_known) {
+            return Ok(());
+        }
+        let read = stored.as_ref().map(adopt::read).transpose()?;
+        self.replace(read.map(Arc::new));
+        Ok(())
     }
 
     /// From the next transaction on this is in force.

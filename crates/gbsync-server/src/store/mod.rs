@@ -5,13 +5,24 @@
 //!
 //! Invariant: nothing of a transaction is visible to a reader before [`Writer::commit`] returned `Ok`.
 
+mod error;
+mod kept;
+mod location;
+mod postgres;
+mod scan;
 mod schemas;
 mod sqlite;
+mod survey;
 
-pub(crate) use schemas::{SchemaWriter, StoredSchema, UpgradeStep};
-pub use sqlite::{Finding, Scanned, SpaceDigest, scan, space_digest};
-pub(crate) use sqlite::{Made, SqliteStore, TokenTable};
+pub use error::StoreError;
+pub use location::StoreLocation;
+pub use scan::{Finding, Scanned, scan};
+pub(crate) use schemas::{SchemaMark, SchemaWriter, StoredSchema, UpgradeStep};
+pub(crate) use survey::Survey;
+pub use survey::{SpaceDigest, space_digest};
 
+use crate::auth::{ActorInfo, NewToken, TokenInfo};
+use crate::feed::Feed;
 use gbsync_core::decide::{Facts, IndexMoves, Needs, Record};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, LogId, RecordKey, Role, Seq, SpaceId};
@@ -20,37 +31,7 @@ use gbsync_core::verdict::{Flag, Rejection, Resolution};
 use gbsync_core::wire::{Bearer, DeviceReport, GroupResult, RejectedGroup};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::PathBuf;
-
-/// Why the store did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// The file was written by a newer version.
-    #[error("{} has format {found}, this version of gbsync knows formats up to {known}; install a newer version", path.display())]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its format.
-        found: i64,
-        /// The newest format known here.
-        known: i64,
-    },
-    /// The file is something else.
-    #[error("{} is not a gbsync store: {reason}; choose another folder", path.display())]
-    NotAStore {
-        /// The file.
-        path: PathBuf,
-        /// What it is instead.
-        reason: String,
-    },
-    /// Stored data that cannot have been stored by this code.
-    #[error("the store is damaged: {0}; restore it from a backup")]
-    Damaged(String),
-    /// SQLite says no.
-    #[error("the store cannot be used: {0}")]
-    Sqlite(#[from] rusqlite::Error),
-}
+use std::sync::Arc;
 
 /// A token that exists, as its hash found it.
 #[derive(Debug, Clone)]
@@ -135,6 +116,7 @@ pub(crate) struct Wanted<'w> {
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) state: SpaceState,
+    pub(crate) schema: SchemaMark,
     pub(crate) groups: BTreeMap<GroupId, Decided>,
     /// Of a group that replaces another or is replaced: what names its family.
     pub(crate) roots: BTreeMap<GroupId, GroupId>,
@@ -350,10 +332,24 @@ pub(crate) struct RejectionsRequest {
     pub(crate) most: u64,
 }
 
-/// The store: reads from committed states, and one writer.
+/// The store: reads from committed states, and writers.
 pub(crate) trait Store: Send + Sync {
-    /// Opens the writer, after closing the one before it.
+    /// Opens a writer; of each that failed, after closing it.
     fn writer(&self) -> Result<Box<dyn Writer>, StoreError>;
+    /// How many writers may work at a time, each in another space. With one, a transaction may hold several spaces.
+    fn writers(&self) -> usize {
+        1
+    }
+    /// Whether other processes write to it as well, so that what this one remembers may be old.
+    fn is_shared(&self) -> bool {
+        false
+    }
+    /// Tells other processes that a log has grown, after the COMMIT.
+    fn announce(&self, _space: &SpaceId, _head: Seq) {}
+    /// Tells `feed` of each log that other processes let grow, until the store is closed.
+    fn follow(&self, _feed: &Arc<Feed>) {}
+    /// The schema in force.
+    fn schema(&self) -> Result<Option<StoredSchema>, StoreError>;
     /// The token with this hash, also a revoked one.
     fn grant(&self, token_hash: &[u8; 32]) -> Result<Option<Grant>, StoreError>;
     /// Whether a token of another party was revoked here, by the id in it.
@@ -379,13 +375,44 @@ pub(crate) trait Store: Send + Sync {
     fn rejections(&self, request: &RejectionsRequest) -> Result<Option<Vec<RejectedGroup>>, StoreError>;
     /// One rejection with all that is kept of it.
     fn rejection(&self, space: &SpaceId, id: &GroupId) -> Result<Option<RejectedGroup>, StoreError>;
-    /// Moves everything into the main file, for a clean stop.
-    fn checkpoint(&self) -> Result<(), StoreError>;
+    /// Leaves everything in order, for a clean stop.
+    fn close(&self) -> Result<(), StoreError>;
 }
 
-/// The one writer. Every error leaves it useless: roll back, drop it and open another.
+/// What a new token is beside what it opens.
+pub(crate) struct Made<'m> {
+    pub(crate) token_id: &'m str,
+    pub(crate) hash: [u8; 32],
+    /// Of its space, if that is new.
+    pub(crate) log: &'m LogId,
+    pub(crate) now: Timestamp,
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+/// The tokens and actors of a store, beside servers that run on it.
+pub(crate) trait TokenTable: Send + Sync {
+    /// Adds a token, its space if it is new, and its actor if that one's roles are not known.
+    fn add(&self, new: &NewToken, made: &Made<'_>) -> Result<(), StoreError>;
+    /// Every token, in the order made.
+    fn list(&self) -> Result<Vec<TokenInfo>, StoreError>;
+    /// The tokens whose id begins so.
+    fn with_prefix(&self, prefix: &str) -> Result<Vec<TokenInfo>, StoreError>;
+    /// Revokes a token; one that is revoked keeps its time.
+    fn revoke(&self, token_id: &str, now: &Timestamp) -> Result<(), StoreError>;
+    /// Refuses a token that another party signed, by the id in it; one that is refused keeps its time.
+    fn revoke_jwt(&self, jti: &str, now: &Timestamp) -> Result<(), StoreError>;
+    /// Keeps somebody's roles; `false` when there is no such space.
+    fn set_actor(&self, space: &SpaceId, actor: &Actor, roles: &BTreeSet<Role>, now: &Timestamp)
+    -> Result<bool, StoreError>;
+    /// Everybody whose roles are known.
+    fn actors(&self) -> Result<Vec<ActorInfo>, StoreError>;
+    /// Forgets somebody's roles; `false` when they were not known.
+    fn remove_actor(&self, space: &SpaceId, actor: &Actor) -> Result<bool, StoreError>;
+}
+
+/// A writer. Every error leaves it useless: roll back, drop it and open another.
 pub(crate) trait Writer: SchemaWriter + Send {
-    /// Begins a transaction that no other writer can enter.
+    /// Begins a transaction. From the first call that names a space, no other writer can enter that space.
     fn begin(&mut self) -> Result<(), StoreError>;
     /// Loads what is wanted; `None` when there is no such space.
     fn load(&mut self, space: &SpaceId, wanted: &Wanted<'_>) -> Result<Option<Held>, StoreError>;

@@ -19,6 +19,22 @@ pub(crate) struct StoredSchema {
     pub(crate) is_in_force: bool,
 }
 
+/// Which schema a transaction found in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct SchemaMark {
+    /// The newest that was stored; 0 without any.
+    pub(crate) latest: u64,
+    /// The newest to which every space was brought; 0 without any.
+    pub(crate) in_force: u64,
+}
+
+impl SchemaMark {
+    /// Whether the schema of this version is in force, and no other about to be.
+    pub(crate) fn is(self, version: u64) -> bool {
+        self == Self { latest: version, in_force: version }
+    }
+}
+
 /// What is to be done next in bringing a store to another schema.
 #[derive(Debug)]
 pub(crate) struct UpgradeStep {
@@ -30,6 +46,15 @@ pub(crate) struct UpgradeStep {
 
 /// The part of the one writer that serves schemas; between `begin` and `commit`, like everything it does.
 pub(crate) trait SchemaWriter {
+    /// Keeps other processes from putting a schema in force until [`SchemaWriter::release`] or the writer's end. Outside any
+    /// transaction, as its counterpart.
+    fn reserve(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+    /// Lets other processes put a schema in force.
+    fn release(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Every schema that was stored, by version. All but the last were in force.
     fn schemas(&mut self) -> Result<Vec<StoredSchema>, StoreError>;
     /// Stores a schema that records are to be brought to.

@@ -1,16 +1,20 @@
-//! A real server on a free port of the loopback, and a device that speaks to it in plain JSON.
+//! A real server on a free port of the loopback, and a device that speaks to it in plain JSON. In the tests of
+//! `on_postgres` it is on PostgreSQL, elsewhere on a folder.
 
 #![allow(dead_code, clippy::unwrap_used)]
 
+use gbsync_cluster::Cluster;
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, Role, SpaceId};
 use gbsync_core::schema::Schema;
-use gbsync_server::{Counters, NewToken, Server, ServerConfig, ServerError, SpaceDigest, Tokens, space_digest};
+use gbsync_server::{
+    Counters, NewToken, Server, ServerConfig, ServerError, SpaceDigest, StoreLocation, Tokens, space_digest,
+};
 use reqwest::{Client, RequestBuilder};
 use serde_json::Value;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -21,6 +25,9 @@ pub const SPACE: &str = "shop";
 /// A running server on a folder of its own.
 pub struct TestApp {
     pub folder: TempDir,
+    pub store: StoreLocation,
+    /// Where the store is, if it is in no folder.
+    pub cluster: Option<Arc<Cluster>>,
     pub server: Option<Server>,
     pub token: String,
     pub http: Client,
@@ -78,8 +85,13 @@ pub fn http() -> Client {
     Client::builder().no_proxy().build().unwrap()
 }
 
-pub fn config(folder: &Path) -> ServerConfig {
-    let mut config = ServerConfig::new(folder);
+/// Whether the tests of this program run on PostgreSQL.
+pub fn is_on_postgres() -> bool {
+    ["on_postgres", "nodes"].iter().any(|program| module_path!().starts_with(program))
+}
+
+pub fn config(store: impl Into<StoreLocation>) -> ServerConfig {
+    let mut config = ServerConfig::new(store);
     config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config
 }
@@ -91,18 +103,23 @@ impl TestApp {
 
     pub async fn with(change: impl FnOnce(&mut ServerConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut config = config(folder.path());
+        let cluster = is_on_postgres().then(|| Cluster::shared().unwrap_or_else(|error| panic!("{error}")));
+        let store = match &cluster {
+            Some(cluster) => StoreLocation::Postgres(cluster.store()),
+            None => StoreLocation::from(folder.path()),
+        };
+        let mut config = config(&store);
         change(&mut config);
-        let token = token(folder.path(), SPACE, None, None);
+        let token = token(&store, SPACE, None, None);
         let server = Some(Server::start(config).await.unwrap());
-        Self { folder, server, token, http: http() }
+        Self { folder, store, cluster, server, token, http: http() }
     }
 
     /// A server with a schema, and a token with roles.
     pub async fn with_schema(schema: &str, roles: &[&str]) -> Self {
         let schema = Schema::parse(schema).unwrap_or_else(|problems| panic!("{problems}"));
         let mut app = Self::with(|config| config.schema = Some(schema)).await;
-        app.token = token_with_roles(app.folder.path(), SPACE, roles);
+        app.token = token_with_roles(&app.store, SPACE, roles);
         app
     }
 
@@ -116,7 +133,7 @@ impl TestApp {
         if let Some(server) = self.server.take() {
             server.stop().await.unwrap();
         }
-        let mut config = config(self.folder.path());
+        let mut config = config(&self.store);
         change(&mut config);
         self.server = Some(Server::start(config).await?);
         Ok(())
@@ -180,25 +197,46 @@ impl TestApp {
     }
 
     pub fn digest(&self) -> SpaceDigest {
-        space_digest(self.folder.path(), &SpaceId::new(SPACE).unwrap()).unwrap()
+        space_digest(&self.store, &SpaceId::new(SPACE).unwrap()).unwrap()
+    }
+
+    /// The first row that a query finds in the store, as texts.
+    pub fn stored(&self, sql: &str) -> Vec<String> {
+        match &self.store {
+            StoreLocation::Postgres(url) => {
+                let rows = gbsync_cluster::ask(url, sql).unwrap();
+                rows.into_iter().next().unwrap().into_iter().map(Option::unwrap_or_default).collect()
+            }
+            StoreLocation::Folder(folder) => {
+                let store = rusqlite::Connection::open(folder.join("gbsync.db")).unwrap();
+                let mut statement = store.prepare(sql).unwrap();
+                let columns = statement.column_count();
+                let text = |value| match value {
+                    rusqlite::types::Value::Integer(number) => number.to_string(),
+                    rusqlite::types::Value::Text(text) => text,
+                    other => panic!("{other:?}"),
+                };
+                statement.query_row([], |row| (0..columns).map(|column| row.get(column).map(text)).collect()).unwrap()
+            }
+        }
     }
 }
 
 /// Makes a token, and its space if it is new.
-pub fn token(folder: &Path, space: &str, actor: Option<&str>, device: Option<&str>) -> String {
+pub fn token(store: impl Into<StoreLocation>, space: &str, actor: Option<&str>, device: Option<&str>) -> String {
     let new = NewToken {
         actor: actor.map(|actor| Actor::new(actor).unwrap()),
         device: device.map(|device| DeviceId::new(device).unwrap()),
         ..NewToken::new(SpaceId::new(space).unwrap())
     };
-    Tokens::open(folder).unwrap().create(new).unwrap().token
+    Tokens::open(store).unwrap().create(new).unwrap().token
 }
 
 /// Makes a token with roles, and its space if it is new.
-pub fn token_with_roles(folder: &Path, space: &str, roles: &[&str]) -> String {
+pub fn token_with_roles(store: impl Into<StoreLocation>, space: &str, roles: &[&str]) -> String {
     let roles = roles.iter().map(|role| Role::new(*role).unwrap()).collect();
     let new = NewToken { roles, ..NewToken::new(SpaceId::new(space).unwrap()) };
-    Tokens::open(folder).unwrap().create(new).unwrap().token
+    Tokens::open(store).unwrap().create(new).unwrap().token
 }
 
 pub fn envelope(device: &str, epoch: &str, groups: &[TestGroup]) -> String {

@@ -126,7 +126,7 @@ async fn stand(app: &TestApp, space: &str, case: &Value) -> Stand {
         let free = history.values_mut().rev().find(|before| before.id.is_none()).unwrap();
         free.id = Some(id.to_owned());
     }
-    let mut stand = Stand::new(app, space, token(app.folder.path(), space, None, None));
+    let mut stand = Stand::new(app, space, token(&app.store, space, None, None));
     set_up(&mut stand, case, history).await;
     stand
 }

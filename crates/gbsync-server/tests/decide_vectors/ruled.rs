@@ -5,10 +5,9 @@ use super::stand::{Stand, changes, text, verdicts};
 use super::vectors;
 use gbsync_core::id::{Actor, Role, SpaceId};
 use gbsync_core::schema::Schema;
-use gbsync_server::{Environment, NewToken, Tokens};
+use gbsync_server::{Environment, NewToken, StoreLocation, Tokens};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 /// Cases that must be run at least, so that the set does not shrink unseen: none is left out.
 const LEAST: usize = 201;
@@ -70,11 +69,11 @@ fn roles(schema: &Value) -> BTreeSet<&str> {
     operations.flat_map(|operation| operation["roles"].as_array().into_iter().flatten()).map(text).collect()
 }
 
-fn token(folder: &Path, space: &str, roles: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+fn token(store: &StoreLocation, space: &str, roles: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     let roles = roles.into_iter().map(|role| Role::new(role.as_ref()).unwrap()).collect();
     let actor = Some(Actor::new(ACTOR).unwrap());
     let new = NewToken { roles, actor, ..NewToken::new(SpaceId::new(space).unwrap()) };
-    Tokens::open(folder).unwrap().create(new).unwrap().token
+    Tokens::open(store).unwrap().create(new).unwrap().token
 }
 
 /// A group in wire form, and the device that makes it: the one whose clock it bears.
@@ -92,8 +91,7 @@ fn group(stand: &mut Stand, id: &str, case: &Value) -> (String, TestGroup) {
 
 /// Plays a case; what is wrong, when something is.
 async fn run(app: &TestApp, space: &str, case: &Value, every_role: &BTreeSet<&str>) -> Result<(), String> {
-    let folder = app.folder.path();
-    let mut stand = Stand::new(app, space, token(folder, space, every_role));
+    let mut stand = Stand::new(app, space, token(&app.store, space, every_role));
     let setup = case["setup"].as_array().unwrap();
     for (index, earlier) in setup.iter().enumerate() {
         let (device, group) = group(&mut stand, &format!("s{}", index + 1), earlier);
@@ -103,7 +101,7 @@ async fn run(app: &TestApp, space: &str, case: &Value, every_role: &BTreeSet<&st
         }
     }
     if let Some(roles) = case["roles"].as_array() {
-        stand.token = token(folder, space, roles.iter().map(text));
+        stand.token = token(&app.store, space, roles.iter().map(text));
     }
     let (device, group) = group(&mut stand, "g", case);
     let head = setup.len() as u64;

@@ -154,7 +154,7 @@ async fn keys_that_cannot_be_used_keep_the_server_from_starting() {
 }
 
 async fn start(folder: &std::path::Path, keys: KeySource) -> String {
-    let mut config = config(&folder.join("server"));
+    let mut config = config(folder.join("server"));
     config.auth.jwt = Some(JwtConfig::new(keys, ISSUER, AUDIENCE));
     match Server::start(config).await {
         Err(error @ ServerError::Keys { .. }) => error.to_string(),

@@ -23,7 +23,7 @@ pub(super) fn check(course: &Course, folder: &Path, told: &[&Mark], must_sync: b
     if must_sync {
         course.sync_client(&client).context("the image cannot sync")?;
         let ours = client.digest()?;
-        let theirs = gbsync_server::space_digest(&course.server_folder(), &client.remote()?.space)?;
+        let theirs = gbsync_server::space_digest(course.server_folder(), &client.remote()?.space)?;
         ensure!(
             (ours.cursor, ours.records, ours.digest) == (theirs.head, theirs.records, theirs.digest),
             "P6: after a sync the device has {} records at {}, the server {} at {}",

@@ -1,7 +1,7 @@
 //! `gbsync actor`: which roles people have, for groups that a device sends in their names. Works on the server's folder, also
 //! while a server runs on it.
 
-use super::token::existing;
+use super::store::{StoreArguments, argument};
 use crate::config;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
@@ -9,7 +9,6 @@ use anyhow::Result;
 use gbsync_core::id::{Actor, Role, SpaceId};
 use gbsync_server::{ActorInfo, Actors};
 use serde_json::json;
-use std::path::PathBuf;
 
 const EXAMPLE: &str = "\
 Examples:
@@ -58,9 +57,8 @@ enum Verb {
 
 #[derive(clap::Args)]
 struct Set {
-    /// The server's folder
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    store: StoreArguments,
     /// The space
     #[arg(long, value_parser = config::space)]
     space: SpaceId,
@@ -74,16 +72,14 @@ struct Set {
 
 #[derive(clap::Args)]
 struct List {
-    /// The server's folder
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    store: StoreArguments,
 }
 
 #[derive(clap::Args)]
 struct Remove {
-    /// The server's folder
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    store: StoreArguments,
     /// The space
     #[arg(long, value_parser = config::space)]
     space: SpaceId,
@@ -105,14 +101,14 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
     .map(|()| Exit::Done)
 }
 
-fn open(data: &std::path::Path) -> Result<Actors> {
-    Ok(Actors::open(&existing(data)?).map_err(|error| config::server_failure(&error))?)
+fn open(store: &StoreArguments) -> Result<Actors> {
+    Ok(Actors::open(store.existing()?).map_err(|error| config::server_failure(&error))?)
 }
 
 fn set(arguments: &Set, output: &Output) -> Result<()> {
-    let Set { data, space, actor, roles } = arguments;
+    let Set { store, space, actor, roles } = arguments;
     let roles = roles.iter().cloned().collect();
-    open(data)?.set(space, actor, &roles).map_err(|error| config::server_failure(&error))?;
+    open(store)?.set(space, actor, &roles).map_err(|error| config::server_failure(&error))?;
     let roles: Vec<&str> = roles.iter().map(Role::as_str).collect();
     if output.is_json() {
         output.json(&json!({ "actor": actor.as_str(), "space": space.as_str(), "roles": roles }));
@@ -125,7 +121,7 @@ fn set(arguments: &Set, output: &Output) -> Result<()> {
 }
 
 fn list(arguments: &List, output: &Output) -> Result<()> {
-    let actors = open(&arguments.data)?.list().map_err(|error| config::server_failure(&error))?;
+    let actors = open(&arguments.store)?.list().map_err(|error| config::server_failure(&error))?;
     let roles = |info: &ActorInfo| info.roles.iter().map(|role| role.as_str().to_owned()).collect::<Vec<_>>();
     if output.is_json() {
         let info_json = |info: &ActorInfo| json!({ "actor": info.actor.as_str(), "space": info.space.as_str(), "roles": roles(info), "since": info.since.as_str() });
@@ -143,10 +139,10 @@ fn list(arguments: &List, output: &Output) -> Result<()> {
 }
 
 fn remove(arguments: &Remove, output: &Output) -> Result<()> {
-    let Remove { data, space, actor } = arguments;
-    if !open(data)?.remove(space, actor).map_err(|error| config::server_failure(&error))? {
+    let Remove { store, space, actor } = arguments;
+    if !open(store)?.remove(space, actor).map_err(|error| config::server_failure(&error))? {
         let failure = Failure::new("actor_not_found", format!("the roles of {actor} in space {space} are not known"));
-        return Err(failure.help(format!("gbsync actor list --data {}", data.display())).into());
+        return Err(failure.help(format!("gbsync actor list {}", argument(&store.location()?))).into());
     }
     if output.is_json() {
         output.json(&json!({ "removed": actor.as_str(), "space": space.as_str() }));

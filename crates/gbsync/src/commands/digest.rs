@@ -1,5 +1,6 @@
 //! `gbsync digest`: one line that is equal wherever the same part of the log was applied.
 
+use super::store::StoreArguments;
 use crate::config::{self, DeviceFile};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
@@ -21,13 +22,12 @@ The two lines are equal when the device has applied the whole log of the space."
 #[command(after_help = EXAMPLE)]
 pub struct Arguments {
     /// The device's database
-    #[arg(required_unless_present = "data", conflicts_with_all = ["data", "space"])]
+    #[arg(conflicts_with_all = ["data", "store", "space"])]
     file: Option<PathBuf>,
-    /// The server's folder
-    #[arg(long, value_name = "DIR", requires = "space")]
-    data: Option<PathBuf>,
-    /// The space
-    #[arg(long, value_parser = config::space, requires = "data")]
+    #[command(flatten)]
+    store: StoreArguments,
+    /// The space of a server's store
+    #[arg(long, value_parser = config::space)]
     space: Option<SpaceId>,
 }
 
@@ -43,17 +43,17 @@ struct Line {
 /// # Errors
 /// A failure that says what to do.
 pub fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
-    let line = match (&arguments.file, &arguments.data, &arguments.space) {
+    let line = match (&arguments.file, arguments.store.given(), &arguments.space) {
         (Some(file), _, _) => {
             let device = DeviceFile::open(file)?;
             let digest = device.client.digest().map_err(|error| config::client_failure(&error))?;
             line(digest.cursor, digest.records, digest.digest)
         }
-        (None, Some(data), Some(space)) => {
-            let digest = gbsync_server::space_digest(data, space).map_err(|error| config::server_failure(&error))?;
+        (None, Some(store), Some(space)) => {
+            let digest = gbsync_server::space_digest(store, space).map_err(|error| config::server_failure(&error))?;
             line(digest.head, digest.records, digest.digest)
         }
-        _ => return Err(Failure::new("usage", "give a FILE, or --data and --space").exit(Exit::Usage).into()),
+        _ => return Err(Failure::new("usage", "give a FILE, or --space with --data or --store").exit(Exit::Usage).into()),
     };
     if output.is_json() {
         output.json(&line);

@@ -14,5 +14,6 @@ pub mod rejections;
 pub mod schema;
 pub mod serve;
 pub mod status;
+pub mod store;
 pub mod sync;
 pub mod token;

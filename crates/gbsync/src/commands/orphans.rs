@@ -1,9 +1,10 @@
-//! `gbsync orphans`: what breaks the rules in data that came before them, of a server's folder or of a device's file.
+//! `gbsync orphans`: what breaks the rules in data that came before them, of a server's store or of a device's file.
 //!
 //! Invariant: it only reads, and holds one record at a time.
 
 mod device;
 
+use super::store::StoreArguments;
 use crate::config;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, counted};
@@ -28,13 +29,12 @@ Works beside a running server. Exit code 1 when anything was found.";
 #[command(after_help = EXAMPLE)]
 pub struct Arguments {
     /// The device's database
-    #[arg(required_unless_present = "data", conflicts_with_all = ["data", "space"])]
+    #[arg(conflicts_with_all = ["data", "store", "space"])]
     file: Option<PathBuf>,
-    /// The server's folder
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// The one space to look through; all without it
-    #[arg(long, value_parser = config::space, requires = "data")]
+    #[command(flatten)]
+    store: StoreArguments,
+    /// The one space of a server's store to look through; all without it
+    #[arg(long, value_parser = config::space)]
     space: Option<SpaceId>,
     /// The schema, in TOML or JSON
     #[arg(long, value_name = "FILE")]
@@ -48,21 +48,21 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
     let schema = arguments.schema.as_deref().map(config::schema_file).transpose()?;
     let mut found = 0;
-    let looked = match (&arguments.file, &arguments.data) {
+    let looked = match (&arguments.file, arguments.store.given()) {
         (Some(file), _) => device::scan(file, schema, &mut |finding| {
             found += 1;
             print(output, None, &finding);
         })?,
-        (None, Some(data)) => {
+        (None, Some(store)) => {
             let mut print = |space: &SpaceId, finding: Finding| {
                 found += 1;
                 print(output, Some(space), &Found::of(finding));
             };
-            let scanned = gbsync_server::scan(data, arguments.space.as_ref(), schema.as_ref(), &mut print);
+            let scanned = gbsync_server::scan(store, arguments.space.as_ref(), schema.as_ref(), &mut print);
             let scanned = scanned.map_err(|error| config::server_failure(&error))?;
             format!("{} and {}", counted(scanned.records, "record"), counted(scanned.groups, "group"))
         }
-        _ => return Err(Failure::new("usage", "give a FILE, or --data").exit(Exit::Usage).into()),
+        _ => return Err(Failure::new("usage", "give a FILE, or --data or --store").exit(Exit::Usage).into()),
     };
     if found == 0 {
         output.note(format_args!("nothing breaks the rules in {looked}"));

@@ -1,4 +1,4 @@
-//! `gbsync serve`: the server, on one folder, until it is told to stop.
+//! `gbsync serve`: the server, on one folder or one of several on a database, until it is told to stop.
 //!
 //! Invariant: `listening on http://…` is printed, and handed over, only when requests are answered; a signal ends the process
 //! with code 0 after every acknowledged push is durable.
@@ -8,13 +8,14 @@ mod file;
 mod limits;
 mod settings;
 
+use super::store::{self, StoreArguments};
 use crate::config;
 use crate::exit::Exit;
 use crate::log;
 use crate::output::{Output, shell_word};
 use anyhow::{Context, Result};
 use auth::AuthArguments;
-use gbsync_server::{Server, ServerConfig};
+use gbsync_server::{Server, ServerConfig, StoreLocation};
 use limits::LimitArguments;
 use serde_json::json;
 use settings::{Settings, Value};
@@ -27,6 +28,7 @@ Examples:
   gbsync serve --data ./server
   gbsync serve --data ./server --listen 0.0.0.0:4680
   gbsync serve --data ./server --schema gbsync.toml
+  gbsync serve --store postgres://gbsync@db.example.com/shops --listen 0.0.0.0:4680
   gbsync serve --data ./server --request-bytes 262144 --group-records 50000
   gbsync serve --config server.toml
   gbsync serve --data ./server --print-config > server.toml
@@ -34,9 +36,10 @@ Examples:
 With --schema, operations must look like the file says; the folder keeps it, so that it holds without the argument too. A \
 changed file needs a higher version. SIGHUP reads the file again; one that is wrong is reported and changes nothing.
 
-Ctrl-C or SIGTERM stops it: requests under way are answered first. Everything is in the folder; nothing else is needed.";
+Ctrl-C or SIGTERM stops it: requests under way are answered first. Everything is in the folder; nothing else is needed. Any \
+number of servers may run on one database (PostgreSQL 15 or newer).";
 
-/// Run a server on a folder, which is made if it is not there
+/// Run a server on a folder, which is made if it is not there, or on a PostgreSQL database
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Arguments {
@@ -46,9 +49,8 @@ pub struct Arguments {
     /// Print what the server would be told, and exit
     #[arg(long)]
     print_config: bool,
-    /// The folder with everything the server keeps
-    #[arg(long, value_name = "DIR", required_unless_present_any = ["config", "print_config"])]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArguments,
     /// The address to listen on; port 0 takes a free one [default: 127.0.0.1:4680]
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
@@ -69,7 +71,7 @@ impl Arguments {
     fn settings(&self) -> Result<Settings> {
         let mut settings = Settings::read(self.config.as_deref())?;
         let text = |path: &PathBuf| Value::Text(path.display().to_string());
-        settings.set("data", self.data.as_ref().map(text));
+        settings.choose(self.store.named());
         settings.set("listen", self.listen.map(|listen| Value::Text(listen.to_string())));
         settings.set("metrics.listen", self.metrics_listen.map(|listen| Value::Text(listen.to_string())));
         settings.set("schema", self.schema.as_ref().map(text));
@@ -91,8 +93,8 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
     }
     log::start(settings.text("log.filter").unwrap_or(log::FILTER), settings.text("log.format") == Some("json"));
     let stop = config::stop_signal()?;
-    let (data, schema_path) = (settings.data()?, settings.text("schema").map(PathBuf::from));
-    let is_new = !data.join("gbsync.db").exists();
+    let (store, schema_path) = (settings.store()?, settings.text("schema").map(PathBuf::from));
+    let is_new = store.folder().is_some_and(|folder| !folder.join("gbsync.db").exists());
     let mut hangups = match &schema_path {
         Some(_) => Some(signal(SignalKind::hangup())?),
         // Without a file to read again it ends the process, as ever.
@@ -111,11 +113,11 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
     }
     output.flush();
     if let Some((version, since)) = server.schema() {
-        let kept = if schema_path.is_none() { "; the folder keeps it" } else { "" };
+        let kept = if schema_path.is_none() { "; the store keeps it" } else { "" };
         output.note(format_args!("schema version {version} in force since {since}{kept}"));
     }
     if is_new {
-        output.note(next_steps(&data, &server.url())?);
+        output.note(next_steps(&store, &server.url())?);
     }
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -155,14 +157,13 @@ async fn reload(server: &Server, path: Option<&Path>, output: &Output) {
 }
 
 /// The commands that make a first device, to paste into another terminal.
-fn next_steps(data: &Path, url: &str) -> Result<String> {
-    let data = std::path::absolute(data).context("the current folder cannot be found")?;
+fn next_steps(location: &StoreLocation, url: &str) -> Result<String> {
     let program = std::env::args().next().unwrap_or_else(|| "gbsync".into());
     let program = if program.contains('/') { absolute_text(Path::new(&program))? } else { program };
-    let (program, data) = (shell_word(&program), shell_word(&data.display().to_string()));
+    let (program, store) = (shell_word(&program), store::argument(location));
     Ok(format!(
         "the folder is new; to go on, paste this into another terminal:\n  \
-         TOKEN=$({program} token create --data {data} --space shop)\n  \
+         TOKEN=$({program} token create {store} --space shop)\n  \
          {program} init till.db --server {url} --space shop --token \"$TOKEN\"\n  \
          {program} sync till.db"
     ))

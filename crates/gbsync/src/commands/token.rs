@@ -1,5 +1,6 @@
-//! `gbsync token`: who may speak for which space. Works on the server's folder, also while a server runs on it.
+//! `gbsync token`: who may speak for which space. Works on the server's store, also while servers run on it.
 
+use super::store::{self, StoreArguments};
 use crate::config;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
@@ -8,7 +9,6 @@ use gbsync_core::id::{Actor, DeviceId, Role, SpaceId};
 use gbsync_core::wire::ActAs;
 use gbsync_server::{NewToken, TokenInfo, Tokens};
 use serde_json::json;
-use std::path::PathBuf;
 
 const EXAMPLE: &str = "\
 Examples:
@@ -38,7 +38,7 @@ Examples:
 A running server refuses the token from the next request on. `gbsync token list` shows the ids; of a token that another party \
 signed, --jwt is its claim jti.";
 
-/// Make, list and revoke tokens in a server's folder
+/// Make, list and revoke tokens in a server's store
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Arguments {
@@ -61,9 +61,8 @@ enum Verb {
 
 #[derive(clap::Args)]
 struct Create {
-    /// The server's folder
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    store: StoreArguments,
     /// The space that the token opens
     #[arg(long, value_parser = config::space)]
     space: SpaceId,
@@ -86,16 +85,14 @@ struct Create {
 
 #[derive(clap::Args)]
 struct List {
-    /// The server's folder
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    store: StoreArguments,
 }
 
 #[derive(clap::Args)]
 struct Revoke {
-    /// The server's folder
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    store: StoreArguments,
     /// The token's id, or the beginning of it if that is unique
     #[arg(required_unless_present = "jwt")]
     id: Option<String>,
@@ -118,8 +115,8 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
 }
 
 fn create(arguments: &Create, output: &Output) -> Result<()> {
-    let Create { data, space, roles, actor, device, act_as, expires } = arguments;
-    let tokens = Tokens::open(data).map_err(|error| config::server_failure(&error))?;
+    let Create { store, space, roles, actor, device, act_as, expires } = arguments;
+    let tokens = Tokens::open(store.location()?).map_err(|error| config::server_failure(&error))?;
     let new = NewToken {
         space: space.clone(),
         roles: roles.clone(),
@@ -146,7 +143,7 @@ fn both(one: ActAs, other: ActAs) -> ActAs {
 }
 
 fn list(arguments: &List, output: &Output) -> Result<()> {
-    let tokens = Tokens::open(&existing(&arguments.data)?).map_err(|error| config::server_failure(&error))?;
+    let tokens = Tokens::open(arguments.store.existing()?).map_err(|error| config::server_failure(&error))?;
     let tokens = tokens.list().map_err(|error| config::server_failure(&error))?;
     if output.is_json() {
         output.json(&tokens.iter().map(info_json).collect::<Vec<_>>());
@@ -160,7 +157,7 @@ fn list(arguments: &List, output: &Output) -> Result<()> {
 }
 
 fn revoke(arguments: &Revoke, output: &Output) -> Result<()> {
-    let tokens = Tokens::open(&existing(&arguments.data)?).map_err(|error| config::server_failure(&error))?;
+    let tokens = Tokens::open(arguments.store.existing()?).map_err(|error| config::server_failure(&error))?;
     let id = match (&arguments.id, &arguments.jwt) {
         (_, Some(jti)) => {
             tokens.revoke_jwt(jti).map_err(|error| config::server_failure(&error))?;
@@ -171,7 +168,7 @@ fn revoke(arguments: &Revoke, output: &Output) -> Result<()> {
     };
     if !tokens.revoke(id).map_err(|error| config::server_failure(&error))? {
         let failure = Failure::new("token_not_found", format!("no token has the id {id}"));
-        return Err(failure.help(format!("gbsync token list --data {}", arguments.data.display())).into());
+        return Err(failure.help(format!("gbsync token list {}", store::argument(&arguments.store.location()?))).into());
     }
     said(id, output)
 }
@@ -183,18 +180,6 @@ fn said(id: &str, output: &Output) -> Result<()> {
         output.note(format_args!("token {id} is revoked"));
     }
     Ok(())
-}
-
-/// Refuses a folder that is not there: to list or revoke must not make a store.
-///
-/// # Errors
-/// A failure that says what to do.
-pub fn existing(data: &std::path::Path) -> Result<PathBuf> {
-    if data.is_dir() {
-        return Ok(data.to_owned());
-    }
-    let failure = Failure::new("folder_not_found", format!("{} is not a folder", data.display()));
-    Err(failure.help("give --data the folder that gbsync serve runs on").into())
 }
 
 fn info_json(token: &TokenInfo) -> serde_json::Value {

@@ -18,6 +18,7 @@ use claims::Claims;
 use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::{Header, Validation, decode, decode_header};
 use keys::{KeyRing, Trusted};
+use std::sync::Arc;
 
 /// What every token of this server's own begins with.
 const OWN: &str = "gbt_";
@@ -27,6 +28,16 @@ pub(crate) struct JwtGate {
     config: JwtConfig,
     keys: KeyRing,
     environment: Environment,
+}
+
+/// One indexed read, off the runtime's threads where it goes to a database.
+async fn is_revoked(jti: &str, store: &Arc<dyn Store>) -> Result<bool, Refusal> {
+    if !store.is_shared() {
+        return Ok(store.is_revoked(jti)?);
+    }
+    let (jti, store) = (jti.to_owned(), Arc::clone(store));
+    let reading = tokio::task::spawn_blocking(move || store.is_revoked(&jti));
+    Ok(reading.await.map_err(|_| Refusal::unavailable())??)
 }
 
 impl JwtGate {
@@ -49,7 +60,7 @@ impl JwtGate {
     ///
     /// # Errors
     /// 401 with a sentence that says what to do; 503 while the keys cannot be fetched.
-    pub(crate) async fn principal(&self, token: &str, store: &dyn Store) -> Result<Principal, Refusal> {
+    pub(crate) async fn principal(&self, token: &str, store: &Arc<dyn Store>) -> Result<Principal, Refusal> {
         let header = decode_header(token).map_err(|error| unreadable(&error))?;
         let key = self.key(&header).await?;
         let mut validation = Validation::new(key.algorithm);
@@ -61,7 +72,7 @@ impl JwtGate {
         let claims = decode::<Claims>(token, &key.key, &validation).map_err(|error| self.refused(&error))?.claims;
         self.check_times(&claims)?;
         if let Some(jti) = claims.text("jti")
-            && store.is_revoked(jti)?
+            && is_revoked(jti, store).await?
         {
             return Err(refuse("revoked", "the token was revoked; sign in again"));
         }

@@ -2,7 +2,7 @@
 
 use super::row::{count, id, record, space as space_row, stored};
 use super::write::SqliteWriter;
-use crate::store::{SchemaWriter, StoreError, StoredSchema, UpgradeStep};
+use crate::store::{SchemaMark, SchemaWriter, StoreError, StoredSchema, UpgradeStep};
 use gbsync_core::change::Payload;
 use gbsync_core::decide::{Record, entries};
 use gbsync_core::id::{Entity, RecordId, RecordKey, SpaceId};
@@ -94,6 +94,18 @@ pub(super) fn schemas(connection: &Connection) -> Result<Vec<StoredSchema>, Stor
         schemas.push(StoredSchema { version: count(row, 0)?, text: row.get(1)?, since, is_in_force: row.get(3)? });
     }
     Ok(schemas)
+}
+
+/// Which schema is in force.
+pub(super) fn schema_mark(connection: &Connection) -> Result<SchemaMark, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT coalesce(max(version), 0), coalesce(max(version) FILTER (WHERE in_force), 0) FROM schemas",
+    )?;
+    let mut rows = statement.query([])?;
+    match rows.next()? {
+        Some(row) => Ok(SchemaMark { latest: count(row, 0)?, in_force: count(row, 1)? }),
+        None => Ok(SchemaMark::default()),
+    }
 }
 
 /// Live records of an entity behind an id: at least one if there is one, then no more than so many bytes, of which each

@@ -3,7 +3,6 @@
 //! Rejected alternative: a connection a request; opening one costs more than most requests.
 
 mod adopt;
-mod digest;
 mod flags;
 mod index;
 mod open;
@@ -11,19 +10,18 @@ mod parts;
 mod read;
 mod rejections;
 mod row;
-mod scan;
 mod schema;
 mod sequences;
+mod survey;
 mod tokens;
 mod write;
 
-pub use digest::{SpaceDigest, space_digest};
-pub use scan::{Finding, Scanned, scan};
-pub(crate) use tokens::{Made, TokenTable};
+pub(crate) use survey::survey;
+pub(crate) use tokens::SqliteTokens;
 
 use super::{
-    FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, RejectionsRequest, SpaceView, Store, StoreError, ToldEpoch,
-    Writer,
+    FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, RejectionsRequest, SpaceView, Store, StoreError,
+    StoredSchema, ToldEpoch, Writer,
 };
 use crate::config::FaultPoint;
 use gbsync_core::id::{Actor, DeviceId, GroupId, LogId, Role, Seq, SpaceId};
@@ -45,7 +43,7 @@ pub(crate) struct SqliteStore {
     fault: Option<FaultPoint>,
     idle: Mutex<Vec<Connection>>,
     /// The folder's lock, held for as long as anything can write: also by a writer that outlives its server.
-    _lock: Arc<File>,
+    lock: Arc<File>,
 }
 
 impl SqliteStore {
@@ -58,7 +56,7 @@ impl SqliteStore {
     ) -> Result<Self, StoreError> {
         let path = open::file(data);
         open::prepare(&path, busy_timeout)?;
-        Ok(Self { path, busy_timeout, fault, idle: Mutex::new(Vec::new()), _lock: lock })
+        Ok(Self { path, busy_timeout, fault, idle: Mutex::new(Vec::new()), lock })
     }
 
     /// Reads from one committed state.
@@ -135,9 +133,19 @@ impl Store for SqliteStore {
         self.read(|transaction| rejections::one(transaction, space, id))
     }
 
-    fn checkpoint(&self) -> Result<(), StoreError> {
+    fn schema(&self) -> Result<Option<StoredSchema>, StoreError> {
+        let schemas = self.read(|transaction| adopt::schemas(transaction))?;
+        Ok(schemas.into_iter().rfind(|schema| schema.is_in_force))
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let connection = open::writer(&self.path, self.busy_timeout)?;
-        Ok(connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        // A connection that was cut off may hold the store a moment longer, but nothing writes any more.
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "the folder's lock is released when the process ends");
+        }
+        Ok(())
     }
 }

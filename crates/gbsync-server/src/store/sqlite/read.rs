@@ -3,6 +3,7 @@
 use super::row::{count, decided, digest, id, place, seq_at, space as space_row};
 use super::sequences;
 use crate::shown::Shown;
+use crate::store::kept::{Filling, Row};
 use crate::store::{DecidedAs, Page, PageRequest, SpaceView, StoreError, ToldEpoch};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{DeviceId, DeviceSeq, EpochId, GroupId, Seq, SpaceId};
@@ -56,7 +57,7 @@ pub(super) fn page(connection: &Connection, request: &PageRequest) -> Result<Pag
     if request.after > state.head {
         return Ok(Page::BeyondHead { head: state.head });
     }
-    let mut chain = chain_at(connection, space_no, request.after)?;
+    let chain = chain_at(connection, space_no, request.after)?;
     if request.chain.is_some_and(|known| known != chain) {
         return Ok(Page::LogChanged);
     }
@@ -64,27 +65,20 @@ pub(super) fn page(connection: &Connection, request: &PageRequest) -> Result<Pag
         "SELECT place, change_count, chain, entry, parts FROM log WHERE place > ?1 AND place < ?2 ORDER BY place",
     )?;
     let mut rows = statement.query([place(space_no, request.after)?, place(space_no + 1, Seq(0))?])?;
-    let (mut entries, mut next) = (Vec::new(), request.after);
-    let (mut records, mut bytes) = (0_u64, 0_u64);
+    let mut filling = Filling::new(request, chain);
     while let Some(row) = rows.next()? {
-        let entry = row.get_ref(3)?.as_str().map_err(|error| StoreError::Damaged(error.to_string()))?;
-        records += count(row, 1)?;
-        bytes += entry.len() as u64;
-        // An entry in parts is larger than it looks here: it has a page of its own.
-        let is_in_parts = count(row, 4)? > 0;
-        if !entries.is_empty() && (is_in_parts || records > request.max_records || bytes > request.max_bytes) {
-            break;
-        }
-        next = seq_at(row.get(0)?);
-        chain = digest(row, 2)?;
-        #[cfg(feature = "mutants")]
-        let entry = &crate::planted::cut(entry, records, request.max_records);
-        entries.push((*entry).to_owned());
-        if is_in_parts || records >= request.max_records || bytes >= request.max_bytes {
+        let entry = Row {
+            seq: seq_at(row.get(0)?),
+            change_count: count(row, 1)?,
+            chain: digest(row, 2)?,
+            entry: row.get_ref(3)?.as_str().map_err(|error| StoreError::Damaged(error.to_string()))?,
+            parts: count(row, 4)?,
+        };
+        if !filling.add(&entry) {
             break;
         }
     }
-    Ok(Page::Entries { entries, next, chain, head: state.head })
+    Ok(filling.finish(state.head))
 }
 
 fn chain_at(connection: &Connection, space_no: i64, seq: Seq) -> Result<Digest, StoreError> {

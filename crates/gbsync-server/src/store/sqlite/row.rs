@@ -1,16 +1,13 @@
 //! Between stored columns and the types that code uses. Data that cannot have been stored is an error, never a panic.
 
-use crate::store::{Decided, DecidedAs, StoreError};
+use crate::store::{Decided, DecidedAs, SpaceState, StoreError, kept};
 use gbsync_core::change::Payload;
 use gbsync_core::decide::{Marks, Record};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{GroupId, InvalidId, LogId, Seq, SpaceId};
-use gbsync_core::verdict::{Flag, Rejection, Verdict};
-use gbsync_core::wire::{parse_answer, parse_flags};
+use gbsync_core::verdict::{Flag, Rejection};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-
-use crate::store::SpaceState;
 
 /// A number as SQLite stores it. Numbers of the protocol are below 2^53.
 pub(super) fn stored(number: u64) -> i64 {
@@ -95,9 +92,7 @@ pub(super) fn decided(connection: &Connection, space_no: i64, group: &GroupId) -
 }
 
 fn flags(row: &Row<'_>, column: usize) -> Result<Vec<Flag>, StoreError> {
-    let text: Option<String> = row.get(column)?;
-    let Some(text) = text else { return Ok(Vec::new()) };
-    parse_flags(&text).map_err(|error| StoreError::Damaged(format!("flags: {error}")))
+    kept::flags(row.get::<_, Option<String>>(column)?.as_deref())
 }
 
 /// A record: version, edit version, payload, marks.
@@ -113,15 +108,9 @@ pub(super) fn record(row: &Row<'_>) -> Result<Record, StoreError> {
 }
 
 pub(super) fn rejection(connection: &Connection, space_no: i64, group: &GroupId) -> Result<Rejection, StoreError> {
-    let damaged = |what: &str| StoreError::Damaged(format!("the rejection of {group} {what}"));
     let result: Option<String> = connection
         .prepare_cached("SELECT result FROM rejections WHERE space_no = ?1 AND group_id = ?2")?
         .query_row(params![space_no, group.as_str()], |row| row.get(0))
         .optional()?;
-    let result = result.ok_or_else(|| damaged("is missing"))?;
-    let answer = parse_answer(format!("{{\"results\":[{result}]}}").as_bytes()).map_err(|_| damaged("cannot be read"))?;
-    match answer.results.into_iter().next().map(|result| result.verdict) {
-        Some(Verdict::Rejected { rejection, .. }) => Ok(rejection),
-        _ => Err(damaged("is none")),
-    }
+    kept::rejection(group, result.as_deref())
 }

@@ -189,7 +189,7 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<bool, StoreE
         return Ok(false);
     }
     match format(connection)? {
-        Some(found) if found > FORMAT => Err(StoreError::Newer { path: path.into(), found, known: FORMAT }),
+        Some(found) if found > FORMAT => Err(StoreError::Newer { store: path.display().to_string(), found, known: FORMAT }),
         Some(_) => Ok(true),
         None => Err(StoreError::NotAStore { path: path.into(), reason: "it is a SQLite file of another program".into() }),
     }

@@ -3,9 +3,10 @@
 use super::row::{id, optional_id, stored};
 use super::{open, row};
 use crate::auth::{ActorInfo, NewToken, TokenInfo};
-use crate::store::{Grant, StoreError};
+use crate::store::kept::{self, act_as_json, roles_json};
+use crate::store::{Grant, Made, StoreError, TokenTable};
 use gbsync_core::digest::Digest;
-use gbsync_core::id::{Actor, DeviceId, LogId, Role, SpaceId};
+use gbsync_core::id::{Actor, DeviceId, Role, SpaceId};
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire::{ActAs, Bearer};
 use rusqlite::types::ValueRef;
@@ -15,24 +16,14 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// What a new token is beside what it opens.
-pub(crate) struct Made<'m> {
-    pub(crate) token_id: &'m str,
-    pub(crate) hash: [u8; 32],
-    /// Of its space, if that is new.
-    pub(crate) log: &'m LogId,
-    pub(crate) now: Timestamp,
-    pub(crate) expires_at: Option<Timestamp>,
-}
-
 /// The tables of tokens and actors, on a connection of its own.
-pub(crate) struct TokenTable {
+pub(crate) struct SqliteTokens {
     connection: Mutex<Connection>,
 }
 
 const COLUMNS: &str = "token_id, space, roles, actor, device, tokens.created_at, revoked_at, expires_at, act_as";
 
-impl TokenTable {
+impl SqliteTokens {
     /// Opens the store of a folder, or makes a new one.
     pub(crate) fn open(data: &Path, busy_timeout: Duration) -> Result<Self, StoreError> {
         let path = open::file(data);
@@ -47,9 +38,10 @@ impl TokenTable {
         transaction.commit()?;
         Ok(answer)
     }
+}
 
-    /// Adds a token, its space if it is new, and its actor if that one's roles are not known.
-    pub(crate) fn add(&self, new: &NewToken, made: &Made<'_>) -> Result<(), StoreError> {
+impl TokenTable for SqliteTokens {
+    fn add(&self, new: &NewToken, made: &Made<'_>) -> Result<(), StoreError> {
         self.write(|transaction| {
             transaction.execute(
                 "INSERT INTO spaces (space, space_no, log, head, chain, horizon, created_at)
@@ -86,20 +78,17 @@ impl TokenTable {
         })
     }
 
-    /// Every token, in the order made.
-    pub(crate) fn list(&self) -> Result<Vec<TokenInfo>, StoreError> {
+    fn list(&self) -> Result<Vec<TokenInfo>, StoreError> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         infos(&connection, "")
     }
 
-    /// The tokens whose id begins so.
-    pub(crate) fn with_prefix(&self, prefix: &str) -> Result<Vec<TokenInfo>, StoreError> {
+    fn with_prefix(&self, prefix: &str) -> Result<Vec<TokenInfo>, StoreError> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         infos(&connection, prefix)
     }
 
-    /// Revokes a token; one that is revoked keeps its time.
-    pub(crate) fn revoke(&self, token_id: &str, now: &Timestamp) -> Result<(), StoreError> {
+    fn revoke(&self, token_id: &str, now: &Timestamp) -> Result<(), StoreError> {
         self.write(|transaction| {
             transaction.execute(
                 "UPDATE tokens SET revoked_at = coalesce(revoked_at, ?2) WHERE token_id = ?1",
@@ -109,8 +98,7 @@ impl TokenTable {
         })
     }
 
-    /// Refuses a token that another party signed, by the id in it; one that is refused keeps its time.
-    pub(crate) fn revoke_jwt(&self, jti: &str, now: &Timestamp) -> Result<(), StoreError> {
+    fn revoke_jwt(&self, jti: &str, now: &Timestamp) -> Result<(), StoreError> {
         self.write(|transaction| {
             transaction.execute(
                 "INSERT INTO revoked_jwts (jti, revoked_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
@@ -120,8 +108,7 @@ impl TokenTable {
         })
     }
 
-    /// Keeps somebody's roles; `false` when there is no such space.
-    pub(crate) fn set_actor(
+    fn set_actor(
         &self,
         space: &SpaceId,
         actor: &Actor,
@@ -139,8 +126,7 @@ impl TokenTable {
         })
     }
 
-    /// Everybody whose roles are known.
-    pub(crate) fn actors(&self) -> Result<Vec<ActorInfo>, StoreError> {
+    fn actors(&self) -> Result<Vec<ActorInfo>, StoreError> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let mut statement = connection
             .prepare("SELECT space, actor, roles, since FROM actors JOIN spaces USING (space_no) ORDER BY space, actor")?;
@@ -157,8 +143,7 @@ impl TokenTable {
         Ok(actors)
     }
 
-    /// Forgets somebody's roles; `false` when they were not known.
-    pub(crate) fn remove_actor(&self, space: &SpaceId, actor: &Actor) -> Result<bool, StoreError> {
+    fn remove_actor(&self, space: &SpaceId, actor: &Actor) -> Result<bool, StoreError> {
         self.write(|transaction| {
             let sql = "DELETE FROM actors WHERE actor = ?2 AND space_no = (SELECT space_no FROM spaces WHERE space = ?1)";
             Ok(transaction.execute(sql, [space.as_str(), actor.as_str()])? > 0)
@@ -236,34 +221,12 @@ pub(super) fn is_revoked(connection: &Connection, jti: &str) -> Result<bool, Sto
     Ok(statement.query_row([jti], |row| row.get(0))?)
 }
 
-fn roles_json<'r>(roles: impl IntoIterator<Item = &'r Role>) -> String {
-    serde_json::Value::from_iter(roles.into_iter().map(Role::as_str)).to_string()
-}
-
-fn act_as_json(act_as: &ActAs) -> String {
-    match act_as {
-        ActAs::Anyone => "\"*\"".into(),
-        ActAs::These(actors) => serde_json::Value::from_iter(actors.iter().map(Actor::as_str)).to_string(),
-    }
-}
-
 fn act_as(row: &Row<'_>, column: usize) -> Result<Option<ActAs>, StoreError> {
-    let damaged = |error: String| StoreError::Damaged(format!("whom a token may act as: {error}"));
-    let text: Option<String> = row.get(column)?;
-    let Some(text) = text else { return Ok(None) };
-    if text == "\"*\"" {
-        return Ok(Some(ActAs::Anyone));
-    }
-    let names: Vec<String> = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
-    let actors = names.into_iter().map(|name| Actor::new(name).map_err(|error| damaged(error.to_string())));
-    actors.collect::<Result<_, _>>().map(|actors| Some(ActAs::These(actors)))
+    kept::act_as(row.get::<_, Option<String>>(column)?.as_deref())
 }
 
 fn roles(row: &Row<'_>, column: usize) -> Result<Vec<Role>, StoreError> {
-    let damaged = |error: String| StoreError::Damaged(format!("the roles of a token: {error}"));
-    let text: String = row.get(column)?;
-    let names: Vec<String> = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
-    names.into_iter().map(|name| Role::new(name).map_err(|error| damaged(error.to_string()))).collect()
+    kept::roles(&row.get::<_, String>(column)?)
 }
 
 fn timestamp(row: &Row<'_>, column: usize) -> Result<Timestamp, StoreError> {

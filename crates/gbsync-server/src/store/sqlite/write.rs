@@ -1,5 +1,6 @@
 //! The writer's side: what a transaction loads and what it leaves. At most one look-up and one upsert a record.
 
+use super::adopt::schema_mark;
 use super::flags::{clear_flags, known_flags, write_flags};
 use super::index::{learn_index, write_index};
 use super::parts;
@@ -81,7 +82,8 @@ impl Writer for SqliteWriter {
             numbers.insert(key, last.into_iter().collect());
         }
         let flags = known_flags(connection, space_no, &wanted.flags)?;
-        Ok(Some(Held { state, groups, roots, winners, closures, rejected, numbers, flags }))
+        let schema = schema_mark(connection)?;
+        Ok(Some(Held { state, schema, groups, roots, winners, closures, rejected, numbers, flags }))
     }
 
     fn learn(&mut self, space: &SpaceId, needs: &Needs, facts: &mut Facts) -> Result<(), StoreError> {

@@ -5,9 +5,10 @@
 
 use super::auth;
 use super::file::{Found, Place, read};
+use crate::commands::store::of_environment;
 use crate::exit::Failure;
 use gbsync_core::limits::Limits;
-use gbsync_server::ServerConfig;
+use gbsync_server::{ServerConfig, StoreLocation};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ pub enum Kind {
 /// Every key of the file, in the order in which it is printed.
 pub const KEYS: &[(&str, Kind)] = &[
     ("data", Kind::Text),
+    ("store", Kind::Text),
     ("listen", Kind::Text),
     ("schema", Kind::Text),
     ("drain_ms", Kind::Number(0)),
@@ -98,7 +100,7 @@ impl Settings {
     }
 
     fn defaults() -> Self {
-        let ServerConfig { listen, limits, drain_ms, upload_expiry_ms, live, net, .. } = ServerConfig::new("");
+        let ServerConfig { listen, limits, drain_ms, upload_expiry_ms, live, net, .. } = ServerConfig::new(Path::new(""));
         let number = |number: usize| number as u64;
         let numbers = [
             ("drain_ms", drain_ms),
@@ -174,15 +176,32 @@ impl Settings {
         usize::try_from(self.number(key)).unwrap_or(usize::MAX)
     }
 
-    /// The folder.
+    /// Takes the store that flags name in the place of the file's.
+    pub fn choose(&mut self, store: Option<StoreLocation>) {
+        let Some(store) = store else { return };
+        self.0.retain(|key, _| !matches!(*key, "data" | "store"));
+        let (key, text) = match store {
+            StoreLocation::Folder(folder) => ("data", folder.display().to_string()),
+            StoreLocation::Postgres(url) => ("store", url),
+        };
+        self.0.insert(key, Value::Text(text));
+    }
+
+    /// Where the store is: a folder or a database, by the environment where neither flags nor the file say it.
     ///
     /// # Errors
-    /// A failure when nobody named it.
-    pub fn data(&self) -> Result<PathBuf, Failure> {
-        self.text("data").map(PathBuf::from).ok_or_else(|| {
-            let failure = Failure::new("usage", "the folder of the server is not named");
-            failure.help("give --data DIR, or data = \"DIR\" in the file of --config").exit(crate::exit::Exit::Usage)
-        })
+    /// A failure when nobody named it, or the file names two.
+    pub fn store(&self) -> Result<StoreLocation, Failure> {
+        let usage = |message: &str| {
+            let help = "give --data DIR or --store URL, or data = \"DIR\" or store = \"URL\" in the file of --config";
+            Failure::new("usage", message).help(help).exit(crate::exit::Exit::Usage)
+        };
+        match (self.text("data"), self.text("store")) {
+            (Some(_), Some(_)) => Err(usage("both a folder and a database are named")),
+            (Some(folder), None) => Ok(StoreLocation::Folder(PathBuf::from(folder))),
+            (None, Some(url)) => Ok(StoreLocation::Postgres(url.to_owned())),
+            (None, None) => of_environment().ok_or_else(|| usage("the store of the server is not named")),
+        }
     }
 
     /// What the server is started with; the schema is read by whoever starts it.
@@ -190,7 +209,7 @@ impl Settings {
     /// # Errors
     /// A failure that names the key at fault.
     pub fn server(&self) -> Result<ServerConfig, Failure> {
-        let mut config = ServerConfig::new(self.data()?);
+        let mut config = ServerConfig::new(self.store()?);
         config.listen = self.address("listen")?.unwrap_or(config.listen);
         config.metrics_listen = self.address("metrics.listen")?;
         (config.drain_ms, config.upload_expiry_ms) = (self.number("drain_ms"), self.number("upload_expiry_ms"));

@@ -1,0 +1,134 @@
+//! Where a store is, and opening what is there.
+
+use super::postgres::PostgresStore;
+use super::sqlite::{self, SqliteStore};
+use super::{Store, Survey, TokenTable};
+use crate::config::FaultPoint;
+use crate::error::ServerError;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long an administrator's connection waits for another process's lock.
+const ADMIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a store is.
+///
+/// ```
+/// use gbsync_server::StoreLocation;
+/// let location = StoreLocation::Postgres("postgres://gbsync:secret@db.example.com/shops".into());
+/// assert_eq!(location.to_string(), "postgres://gbsync@db.example.com/shops");
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub enum StoreLocation {
+    /// A folder with an embedded SQLite file, of one process.
+    Folder(PathBuf),
+    /// A database of PostgreSQL 15 or newer, by its URL; any number of processes.
+    Postgres(String),
+}
+
+impl StoreLocation {
+    /// The folder; `None` for a database.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Folder(folder) => Some(folder),
+            Self::Postgres(_) => None,
+        }
+    }
+
+    /// Takes the folder, makes it if it is not there, and opens its store; or opens a database.
+    pub(crate) fn open(
+        &self,
+        busy_timeout: Duration,
+        writers: usize,
+        fault: Option<FaultPoint>,
+    ) -> Result<Arc<dyn Store>, ServerError> {
+        Ok(match self {
+            Self::Folder(data) => {
+                let lock = lock(data)?;
+                Arc::new(SqliteStore::open(data, busy_timeout, fault, lock)?)
+            }
+            Self::Postgres(url) => Arc::new(PostgresStore::open(url, busy_timeout, writers, fault)?),
+        })
+    }
+
+    /// The tokens, beside a running server; the store is made if it is not there.
+    pub(crate) fn tokens(&self) -> Result<Box<dyn TokenTable>, ServerError> {
+        Ok(match self {
+            Self::Folder(data) => {
+                std::fs::create_dir_all(data).map_err(|source| ServerError::DataFolder { path: data.into(), source })?;
+                Box::new(sqlite::SqliteTokens::open(data, ADMIN_PATIENCE)?)
+            }
+            Self::Postgres(url) => Box::new(PostgresStore::open(url, ADMIN_PATIENCE, 1, None)?),
+        })
+    }
+
+    /// One committed state, to be looked through beside a running server.
+    pub(crate) fn survey<T>(&self, look: impl FnOnce(&mut dyn Survey) -> Result<T, ServerError>) -> Result<T, ServerError> {
+        match self {
+            Self::Folder(data) => sqlite::survey(data, look),
+            Self::Postgres(url) => {
+                let store = PostgresStore::open(url, ADMIN_PATIENCE, 1, None)?;
+                look(&mut store.survey()?)
+            }
+        }
+    }
+}
+
+impl From<PathBuf> for StoreLocation {
+    fn from(folder: PathBuf) -> Self {
+        Self::Folder(folder)
+    }
+}
+
+impl From<&PathBuf> for StoreLocation {
+    fn from(folder: &PathBuf) -> Self {
+        Self::Folder(folder.clone())
+    }
+}
+
+impl From<&Path> for StoreLocation {
+    fn from(folder: &Path) -> Self {
+        Self::Folder(folder.into())
+    }
+}
+
+impl From<&StoreLocation> for StoreLocation {
+    fn from(location: &StoreLocation) -> Self {
+        location.clone()
+    }
+}
+
+/// Without the password.
+impl std::fmt::Display for StoreLocation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let url = match self {
+            Self::Folder(folder) => return folder.display().fmt(f),
+            Self::Postgres(url) => url.split('?').next().unwrap_or_default(),
+        };
+        let Some((scheme, rest)) = url.split_once("://") else { return f.write_str("a PostgreSQL database") };
+        match rest.rsplit_once('@') {
+            Some((person, host)) => write!(f, "{scheme}://{}@{host}", person.split(':').next().unwrap_or_default()),
+            None => f.write_str(url),
+        }
+    }
+}
+
+impl std::fmt::Debug for StoreLocation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StoreLocation({self})")
+    }
+}
+
+/// Makes the folder and takes its lock, which ends with the process however that ends.
+fn lock(data: &Path) -> Result<Arc<File>, ServerError> {
+    let unusable = |source| ServerError::DataFolder { path: data.into(), source };
+    std::fs::create_dir_all(data).map_err(unusable)?;
+    let file = File::options().create(true).truncate(false).write(true).open(data.join("gbsync.lock")).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Arc::new(file)),
+        Err(TryLockError::WouldBlock) => Err(ServerError::Locked { path: data.into() }),
+        Err(TryLockError::Error(source)) => Err(unusable(source)),
+    }
+}

@@ -1,0 +1,58 @@
+//! Records and lists of indexes that a decision needs, in one round trip.
+
+use super::flight::Flight;
+use super::index::list_of;
+use super::row::{count, id, record};
+use crate::store::StoreError;
+use deadpool_postgres::ClientWrapper;
+use gbsync_core::decide::{Facts, IndexKey, Needs};
+use gbsync_core::id::{Entity, RecordId, RecordKey};
+use std::collections::BTreeMap;
+
+const RECORDS: &str = "
+SELECT r.entity, r.id, r.version, r.edit_version, r.payload, r.marks
+  FROM unnest($2::text[], $3::text[]) AS w(entity, id)
+  JOIN records AS r ON r.space_no = $1 AND r.entity = w.entity AND r.id = w.id";
+
+const LISTS: &str = "
+SELECT w.place, i.id
+  FROM unnest($2::text[], $3::bytea[]) WITH ORDINALITY AS w(entity, list, place)
+  JOIN index_entries AS i ON i.space_no = $1 AND i.entity = w.entity AND i.list = w.list ORDER BY w.place, i.id";
+
+/// Loads what a decision needs.
+pub(super) async fn learn(
+    client: &ClientWrapper,
+    space_no: i64,
+    needs: &Needs,
+    facts: &mut Facts,
+) -> Result<(), StoreError> {
+    let (of_records, of_lists) = (client.prepare_cached(RECORDS).await?, client.prepare_cached(LISTS).await?);
+    let entities: Vec<&str> = needs.records.iter().map(|key| key.entity.as_str()).collect();
+    let ids: Vec<&str> = needs.records.iter().map(|key| key.id.as_str()).collect();
+    let list_entities: Vec<&str> = needs.index.iter().map(|key| key.entity.as_str()).collect();
+    let lists: Vec<Vec<u8>> = needs.index.iter().map(list_of).collect();
+    let mut flight = Flight::new(client);
+    let at_records = (!ids.is_empty()).then(|| flight.add(&of_records, vec![&space_no, &entities, &ids]));
+    let at_lists = (!lists.is_empty()).then(|| flight.add(&of_lists, vec![&space_no, &list_entities, &lists]));
+    let rows = flight.land().await?;
+    let rows_of = |place: Option<usize>| place.map_or(&[][..], |place| rows[place].as_slice());
+    let mut found = BTreeMap::new();
+    for row in rows_of(at_records) {
+        let key = RecordKey { entity: id(row, 0, Entity::new)?, id: id(row, 1, RecordId::new)? };
+        found.insert(key, record(row, 2)?);
+    }
+    for key in &needs.records {
+        facts.learn_record(key.clone(), found.remove(key));
+    }
+    let keys: Vec<&IndexKey> = needs.index.iter().collect();
+    let mut members: Vec<Vec<RecordId>> = keys.iter().map(|_| Vec::new()).collect();
+    for row in rows_of(at_lists) {
+        let place = usize::try_from(count(row, 0)?).ok().and_then(|place| place.checked_sub(1));
+        let list = place.and_then(|place| members.get_mut(place));
+        list.ok_or_else(|| StoreError::Damaged("a list that nobody asked for".into()))?.push(id(row, 1, RecordId::new)?);
+    }
+    for (key, ids) in keys.into_iter().zip(members) {
+        facts.learn_index(key.clone(), ids);
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! The store on PostgreSQL, for any number of identical processes.
+//!
+//! A writer's transaction first locks the space's row, its counter, and holds it to the COMMIT: so numbers become visible in
+//! their order, and a reader that asks for what lies behind a number never passes over one. Statements travel together.
+//!
+//! Invariant: nothing that a process remembers decides; whatever a transaction decides on, it read behind that lock.
+//!
+//! Rejected alternative: the isolation level SERIALIZABLE. It would make most of what shares a space begin again.
+
+mod adopt;
+mod announce;
+mod connect;
+mod engine;
+mod failure;
+mod flags;
+mod flight;
+mod index;
+mod learn;
+mod load;
+mod migrate;
+mod parts;
+mod read;
+mod rejections;
+mod row;
+mod survey;
+mod tokens;
+mod write;
+mod writer;
+
+use super::{
+    FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, RejectionsRequest, SpaceView, Store, StoreError,
+    StoredSchema, ToldEpoch, Writer,
+};
+use crate::config::FaultPoint;
+use crate::feed::Feed;
+use announce::Announcer;
+use connect::Address;
+use deadpool_postgres::{ClientWrapper, Object, Pool};
+use engine::Engine;
+use gbsync_core::id::{Actor, DeviceId, GroupId, LogId, Role, Seq, SpaceId};
+use gbsync_core::wire::{GroupResult, RejectedGroup};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Connections for reads, beside one for each writer.
+const READERS: usize = 8;
+/// How often a read is begun again on another connection.
+const READ_ATTEMPTS: usize = 3;
+
+/// The store in a database.
+pub(crate) struct PostgresStore {
+    engine: Arc<Engine>,
+    pool: Pool,
+    address: Arc<Address>,
+    writers: usize,
+    fault: Option<FaultPoint>,
+    announcer: Announcer,
+}
+
+impl PostgresStore {
+    /// Opens a database and brings it to the newest format.
+    pub(crate) fn open(
+        url: &str,
+        lock_timeout: Duration,
+        writers: usize,
+        fault: Option<FaultPoint>,
+    ) -> Result<Self, StoreError> {
+        let (engine, address) = (Arc::new(Engine::start()?), Arc::new(Address::parse(url)?));
+        let writers = writers.max(1);
+        let store = super::StoreLocation::Postgres(url.into()).to_string();
+        engine.elsewhere(|| {
+            engine.wait(async { migrate::migrate(&mut address.connect().await?, address.schema(), &store).await })
+        })?;
+        let pool = address.pool(writers + READERS, lock_timeout)?;
+        let announcer = Announcer::new(address.schema());
+        Ok(Self { engine, pool, address, writers, fault, announcer })
+    }
+
+    /// Reads; a second time on another connection if the first is lost.
+    fn read<T>(&self, read: impl AsyncFn(&ClientWrapper) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.engine.wait(async {
+            let mut attempts = 1;
+            loop {
+                let connection = self.pool.get().await?;
+                match read(&connection).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => {
+                        // A connection that failed is closed, not kept: it may be in the middle of a transaction.
+                        drop(Object::take(connection));
+                        if attempts == READ_ATTEMPTS || !matches!(error, StoreError::Lost(_)) {
+                            return Err(error);
+                        }
+                        attempts += 1;
+                    }
+                }
+            }
+        })
+    }
+}
+
+impl Store for PostgresStore {
+    fn writer(&self) -> Result<Box<dyn Writer>, StoreError> {
+        let connection = self.engine.wait(self.pool.get())?;
+        Ok(Box::new(writer::PostgresWriter::new(Arc::clone(&self.engine), connection, self.fault.clone())))
+    }
+
+    fn writers(&self) -> usize {
+        // With one, a transaction would hold several spaces.
+        self.writers.max(2)
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn announce(&self, space: &SpaceId, head: Seq) {
+        self.announcer.announce(space, head);
+    }
+
+    fn follow(&self, feed: &Arc<Feed>) {
+        self.announcer.follow(&self.engine, &self.address, &self.pool, feed);
+    }
+
+    fn schema(&self) -> Result<Option<StoredSchema>, StoreError> {
+        self.read(async |client| adopt::in_force(client).await)
+    }
+
+    fn grant(&self, token_hash: &[u8; 32]) -> Result<Option<Grant>, StoreError> {
+        self.read(async |client| tokens::grant(client, token_hash).await)
+    }
+
+    fn is_revoked(&self, jti: &str) -> Result<bool, StoreError> {
+        self.read(async |client| tokens::is_revoked(client, jti).await)
+    }
+
+    fn roles_of(&self, space: &SpaceId, actors: &BTreeSet<Actor>) -> Result<BTreeMap<Actor, BTreeSet<Role>>, StoreError> {
+        self.read(async |client| tokens::roles_of(client, space, actors).await)
+    }
+
+    fn space(
+        &self,
+        space: &SpaceId,
+        device: Option<&DeviceId>,
+        told: Option<&ToldEpoch>,
+    ) -> Result<Option<SpaceView>, StoreError> {
+        self.read(async |client| read::space(client, space, device, told).await)
+    }
+
+    fn page(&self, request: &PageRequest) -> Result<Page, StoreError> {
+        self.read(async |client| read::page(client, request).await)
+    }
+
+    fn log_part(&self, space: &SpaceId, log: Option<&LogId>, seq: Seq, number: u64) -> Result<LogPart, StoreError> {
+        self.read(async |client| parts::log_part(client, space, log, seq, number).await)
+    }
+
+    fn verdicts(&self, space: &SpaceId, ids: Vec<GroupId>) -> Result<Vec<GroupResult>, StoreError> {
+        self.read(async |client| read::verdicts(client, space, &ids).await)
+    }
+
+    fn flags(&self, request: &FlagsRequest) -> Result<Option<Vec<FlagInfo>>, StoreError> {
+        self.read(async |client| flags::list(client, request).await)
+    }
+
+    fn rejections(&self, request: &RejectionsRequest) -> Result<Option<Vec<RejectedGroup>>, StoreError> {
+        self.read(async |client| rejections::list(client, request).await)
+    }
+
+    fn rejection(&self, space: &SpaceId, id: &GroupId) -> Result<Option<RejectedGroup>, StoreError> {
+        self.read(async |client| rejections::one(client, space, id).await)
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.announcer.stop(&self.engine);
+        self.pool.close();
+        Ok(())
+    }
+}

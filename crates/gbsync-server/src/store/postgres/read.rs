@@ -1,0 +1,161 @@
+//! What routes ask of committed states. What takes several statements reads one snapshot.
+
+use super::flight::Flight;
+use super::row::{count, decided, digest, id, space as space_row, stored};
+use crate::shown::Shown;
+use crate::store::kept::{Filling, Row};
+use crate::store::{DecidedAs, Page, PageRequest, SpaceState, SpaceView, StoreError, ToldEpoch};
+use deadpool_postgres::ClientWrapper;
+use gbsync_core::digest::Digest;
+use gbsync_core::id::{DeviceId, DeviceSeq, EpochId, GroupId, Seq, SpaceId};
+use gbsync_core::verdict::Verdict;
+use gbsync_core::wire::{DeviceReport, GroupResult};
+use std::collections::BTreeMap;
+
+/// Begins a read of several statements on one committed state.
+pub(super) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+/// Ends it.
+pub(super) const END: &str = "COMMIT";
+/// A space's row, as [`space_row`] reads it.
+pub(super) const SPACE: &str = "SELECT space_no, log, head, chain, horizon FROM spaces WHERE space = $1";
+
+pub(super) async fn space(
+    client: &ClientWrapper,
+    space: &SpaceId,
+    device: Option<&DeviceId>,
+    told: Option<&ToldEpoch>,
+) -> Result<Option<SpaceView>, StoreError> {
+    let of_space = client.prepare_cached(SPACE).await?;
+    let of_device = client
+        .prepare_cached(
+            "SELECT d.epoch, d.highest_seq FROM devices d JOIN spaces s USING (space_no)
+              WHERE s.space = $1 AND d.device = $2 AND d.pushed_at IS NOT NULL ORDER BY d.pushed_at DESC, d.epoch_no DESC LIMIT 1",
+        )
+        .await?;
+    let of_sequences = client
+        .prepare_cached(
+            "SELECT q.sequence, q.highest FROM sequences q JOIN spaces s USING (space_no) WHERE s.space = $1 AND q.device = $2",
+        )
+        .await?;
+    let of_told = client
+        .prepare_cached(
+            "SELECT d.previous_epoch IS NOT NULL FROM devices d JOIN spaces s USING (space_no)
+              WHERE s.space = $1 AND d.device = $2 AND d.epoch = $3",
+        )
+        .await?;
+    let (name, device_name) = (space.as_str(), device.map_or("", DeviceId::as_str));
+    let (told_device, told_epoch) = told.map_or(("", ""), |told| (told.key.device.as_str(), told.key.epoch.as_str()));
+    let mut flight = Flight::new(client);
+    flight.say(SNAPSHOT);
+    let at_space = flight.add(&of_space, vec![&name]);
+    let at_device = flight.add(&of_device, vec![&name, &device_name]);
+    let at_sequences = flight.add(&of_sequences, vec![&name, &device_name]);
+    let at_told = flight.add(&of_told, vec![&name, &told_device, &told_epoch]);
+    flight.say(END);
+    let rows = flight.land().await?;
+    let Some(row) = rows[at_space].first() else { return Ok(None) };
+    let (_, state) = space_row(row)?;
+    let mut sequences = BTreeMap::new();
+    for row in &rows[at_sequences] {
+        sequences.insert(row.try_get(0)?, count(row, 1)?);
+    }
+    let report = |row| -> Result<DeviceReport, StoreError> {
+        Ok(DeviceReport { epoch: id(row, 0, EpochId::new)?, device_seq: DeviceSeq(count(row, 1)?), sequences })
+    };
+    let device = rows[at_device].first().filter(|_| device.is_some()).map(report).transpose()?;
+    let knows_previous: Option<bool> = rows[at_told].first().map(|row| row.try_get(0)).transpose()?;
+    let knows_told = told.is_none_or(|told| knows_previous.is_some_and(|knows| knows || told.previous.is_none()));
+    Ok(Some(SpaceView { state, device, knows_told }))
+}
+
+pub(super) async fn page(client: &ClientWrapper, request: &PageRequest) -> Result<Page, StoreError> {
+    let of_space = client.prepare_cached(SPACE).await?;
+    let of_chain = client
+        .prepare_cached("SELECT l.chain FROM log l JOIN spaces s USING (space_no) WHERE s.space = $1 AND l.seq = $2")
+        .await?;
+    let of_entries = client.prepare_cached(ENTRIES).await?;
+    let (name, after) = (request.space.as_str(), stored(request.after.0));
+    let (records, bytes) = (stored(request.max_records), stored(request.max_bytes));
+    let mut flight = Flight::new(client);
+    flight.say(SNAPSHOT);
+    let at_space = flight.add(&of_space, vec![&name]);
+    let at_chain = flight.add(&of_chain, vec![&name, &after]);
+    let at_entries = flight.add(&of_entries, vec![&name, &after, &records, &bytes]);
+    flight.say(END);
+    let rows = flight.land().await?;
+    let Some(row) = rows[at_space].first() else { return Ok(Page::NoSpace) };
+    let (_, state) = space_row(row)?;
+    if let Some(page) = refused(request, &state) {
+        return Ok(page);
+    }
+    let chain = match rows[at_chain].first() {
+        Some(row) => digest(row, 0)?,
+        None if request.after == Seq(0) => Digest::ZERO,
+        None => {
+            let message = format!("the log has no entry {}, which is not beyond its head", request.after);
+            return Err(StoreError::Damaged(message));
+        }
+    };
+    if request.chain.is_some_and(|known| known != chain) {
+        return Ok(Page::LogChanged);
+    }
+    let mut filling = Filling::new(request, chain);
+    for row in &rows[at_entries] {
+        let (seq, change_count, parts) = (Seq(count(row, 0)?), count(row, 1)?, count(row, 4)?);
+        if !filling.add(&Row { seq, change_count, chain: digest(row, 2)?, entry: row.try_get(3)?, parts }) {
+            break;
+        }
+    }
+    Ok(filling.finish(state.head))
+}
+
+/// No more than what a page may hold leaves PostgreSQL: the rows that fit by their running sums, and always the first.
+const ENTRIES: &str = "
+SELECT seq, change_count, chain, entry, parts FROM (
+  SELECT l.seq, l.change_count, l.chain, l.entry, l.parts, row_number() OVER w AS place,
+         sum(l.change_count) OVER w AS records, sum(octet_length(l.entry)) OVER w AS bytes
+    FROM (SELECT seq, change_count, chain, entry, parts FROM log
+           WHERE space_no = (SELECT space_no FROM spaces WHERE space = $1) AND seq > $2 ORDER BY seq
+           LIMIT greatest($3::bigint, 1)) AS l
+  WINDOW w AS (ORDER BY l.seq ROWS UNBOUNDED PRECEDING)) AS p
+ WHERE place = 1 OR (records <= $3::bigint AND bytes <= $4::bigint) ORDER BY seq";
+
+fn refused(request: &PageRequest, state: &SpaceState) -> Option<Page> {
+    if request.log.as_ref().is_some_and(|log| *log != state.log) {
+        return Some(Page::LogChanged);
+    }
+    (request.after > state.head).then_some(Page::BeyondHead { head: state.head })
+}
+
+pub(super) async fn verdicts(
+    client: &ClientWrapper,
+    space: &SpaceId,
+    ids: &[GroupId],
+) -> Result<Vec<GroupResult>, StoreError> {
+    let statement = client
+        .prepare_cached(
+            "SELECT g.group_id, g.digest, g.seq, g.flags, r.result FROM groups g LEFT JOIN rejections r USING (space_no, group_id)
+              WHERE g.space_no = (SELECT space_no FROM spaces WHERE space = $1) AND g.group_id = ANY($2)",
+        )
+        .await?;
+    let names: Vec<&str> = ids.iter().map(GroupId::as_str).collect();
+    let mut known = BTreeMap::new();
+    for row in &client.query(&statement, &[&space.as_str(), &names]).await? {
+        let group = id(row, 0, GroupId::new)?;
+        let outcome = decided(&group, row, 1)?.outcome;
+        known.insert(group, outcome);
+    }
+    let mut shown = Shown::new();
+    let verdict = |id: &GroupId| {
+        let verdict = match known.get(id).cloned() {
+            Some(DecidedAs::Accepted { seq, flags }) => Verdict::Accepted { seq, is_duplicate: true, flags },
+            Some(DecidedAs::Rejected(mut rejection)) => {
+                shown.fit(&mut rejection);
+                Verdict::Rejected { rejection: *rejection, is_duplicate: true }
+            }
+            None => Verdict::Unknown,
+        };
+        GroupResult { id: id.clone(), verdict }
+    };
+    Ok(ids.iter().map(verdict).collect())
+}

@@ -1,0 +1,359 @@
+//! What a transaction leaves, in one round trip: one statement a table, whatever the number of rows, in key order.
+
+use super::flight::Outgoing;
+use super::row::stored;
+use crate::store::{CutChanges, EpochKey, StoreError, StoredGroup, ToldEpoch, Written};
+use deadpool_postgres::ClientWrapper;
+use gbsync_core::change::Payload;
+use gbsync_core::id::{Actor, GroupId};
+use gbsync_core::time::Timestamp;
+use gbsync_core::wire::{flags_json, part_json};
+use std::collections::{BTreeMap, BTreeSet};
+
+const RECORDS: &str = "
+INSERT INTO records (space_no, entity, id, version, edit_version, payload, marks)
+SELECT $1, w.* FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[]) AS w
+ON CONFLICT (space_no, entity, id) DO UPDATE
+SET version = excluded.version, edit_version = excluded.edit_version, payload = excluded.payload, marks = excluded.marks";
+
+/// Notes lives of devices; `highest` 0 is one that has not pushed. Under the lock of the space, so no number is given twice.
+const DEVICES: &str = "
+INSERT INTO devices (space_no, device, epoch, epoch_no, highest_seq, first_seen, pushed_at)
+SELECT $1, w.device, w.epoch, last.epoch_no + w.place, w.highest, $5, CASE WHEN w.highest > 0 THEN $5 END
+  FROM unnest($2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS w(device, epoch, highest, place),
+       (SELECT coalesce(max(epoch_no), 0) AS epoch_no FROM devices WHERE space_no = $1) AS last
+ON CONFLICT (space_no, device, epoch) DO UPDATE
+SET highest_seq = greatest(devices.highest_seq, excluded.highest_seq), pushed_at = coalesce(excluded.pushed_at, devices.pushed_at)";
+
+const NUMBERS: &str = "
+INSERT INTO numbers (space_no, epoch_no, device_seq, group_id)
+SELECT $1, d.epoch_no, w.device_seq, w.group_id
+  FROM unnest($2::text[], $3::text[], $4::bigint[], $5::text[]) AS w(device, epoch, device_seq, group_id)
+  JOIN devices AS d ON d.space_no = $1 AND d.device = w.device AND d.epoch = w.epoch
+ON CONFLICT DO NOTHING";
+
+const GROUPS: &str = "
+INSERT INTO groups (space_no, group_id, digest, seq, epoch_no, device_seq, decided_at, flags)
+SELECT $1, w.group_id, w.digest, w.seq, d.epoch_no, w.device_seq, $8, w.flags
+  FROM unnest($2::text[], $3::bytea[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], $9::text[])
+       AS w(group_id, digest, seq, device, epoch, device_seq, flags)
+  LEFT JOIN devices AS d ON d.space_no = $1 AND d.device = w.device AND d.epoch = w.epoch";
+
+const REJECTIONS: &str = "
+INSERT INTO rejections (space_no, group_id, result, group_type, actor, created_at, replaces, changes)
+SELECT $1, w.* FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[]) AS w";
+
+const LOG: &str = "
+INSERT INTO log (space_no, seq, change_count, chain, entry, parts)
+SELECT $1, w.* FROM unnest($2::bigint[], $3::bigint[], $4::bytea[], $5::text[], $6::bigint[]) AS w";
+
+const LOG_PARTS: &str = "
+INSERT INTO log_parts (space_no, seq, part, body) SELECT $1, w.* FROM unnest($2::bigint[], $3::bigint[], $4::text[]) AS w";
+
+const HEAD: &str = "UPDATE spaces SET head = $2, chain = $3 WHERE space_no = $1";
+
+const FLAGS: &str = "
+INSERT INTO flags (space_no, seq, place, code, rule, message, entity, id)
+SELECT $1, w.* FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[]) AS w";
+
+/// The first to clear one stays.
+const CLEARED: &str = "
+UPDATE flags AS f SET cleared_by = w.cleared_by FROM unnest($2::bigint[], $3::bigint[], $4::bigint[]) AS w(seq, place, cleared_by)
+ WHERE f.space_no = $1 AND f.seq = w.seq AND f.place = w.place AND f.cleared_by IS NULL";
+
+const SEQUENCES: &str = "
+INSERT INTO sequences (space_no, device, sequence, highest)
+SELECT $1, w.* FROM unnest($2::text[], $3::text[], $4::bigint[]) AS w
+ON CONFLICT (space_no, device, sequence) DO UPDATE SET highest = greatest(sequences.highest, excluded.highest)";
+
+const FAMILIES: &str = "
+INSERT INTO families (space_no, group_id, root) SELECT $1, w.* FROM unnest($2::text[], $3::text[]) AS w ON CONFLICT DO NOTHING";
+
+/// Families that become part of another: members, winner and closure. A closure that the other has already stays.
+const MERGES: [&str; 3] = [
+    "UPDATE families SET root = $3 WHERE space_no = $1 AND root = $2",
+    "DELETE FROM family_winners WHERE space_no = $1 AND root = $2 AND $3::text IS NOT NULL",
+    "UPDATE family_closures SET root = $3 WHERE space_no = $1 AND root = $2
+        AND NOT EXISTS (SELECT 1 FROM family_closures WHERE space_no = $1 AND root = $3)",
+];
+
+const WINNERS: &str = "
+INSERT INTO family_winners (space_no, root, group_id) SELECT $1, w.* FROM unnest($2::text[], $3::text[]) AS w
+ON CONFLICT DO NOTHING";
+
+const CLOSURES: &str = "
+INSERT INTO family_closures (space_no, root, of_group, closed_as, closed_by, actor, reason)
+SELECT $1, w.* FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[]) AS w ON CONFLICT DO NOTHING";
+
+/// The first of several groups that are sent in the place of one.
+const REPLACED: &str = "
+UPDATE rejections AS r SET closed_as = 'replaced', closed_by = w.by, closed_at = $4
+  FROM unnest($2::text[], $3::text[]) AS w(replaced, by)
+ WHERE r.space_no = $1 AND r.group_id = w.replaced AND r.closed_as IS NULL";
+
+/// Shows with each rejection of these families how the family was closed. A closure counts before a winner: it says who and why.
+const SHOW_CLOSURES: &str = "
+UPDATE rejections AS r SET closed_as = f.closed_as, closed_by = f.closed_by, closed_actor = f.actor, closed_reason = f.reason,
+                           closed_at = $3
+  FROM (SELECT DISTINCT m.group_id AS member, coalesce(c.closed_as, 'amended') AS closed_as,
+               CASE WHEN c.root IS NULL THEN v.group_id ELSE c.closed_by END AS closed_by, c.actor AS actor, c.reason AS reason
+          FROM families AS own
+          JOIN families AS m ON m.space_no = own.space_no AND m.root = own.root
+          LEFT JOIN family_closures AS c ON c.space_no = own.space_no AND c.root = own.root
+          LEFT JOIN family_winners AS v ON v.space_no = own.space_no AND v.root = own.root
+         WHERE own.space_no = $1 AND own.group_id = ANY($2) AND (c.root IS NOT NULL OR v.root IS NOT NULL)) AS f
+ WHERE r.space_no = $1 AND r.group_id = f.member AND (r.closed_as IS NULL OR r.closed_as = 'replaced')";
+
+/// Writes what was decided.
+pub(super) async fn write(client: &ClientWrapper, space_no: i64, written: &Written) -> Result<(), StoreError> {
+    let mut outgoing = Outgoing::new(space_no);
+    records(&mut outgoing, written);
+    devices(&mut outgoing, written);
+    groups(&mut outgoing, written);
+    families(&mut outgoing, written);
+    flags(&mut outgoing, written);
+    if !written.sequences.is_empty() {
+        let (devices, names): (Vec<_>, Vec<_>) =
+            written.sequences.keys().map(|(device, name)| (device.as_str(), name.as_str())).unzip();
+        let highest: Vec<i64> = written.sequences.values().map(|highest| stored(*highest)).collect();
+        outgoing.add(SEQUENCES, vec![Box::new(devices), Box::new(names), Box::new(highest)]);
+    }
+    log(&mut outgoing, written);
+    outgoing.send(client).await
+}
+
+fn records<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
+    if written.records.is_empty() {
+        return;
+    }
+    let entities: Vec<&str> = written.records.iter().map(|(key, _)| key.entity.as_str()).collect();
+    let ids: Vec<&str> = written.records.iter().map(|(key, _)| key.id.as_str()).collect();
+    let records = || written.records.iter().map(|(_, record)| record);
+    let versions: Vec<i64> = records().map(|record| stored(record.version.0)).collect();
+    let edit_versions: Vec<i64> = records().map(|record| stored(record.edit_version.0)).collect();
+    let payloads: Vec<Option<&str>> = records().map(|record| record.payload.as_ref().map(Payload::as_str)).collect();
+    let marks: Vec<Option<String>> = records().map(|record| record.marks.as_ref().map(|marks| marks.to_json())).collect();
+    outgoing.add(
+        RECORDS,
+        vec![
+            Box::new(entities),
+            Box::new(ids),
+            Box::new(versions),
+            Box::new(edit_versions),
+            Box::new(payloads),
+            Box::new(marks),
+        ],
+    );
+}
+
+fn devices<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
+    let told = written.numbers.iter().filter_map(|(key, numbers)| Some((key, numbers.last_key_value()?.0)));
+    let told: Vec<_> = told.map(|(key, highest)| (key, stored(highest.0))).collect();
+    if told.is_empty() {
+        return;
+    }
+    upsert_devices(outgoing, &told, &written.decided_at);
+    let numbers = || written.numbers.iter().flat_map(|(key, of_key)| of_key.iter().map(move |number| (key, number)));
+    let devices: Vec<&str> = numbers().map(|(key, _)| key.device.as_str()).collect();
+    let epochs: Vec<&str> = numbers().map(|(key, _)| key.epoch.as_str()).collect();
+    let seqs: Vec<i64> = numbers().map(|(_, (device_seq, _))| stored(device_seq.0)).collect();
+    let groups: Vec<&str> = numbers().map(|(_, (_, group))| group.as_str()).collect();
+    outgoing.add(NUMBERS, vec![Box::new(devices), Box::new(epochs), Box::new(seqs), Box::new(groups)]);
+}
+
+fn upsert_devices<'w>(outgoing: &mut Outgoing<'w>, told: &[(&'w EpochKey, i64)], at: &'w Timestamp) {
+    let devices: Vec<&str> = told.iter().map(|(key, _)| key.device.as_str()).collect();
+    let epochs: Vec<&str> = told.iter().map(|(key, _)| key.epoch.as_str()).collect();
+    let highest: Vec<i64> = told.iter().map(|(_, highest)| *highest).collect();
+    outgoing.add(DEVICES, vec![Box::new(devices), Box::new(epochs), Box::new(highest), Box::new(at.as_str())]);
+}
+
+fn groups<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
+    let mut groups: Vec<&StoredGroup> = written.groups.iter().collect();
+    if groups.is_empty() {
+        return;
+    }
+    groups.sort_by(|one, other| one.id.cmp(&other.id));
+    let source = |group: &&'w StoredGroup| group.source.as_ref();
+    let ids: Vec<&str> = groups.iter().map(|group| group.id.as_str()).collect();
+    let digests: Vec<Option<&[u8]>> =
+        groups.iter().map(|group| group.digest.as_ref().map(|digest| digest.as_bytes().as_slice())).collect();
+    let seqs: Vec<Option<i64>> = groups.iter().map(|group| group.seq.map(|seq| stored(seq.0))).collect();
+    let devices: Vec<Option<&str>> = groups.iter().map(|group| Some(source(group)?.0.device.as_str())).collect();
+    let epochs: Vec<Option<&str>> = groups.iter().map(|group| Some(source(group)?.0.epoch.as_str())).collect();
+    let device_seqs: Vec<Option<i64>> = groups.iter().map(|group| Some(stored(source(group)?.1.0))).collect();
+    let flags: Vec<Option<String>> =
+        groups.iter().map(|group| (!group.flags.is_empty()).then(|| flags_json(&group.flags))).collect();
+    outgoing.add(
+        GROUPS,
+        vec![
+            Box::new(ids),
+            Box::new(digests),
+            Box::new(seqs),
+            Box::new(devices),
+            Box::new(epochs),
+            Box::new(device_seqs),
+            Box::new(written.decided_at.as_str()),
+            Box::new(flags),
+        ],
+    );
+    rejections(outgoing, written);
+}
+
+fn rejections<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
+    // In the order they were decided: that is the order in which the back office sees them.
+    let rejected: Vec<_> =
+        written.groups.iter().filter_map(|group| Some((group.id.as_str(), group.rejected.as_ref()?))).collect();
+    if rejected.is_empty() {
+        return;
+    }
+    let ids: Vec<&str> = rejected.iter().map(|(id, _)| *id).collect();
+    let results: Vec<&str> = rejected.iter().map(|(_, rejected)| rejected.result.as_str()).collect();
+    let types: Vec<Option<&str>> =
+        rejected.iter().map(|(_, rejected)| Some(rejected.group_type.as_ref()?.as_str())).collect();
+    let actors: Vec<Option<&str>> = rejected.iter().map(|(_, rejected)| Some(rejected.actor.as_ref()?.as_str())).collect();
+    let times: Vec<Option<&str>> =
+        rejected.iter().map(|(_, rejected)| Some(rejected.created_at.as_ref()?.as_str())).collect();
+    let replaced: Vec<Option<&str>> =
+        rejected.iter().map(|(_, rejected)| Some(rejected.replaces.as_ref()?.as_str())).collect();
+    let changes: Vec<Option<&str>> = rejected.iter().map(|(_, rejected)| rejected.changes.as_deref()).collect();
+    outgoing.add(
+        REJECTIONS,
+        vec![
+            Box::new(ids),
+            Box::new(results),
+            Box::new(types),
+            Box::new(actors),
+            Box::new(times),
+            Box::new(replaced),
+            Box::new(changes),
+        ],
+    );
+}
+
+fn pairs(map: &BTreeMap<GroupId, GroupId>) -> (Vec<&str>, Vec<&str>) {
+    map.iter().map(|(one, other)| (one.as_str(), other.as_str())).unzip()
+}
+
+/// Families, and how rejections are closed by them.
+fn families<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
+    if !written.roots.is_empty() {
+        let (groups, roots) = pairs(&written.roots);
+        outgoing.add(FAMILIES, vec![Box::new(groups), Box::new(roots)]);
+    }
+    for (from, into) in &written.merges {
+        for merge in MERGES {
+            outgoing.add(merge, vec![Box::new(from.as_str()), Box::new(into.as_str())]);
+        }
+    }
+    if !written.winners.is_empty() {
+        let (roots, groups) = pairs(&written.winners);
+        outgoing.add(WINNERS, vec![Box::new(roots), Box::new(groups)]);
+    }
+    closures(outgoing, written);
+    let mut touched: BTreeSet<&str> = written.closures.keys().chain(written.winners.keys()).map(GroupId::as_str).collect();
+    touched.extend(written.merges.iter().map(|(_, into)| into.as_str()));
+    let mut replaced = BTreeMap::new();
+    for group in written.groups.iter() {
+        let Some(rejected) = &group.rejected else { continue };
+        touched.insert(group.id.as_str());
+        if let Some(replaces) = &rejected.replaces {
+            replaced.entry(replaces.as_str()).or_insert(group.id.as_str());
+        }
+    }
+    let at = written.decided_at.as_str();
+    if !replaced.is_empty() {
+        let (of, by): (Vec<&str>, Vec<&str>) = replaced.into_iter().unzip();
+        outgoing.add(REPLACED, vec![Box::new(of), Box::new(by), Box::new(at)]);
+    }
+    if !touched.is_empty() {
+        let touched: Vec<&str> = touched.into_iter().collect();
+        outgoing.add(SHOW_CLOSURES, vec![Box::new(touched), Box::new(at)]);
+    }
+}
+
+fn closures<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
+    if written.closures.is_empty() {
+        return;
+    }
+    let roots: Vec<&str> = written.closures.keys().map(GroupId::as_str).collect();
+    let closures = || written.closures.values();
+    let of: Vec<&str> = closures().map(|closure| closure.of.as_str()).collect();
+    let closed_as: Vec<&str> = closures().map(|closure| closure.resolved_as.as_str()).collect();
+    let by: Vec<Option<&str>> = closures().map(|closure| closure.by.as_ref().map(GroupId::as_str)).collect();
+    let actors: Vec<Option<&str>> = closures().map(|closure| closure.actor.as_ref().map(Actor::as_str)).collect();
+    let reasons: Vec<Option<&str>> = closures().map(|closure| closure.reason.as_deref()).collect();
+    outgoing.add(
+        CLOSURES,
+        vec![Box::new(roots), Box::new(of), Box::new(closed_as), Box::new(by), Box::new(actors), Box::new(reasons)],
+    );
+}
+
+fn flags<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
+    let flags = written.groups.iter().filter_map(|group| Some((group.seq?, &group.flags)));
+    let flags: Vec<_> =
+        flags.flat_map(|(seq, flags)| flags.iter().enumerate().map(move |(place, flag)| (seq, place, flag))).collect();
+    if !flags.is_empty() {
+        let seqs: Vec<i64> = flags.iter().map(|(seq, ..)| stored(seq.0)).collect();
+        let places: Vec<i64> = flags.iter().map(|(_, place, _)| stored(*place as u64)).collect();
+        let codes: Vec<&str> = flags.iter().map(|(.., flag)| flag.code.as_str()).collect();
+        let rules: Vec<&str> = flags.iter().map(|(.., flag)| flag.rule.as_ref()).collect();
+        let messages: Vec<&str> = flags.iter().map(|(.., flag)| flag.message.as_ref()).collect();
+        let entities: Vec<Option<&str>> = flags.iter().map(|(.., flag)| Some(flag.key.as_ref()?.entity.as_str())).collect();
+        let ids: Vec<Option<&str>> = flags.iter().map(|(.., flag)| Some(flag.key.as_ref()?.id.as_str())).collect();
+        outgoing.add(
+            FLAGS,
+            vec![
+                Box::new(seqs),
+                Box::new(places),
+                Box::new(codes),
+                Box::new(rules),
+                Box::new(messages),
+                Box::new(entities),
+                Box::new(ids),
+            ],
+        );
+    }
+    if !written.cleared.is_empty() {
+        let seqs: Vec<i64> = written.cleared.keys().map(|flag| stored(flag.seq.0)).collect();
+        let places: Vec<i64> = written.cleared.keys().map(|flag| stored(flag.place)).collect();
+        let by: Vec<i64> = written.cleared.values().map(|seq| stored(seq.0)).collect();
+        outgoing.add(CLEARED, vec![Box::new(seqs), Box::new(places), Box::new(by)]);
+    }
+}
+
+fn log<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
+    if written.entries.is_empty() {
+        return;
+    }
+    let entries = || written.entries.iter();
+    let seqs: Vec<i64> = entries().map(|entry| stored(entry.seq.0)).collect();
+    let change_counts: Vec<i64> = entries().map(|entry| stored(entry.change_count)).collect();
+    let chains: Vec<&[u8]> = entries().map(|entry| entry.chain.as_bytes().as_slice()).collect();
+    let texts: Vec<&str> = entries().map(|entry| entry.entry.as_str()).collect();
+    let parts: Vec<i64> =
+        entries().map(|entry| stored(entry.parts.as_ref().map_or(0, |parts| parts.cuts.len() as u64))).collect();
+    outgoing.add(LOG, vec![Box::new(seqs), Box::new(change_counts), Box::new(chains), Box::new(texts), Box::new(parts)]);
+    for entry in entries() {
+        let Some(CutChanges { changes, cuts }) = &entry.parts else { continue };
+        // One statement a part: together they may be larger than one message takes.
+        for (number, cut) in cuts.iter().enumerate() {
+            let (seqs, numbers) = (vec![stored(entry.seq.0)], vec![stored(number as u64)]);
+            outgoing.add(LOG_PARTS, vec![Box::new(seqs), Box::new(numbers), Box::new(vec![part_json(changes, cut)])]);
+        }
+    }
+    outgoing.add(HEAD, vec![Box::new(stored(written.head.0)), Box::new(written.chain.as_bytes().as_slice())]);
+}
+
+/// Keeps what a device said of its epochs.
+pub(super) async fn tell(client: &ClientWrapper, space_no: i64, told: &ToldEpoch, at: &Timestamp) -> Result<(), StoreError> {
+    let mut outgoing = Outgoing::new(space_no);
+    upsert_devices(&mut outgoing, &[(&told.key, 0)], at);
+    if let Some((epoch, device_seq)) = &told.previous {
+        let sql = "UPDATE devices SET previous_epoch = $4, previous_seq = $5
+                    WHERE space_no = $1 AND device = $2 AND epoch = $3 AND previous_epoch IS NULL";
+        let (device, of) = (told.key.device.as_str(), told.key.epoch.as_str());
+        outgoing.add(sql, vec![Box::new(device), Box::new(of), Box::new(epoch.as_str()), Box::new(stored(device_seq.0))]);
+    }
+    outgoing.send(client).await
+}

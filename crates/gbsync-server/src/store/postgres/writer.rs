@@ -1,0 +1,215 @@
+//! A writer: one connection, one transaction at a time, in one space.
+//!
+//! Invariant: the space's row is locked before anything else of the space is read or written, and until the COMMIT. A connection
+//! that is in the middle of a transaction, or may be, never goes back to the pool.
+
+use super::engine::Engine;
+use super::flight::Flight;
+use super::row::space as space_row;
+use super::{index, learn, load, parts, write};
+use crate::config::FaultPoint;
+use crate::store::{Held, Staged, Staging, StoreError, ToldEpoch, UploadedPart, Wanted, Writer, Written};
+use deadpool_postgres::{ClientWrapper, Object};
+use gbsync_core::decide::{Facts, Needs};
+use gbsync_core::id::{DeviceId, GroupId, SpaceId};
+use gbsync_core::time::Timestamp;
+use std::sync::Arc;
+
+/// Each statement sees what was committed before it: also what was committed while it waited for the space.
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE";
+/// A transaction of nothing: a standby refuses it.
+const PROBE: &str = "BEGIN READ WRITE; COMMIT";
+/// The space's counter. Held to the COMMIT.
+const LOCK: &str = "SELECT space_no, log, head, chain, horizon FROM spaces WHERE space = $1 FOR UPDATE";
+
+/// The statement that locks a space. A test that must fail without the lock is shown to: see `tests/nodes.rs`.
+pub(super) fn lock() -> &'static str {
+    #[cfg(feature = "mutants")]
+    if std::env::var_os("GBSYNC_PLANT_UNLOCKED").is_some() {
+        return super::read::SPACE;
+    }
+    LOCK
+}
+
+/// A connection that writes.
+pub(super) struct PostgresWriter {
+    pub(super) engine: Arc<Engine>,
+    connection: Option<Object>,
+    fault: Option<FaultPoint>,
+    /// Whether BEGIN was sent and nothing ended it.
+    pub(super) is_open: bool,
+    /// Whether it keeps others from putting schemas in force.
+    pub(super) is_reserved: bool,
+    /// The space that it has locked.
+    pub(super) entered: Option<(SpaceId, i64)>,
+}
+
+impl PostgresWriter {
+    pub(super) fn new(engine: Arc<Engine>, connection: Object, fault: Option<FaultPoint>) -> Self {
+        Self { engine, connection: Some(connection), fault, is_open: false, is_reserved: false, entered: None }
+    }
+
+    pub(super) fn client(&self) -> &ClientWrapper {
+        self.connection.as_ref().expect("it is taken when the writer is dropped")
+    }
+
+    /// Sends BEGIN if it was not.
+    pub(super) async fn open(&mut self) -> Result<(), StoreError> {
+        if !self.is_open {
+            self.is_open = true;
+            self.client().batch_execute(BEGIN).await?;
+        }
+        Ok(())
+    }
+
+    /// Locks the space, if it is not locked; its number.
+    pub(super) async fn enter(&mut self, space: &SpaceId) -> Result<Option<i64>, StoreError> {
+        if let Some((entered, space_no)) = &self.entered
+            && entered == space
+        {
+            return Ok(Some(*space_no));
+        }
+        let lock = self.client().prepare_cached(lock()).await?;
+        let (name, begins) = (space.as_str(), !self.is_open);
+        self.is_open = true;
+        let mut flight = Flight::new(self.client());
+        if begins {
+            flight.say(BEGIN);
+        }
+        let at_lock = flight.add(&lock, vec![&name]);
+        let rows = flight.land().await?;
+        let Some(row) = rows[at_lock].first() else { return Ok(None) };
+        let (space_no, _) = space_row(row)?;
+        self.entered = Some((space.clone(), space_no));
+        Ok(Some(space_no))
+    }
+
+    /// The number of a space that is there.
+    pub(super) async fn inside(&mut self, space: &SpaceId) -> Result<i64, StoreError> {
+        self.enter(space).await?.ok_or_else(|| StoreError::Damaged("a space vanished inside a transaction".into()))
+    }
+}
+
+impl Drop for PostgresWriter {
+    fn drop(&mut self) {
+        if self.is_open || self.is_reserved {
+            drop(self.connection.take().map(Object::take));
+        }
+    }
+}
+
+impl Writer for PostgresWriter {
+    fn begin(&mut self) -> Result<(), StoreError> {
+        if self.is_open {
+            return Err(StoreError::Lost("the transaction before could not be ended".into()));
+        }
+        self.entered = None;
+        Ok(())
+    }
+
+    fn load(&mut self, space: &SpaceId, wanted: &Wanted<'_>) -> Result<Option<Held>, StoreError> {
+        let engine = Arc::clone(&self.engine);
+        engine.wait(load::load(self, space, wanted))
+    }
+
+    fn learn(&mut self, space: &SpaceId, needs: &Needs, facts: &mut Facts) -> Result<(), StoreError> {
+        let engine = Arc::clone(&self.engine);
+        engine.wait(async {
+            let space_no = self.inside(space).await?;
+            learn::learn(self.client(), space_no, needs, facts).await
+        })
+    }
+
+    fn write(&mut self, space: &SpaceId, written: &Written) -> Result<(), StoreError> {
+        let engine = Arc::clone(&self.engine);
+        engine.wait(async {
+            let space_no = self.inside(space).await?;
+            index::write(self.client(), space_no, &written.index).await?;
+            write::write(self.client(), space_no, written).await
+        })
+    }
+
+    fn tell(&mut self, told: &ToldEpoch, at: &Timestamp) -> Result<(), StoreError> {
+        let engine = Arc::clone(&self.engine);
+        engine.wait(async {
+            let Some(space_no) = self.enter(&told.space).await? else { return Ok(()) };
+            write::tell(self.client(), space_no, told, at).await
+        })
+    }
+
+    fn stage(&mut self, part: &UploadedPart, group_bytes: u64, now_ms: u64) -> Result<Staging, StoreError> {
+        let engine = Arc::clone(&self.engine);
+        engine.wait(async {
+            let Some(space_no) = self.enter(&part.space).await? else { return Ok(Staging::NoSpace) };
+            parts::stage(self.client(), space_no, part, group_bytes, now_ms).await
+        })
+    }
+
+    fn staged(
+        &mut self,
+        space: &SpaceId,
+        device: &DeviceId,
+        group: &GroupId,
+        parts: u64,
+        take: &mut dyn FnMut(&str) -> Result<bool, StoreError>,
+    ) -> Result<Staged, StoreError> {
+        let engine = Arc::clone(&self.engine);
+        engine.wait(async {
+            let Some(space_no) = self.enter(space).await? else { return Ok(Staged::Missing(vec![0])) };
+            parts::staged(self.client(), (space_no, device, group), parts, take).await
+        })
+    }
+
+    fn unstage(&mut self, space: &SpaceId, device: &DeviceId, group: &GroupId) -> Result<(), StoreError> {
+        let engine = Arc::clone(&self.engine);
+        engine.wait(async {
+            match self.enter(space).await? {
+                Some(space_no) => parts::remove(self.client(), space_no, device.as_str(), &[group.as_str()]).await,
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn expire_uploads(&mut self, before_ms: u64) -> Result<(), StoreError> {
+        let engine = Arc::clone(&self.engine);
+        engine.wait(async {
+            for space in parts::spaces_with_expired(self.client(), before_ms).await? {
+                let Some(space_no) = self.enter(&space).await? else { continue };
+                parts::expire(self.client(), space_no, before_ms).await?;
+                self.client().batch_execute("COMMIT").await?;
+                (self.is_open, self.entered) = (false, None);
+            }
+            Ok(())
+        })
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        if let Some(FaultPoint(is_faulty)) = &self.fault
+            && is_faulty()
+        {
+            return Err(StoreError::Postgres("the COMMIT was made to fail".into()));
+        }
+        if !self.is_open {
+            // Whoever asked for nothing asks whether anything could be written.
+            self.engine.wait(self.client().batch_execute(PROBE))?;
+        } else {
+            let committed = self.engine.wait(self.client().batch_execute("COMMIT"));
+            committed.map_err(|error| match StoreError::from(error) {
+                StoreError::Lost(text) => StoreError::Uncertain(text),
+                other => other,
+            })?;
+        }
+        (self.is_open, self.entered) = (false, None);
+        Ok(())
+    }
+
+    fn rollback(&mut self) {
+        if !self.is_open {
+            return;
+        }
+        match self.engine.wait(self.client().batch_execute("ROLLBACK")) {
+            Ok(()) => (self.is_open, self.entered) = (false, None),
+            Err(error) => tracing::debug!(%error, "a transaction could not be rolled back; its connection is closed"),
+        }
+    }
+}
