@@ -37,6 +37,8 @@ fn every_figure_is_measured_and_stands_beside_its_baseline() {
         "select-typed",
         "live-memory",
         "live-p99",
+        "postgres",
+        "postgres-one-space",
         "memory-client",
         "memory-server",
         "drain",

@@ -8,6 +8,7 @@ mod live;
 mod local;
 mod memory;
 mod planner;
+mod postgres;
 mod pull;
 mod push;
 mod raw;
@@ -74,6 +75,8 @@ enum Part {
     Typed,
     /// Thousands of listeners to the log
     Live,
+    /// Sixteen devices push to PostgreSQL
+    Postgres,
     /// Peak memory while a long outbox drains
     Memory,
 }
@@ -89,6 +92,7 @@ struct Sizes {
     sales_a_device: u64,
     held_records: u64,
     decided_groups: u64,
+    postgres_pushes: u64,
     outbox_groups: u64,
     listeners: usize,
     push_seconds: f64,
@@ -104,6 +108,7 @@ const FULL: Sizes = Sizes {
     sales_a_device: 500,
     held_records: 1_000_000,
     decided_groups: 100_000,
+    postgres_pushes: 150,
     outbox_groups: 100_000,
     listeners: 2_000,
     push_seconds: 10.0,
@@ -119,6 +124,7 @@ const QUICK: Sizes = Sizes {
     sales_a_device: 10,
     held_records: 500,
     decided_groups: 50,
+    postgres_pushes: 3,
     outbox_groups: 400,
     listeners: 20,
     push_seconds: 0.5,
@@ -158,6 +164,7 @@ async fn measure(arguments: &Arguments, output: &Output) -> Result<Exit> {
             Part::Rules => rules::measure(&sizes)?,
             Part::Typed => typed::measure(&sizes, &folders).await?,
             Part::Live => live::measure(&sizes, &folders).await?,
+            Part::Postgres => postgres::measure(&sizes).await?,
             Part::Memory => memory::measure(&sizes, &folders).await?,
         });
     }
