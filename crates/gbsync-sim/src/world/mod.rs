@@ -134,6 +134,7 @@ impl World {
             world.devices[place].begin_round()?;
             world.finish_round(place)?;
         }
+        world.check()?;
         Ok(world)
     }
 
