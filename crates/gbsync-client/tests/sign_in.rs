@@ -31,7 +31,7 @@ fn actor(name: &str) -> Actor {
 }
 
 fn tokens(world: &World) -> Tokens {
-    Tokens::open(&world.folder.path().join("server")).unwrap()
+    Tokens::open(world.folder.path().join("server")).unwrap()
 }
 
 fn token(world: &World, name: Option<&str>, role: Option<&str>, act_as: Option<ActAs>) -> Arc<FixedToken> {
@@ -110,7 +110,7 @@ fn a_void_of_a_manager_is_never_sent_under_the_cashier_and_goes_when_the_manager
 #[test]
 fn a_device_that_may_act_as_the_manager_sends_the_void_and_the_managers_roles_decide() {
     let world = World::under(SCHEMA);
-    let actors = Actors::open(&world.folder.path().join("server")).unwrap();
+    let actors = Actors::open(world.folder.path().join("server")).unwrap();
     actors.set(&space(), &actor("mia"), &[Role::new("manager").unwrap()].into()).unwrap();
     actors.set(&space(), &actor("cid"), &[Role::new("cashier").unwrap()].into()).unwrap();
     let till = token(&world, Some("till-1"), None, Some(ActAs::These([actor("mia"), actor("cid")].into())));
