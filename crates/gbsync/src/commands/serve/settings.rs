@@ -338,7 +338,7 @@ mod tests {
                 "7:1 log.format must be one of text, json",
             ]
         );
-        assert!(told[5].starts_with("9:1 colours.red is no key; there are data, listen"));
+        assert!(told[5].starts_with("9:1 colours.red is no key; there are data, "));
         assert!(!Settings::defaults().take(read("listen = \n")).is_empty());
     }
 }
