@@ -136,7 +136,7 @@ fn status_and_outbox_tell_of_waiting_groups() {
     shop.apply("till.db", &(receipt("r-1") + &single("notes", "n-1", "text")));
     let status = shop.run(&["status", "till.db", "--json"]).json();
     let fields: Vec<&String> = status.as_object().unwrap().keys().collect();
-    expect![[r#"["device", "epoch", "server", "space", "cursor", "head", "sealedThrough", "pending", "inFlight", "accepted", "parked", "oldestPendingAt", "nextAttemptAt", "lastError", "isStopped"]"#]]
+    expect![[r#"["device", "epoch", "server", "space", "cursor", "head", "sealedThrough", "pending", "inFlight", "accepted", "parked", "waitingForSignIn", "oldestPendingAt", "nextAttemptAt", "lastError", "isStopped"]"#]]
         .assert_eq(&format!("{fields:?}"));
     assert_eq!([&status["cursor"], &status["sealedThrough"], &status["pending"], &status["parked"]], [0, 2, 2, 0]);
     assert!(shop.run(&["status", "till.db"]).done().contains("pending    2 (oldest 20"));
