@@ -3,10 +3,12 @@
 //! Invariant: no peer holds anything for longer than a bound by doing nothing: neither by sending no request, nor by taking no
 //! answer.
 
+mod beginning;
 mod patient;
 
 use crate::config::NetConfig;
 use axum::Router;
+use beginning::Beginning;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -26,7 +28,7 @@ const PING: Duration = Duration::from_secs(30);
 /// Serves until the server stops, then until every connection has ended. Dropping the future ends them all.
 pub(crate) async fn serve(listener: TcpListener, router: Router, config: NetConfig, mut drain: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(config.connections.clamp(1, Semaphore::MAX_PERMITS)));
-    let builder = Arc::new(builder(&config));
+    let builders = Arc::new(Builders::new(&config));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -36,19 +38,27 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, config: NetConf
             accepted = accept(&listener, &places) => accepted,
         };
         let (stream, place) = accepted;
-        let (router, builder, drain) = (router.clone(), Arc::clone(&builder), drain.clone());
-        connections.spawn(connection(stream, place, router, builder, config, drain));
+        let (router, builders, drain) = (router.clone(), Arc::clone(&builders), drain.clone());
+        connections.spawn(connection(stream, place, router, builders, config, drain));
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
 }
 
-fn builder(config: &NetConfig) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    let header_timeout = Duration::from_millis(config.header_timeout_ms);
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
-    builder
+/// How each version of HTTP is spoken.
+struct Builders {
+    http1: Builder<TokioExecutor>,
+    http2: Builder<TokioExecutor>,
+}
+
+impl Builders {
+    fn new(config: &NetConfig) -> Self {
+        let mut http1 = Builder::new(TokioExecutor::new()).http1_only();
+        http1.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_millis(config.header_timeout_ms));
+        let mut http2 = Builder::new(TokioExecutor::new()).http2_only();
+        http2.http2().timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
+        Self { http1, http2 }
+    }
 }
 
 /// The next connection, when there is a place for it.
@@ -70,16 +80,30 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
 }
 
 async fn connection(
-    stream: TcpStream,
+    mut stream: TcpStream,
     place: OwnedSemaphorePermit,
     router: Router,
-    builder: Arc<Builder<TokioExecutor>>,
+    builders: Arc<Builders>,
     config: NetConfig,
     mut drain: watch::Receiver<bool>,
 ) {
     // Answers are small and awaited: they must not wait for a second packet.
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(Patient::new(stream, &config));
+    let beginning = tokio::select! {
+        biased;
+        // Nobody asked for anything yet.
+        _ = drain.wait_for(|is_draining| *is_draining) => return,
+        beginning = Beginning::read(&mut stream, Duration::from_millis(config.header_timeout_ms)) => beginning,
+    };
+    let beginning = match beginning {
+        Ok(beginning) => beginning,
+        Err(error) => {
+            tracing::debug!(%error, "a connection asked for nothing");
+            return;
+        }
+    };
+    let builder = if beginning.is_http2() { &builders.http2 } else { &builders.http1 };
+    let io = TokioIo::new(Patient::new(stream, beginning, Duration::from_millis(config.stall_timeout_ms)));
     let mut serving = std::pin::pin!(builder.serve_connection(io, TowerToHyperService::new(router)));
     let ended = tokio::select! {
         ended = serving.as_mut() => Some(ended),

@@ -1,6 +1,6 @@
-//! A connection with bounded patience: for its first bytes, and for taking what is sent.
+//! A connection whose beginning was read, with bounded patience for taking what is sent.
 
-use crate::config::NetConfig;
+use super::beginning::Beginning;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,28 +8,19 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// Bytes that tell HTTP/1 from HTTP/2; from then on the one who reads headers keeps the time.
-const FIRST_BYTES: usize = 24;
-
 /// A connection with bounded patience.
 pub(super) struct Patient<S> {
     inner: S,
-    /// Until the first bytes are there: how many came, and when they must be there.
-    first: Option<(usize, Pin<Box<Sleep>>)>,
+    /// What was read of it and nobody was given.
+    beginning: Option<Box<Beginning>>,
     stall_timeout: Duration,
     /// While the peer takes nothing: until when it must.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patient<S> {
-    pub(super) fn new(inner: S, config: &NetConfig) -> Self {
-        let first_timeout = Duration::from_millis(config.header_timeout_ms);
-        Self {
-            inner,
-            first: Some((0, Box::pin(sleep(first_timeout)))),
-            stall_timeout: Duration::from_millis(config.stall_timeout_ms),
-            stalled: None,
-        }
+    pub(super) fn new(inner: S, beginning: Beginning, stall_timeout: Duration) -> Self {
+        Self { inner, beginning: Some(Box::new(beginning)), stall_timeout, stalled: None }
     }
 
     /// What writing came to, unless the peer has taken nothing for too long.
@@ -47,16 +38,18 @@ impl<S> Patient<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(context, buffer);
-        let Some((came, deadline)) = &mut self.first else { return read };
-        *came += buffer.filled().len() - before;
-        if *came >= FIRST_BYTES {
-            self.first = None;
-        } else if read.is_pending() && deadline.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "no request came")));
-        }
-        read
+        let given = self.beginning.as_ref().filter(|beginning| beginning.bytes().len() <= buffer.remaining());
+        let Some(given) = given else {
+            return match self.beginning {
+                Some(_) => Poll::Ready(Err(io::Error::new(ErrorKind::InvalidInput, "there is no room for the first bytes"))),
+                None => Pin::new(&mut self.inner).poll_read(context, buffer),
+            };
+        };
+        buffer.put_slice(given.bytes());
+        self.beginning = None;
+        // What came behind it belongs to the same read, and an end or an error shows again in the next one.
+        let _ = Pin::new(&mut self.inner).poll_read(context, buffer);
+        Poll::Ready(Ok(()))
     }
 }
 
