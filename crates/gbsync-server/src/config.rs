@@ -6,6 +6,7 @@ use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
 use gbsync_core::time::Timestamp;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -32,6 +33,8 @@ pub struct ServerConfig {
     pub live: LiveConfig,
     /// An address on which metrics are told to whoever asks; `None` tells them to nobody.
     pub metrics_listen: Option<SocketAddr>,
+    /// Where snapshots are kept, and how many.
+    pub snapshots: SnapshotConfig,
     /// What connections may take.
     pub net: NetConfig,
     /// Whom it lets in beside the bearers of its own tokens.
@@ -61,6 +64,7 @@ impl ServerConfig {
             schema: None,
             live: LiveConfig::default(),
             metrics_listen: None,
+            snapshots: SnapshotConfig::default(),
             net: NetConfig::default(),
             auth: AuthConfig::default(),
             drain_ms: 10_000,
@@ -96,6 +100,31 @@ pub struct LiveConfig {
 impl Default for LiveConfig {
     fn default() -> Self {
         Self { listeners: 20_000, heartbeat_ms: 10_000, recheck_ms: 5_000, buffered_pages: 64, page_bytes: 128 * 1024 }
+    }
+}
+
+/// Where snapshots are kept, and how many.
+///
+/// ```
+/// assert!(gbsync_server::SnapshotConfig::default().folder.is_none());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SnapshotConfig {
+    /// The folder; `None`: `snapshots` in the folder of the store, or one in the system's temporary folder where the store is a
+    /// database. Two processes must not share one.
+    pub folder: Option<PathBuf>,
+    /// How many entries a kept one may be behind the log and still be served.
+    pub lag_groups: u64,
+    /// How many of each space are kept.
+    pub keep: usize,
+    /// Bytes of all of them together, above which the oldest are removed.
+    pub bytes: u64,
+}
+
+impl Default for SnapshotConfig {
+    fn default() -> Self {
+        Self { folder: None, lag_groups: 1_000, keep: 2, bytes: 8 * 1024 * 1024 * 1024 }
     }
 }
 

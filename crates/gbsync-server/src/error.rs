@@ -88,6 +88,14 @@ pub enum ServerError {
         /// The version of both.
         version: u64,
     },
+    /// The folder of snapshots cannot be used.
+    #[error("the folder of snapshots {} cannot be used: {source}; choose one that this user may write", path.display())]
+    SnapshotFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The store cannot be opened, read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -168,6 +176,13 @@ impl From<WireError> for Refusal {
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the store cannot answer");
+        Self::unavailable()
+    }
+}
+
+impl From<std::io::Error> for Refusal {
+    fn from(error: std::io::Error) -> Self {
+        tracing::error!(%error, "a file cannot be used");
         Self::unavailable()
     }
 }

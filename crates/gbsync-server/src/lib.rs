@@ -22,10 +22,11 @@ mod routes;
 mod rules;
 mod server;
 mod shown;
+mod snapshot;
 mod store;
 
 pub use auth::{ActorInfo, Actors, AuthConfig, ClaimNames, CreatedToken, JwtConfig, KeySource, NewToken, TokenInfo, Tokens};
-pub use config::{Environment, FaultPoint, LiveConfig, NetConfig, ServerConfig};
+pub use config::{Environment, FaultPoint, LiveConfig, NetConfig, ServerConfig, SnapshotConfig};
 pub use error::ServerError;
 pub use local::{LocalAnswer, LocalServer};
 pub use server::{Counters, Server};

@@ -12,6 +12,7 @@ use crate::metrics::Metrics;
 use crate::net;
 use crate::routes::{self, App, router};
 use crate::rules::Rules;
+use crate::snapshot::Snapshots;
 use gbsync_core::schema::Schema;
 use gbsync_core::time::Timestamp;
 use std::net::SocketAddr;
@@ -149,7 +150,7 @@ pub(crate) struct Opened {
 pub(crate) async fn open(config: ServerConfig) -> Result<Opened, ServerError> {
     let (location, busy_timeout) = (config.store.clone(), Duration::from_millis(config.busy_timeout_ms));
     let (fault, schema, limits, writers) = (config.fault.clone(), config.schema.clone(), config.limits, config.writers);
-    let environment = config.environment.clone();
+    let (environment, kept) = (config.environment.clone(), config.snapshots.clone());
     let jwt = match config.auth.jwt.clone() {
         Some(jwt) => Some(JwtGate::open(jwt, environment.clone()).await?),
         None => None,
@@ -157,9 +158,11 @@ pub(crate) async fn open(config: ServerConfig) -> Result<Opened, ServerError> {
     let opening = tokio::task::spawn_blocking(move || {
         let store = location.open(busy_timeout, writers, fault)?;
         let rules = Rules::open(store.as_ref(), schema.as_ref(), &environment, &limits)?;
-        Ok::<_, ServerError>((store, rules))
+        // After the store: who has that has the folder.
+        let snapshots = Snapshots::open(&kept, &location)?;
+        Ok::<_, ServerError>((store, rules, snapshots))
     });
-    let (store, rules) = opening.await.map_err(|error| ServerError::Broken(error.to_string()))??;
+    let (store, rules, snapshots) = opening.await.map_err(|error| ServerError::Broken(error.to_string()))??;
     let feed = Arc::new(Feed::default());
     store.follow(&feed);
     let shared = Shared {
@@ -174,7 +177,7 @@ pub(crate) async fn open(config: ServerConfig) -> Result<Opened, ServerError> {
     let committer = Committer::start(shared.clone())
         .map_err(|error| ServerError::Broken(format!("a writer's thread cannot be started: {error}")))?;
     let (drain, is_draining) = watch::channel(false);
-    let app = Arc::new(App::new(shared, Arc::new(committer), config.live, jwt, is_draining));
+    let app = Arc::new(App::new(shared, Arc::new(committer), config.live, snapshots, jwt, is_draining));
     Ok(Opened { app, drain })
 }
 

@@ -15,6 +15,7 @@ const ROUTES: &[(&str, &str, bool)] = &[
     ("POST", "/groups/g1/discard", false),
     ("PUT", "/groups/g9/parts/0?device=till-1", false),
     ("GET", "/log", false),
+    ("GET", "/snapshot", false),
     ("GET", "/live?after=99", false),
     ("GET", "/log/1/parts/0", false),
     ("GET", "/flags", true),

@@ -69,6 +69,7 @@ fn rows() -> Vec<Row> {
             .body(format!("[{}]", upsert("receipts", "r-8", 0, "{}")))
             .device(),
         row("get /v1/spaces/{space}/log", TheSpace, "/v1/spaces/shop/log"),
+        row("get /v1/spaces/{space}/snapshot", TheSpace, "/v1/spaces/shop/snapshot"),
         row("get /v1/spaces/{space}/live", TheSpace, "/v1/spaces/shop/live"),
         row("get /v1/spaces/{space}/log/{seq}/parts/{part}", TheSpace, "/v1/spaces/shop/log/1/parts/0"),
         row("get /v1/spaces/{space}/flags", TheOffice, "/v1/spaces/shop/flags"),

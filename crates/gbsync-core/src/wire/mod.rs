@@ -16,6 +16,7 @@ mod read;
 mod rejections;
 mod resolution;
 mod results;
+mod snapshot;
 mod verdicts;
 
 pub use bearer::{ActAs, Bearer};
@@ -36,6 +37,7 @@ pub use read::WireError;
 pub use rejections::{Closed, RejectedGroup, rejection_json, rejections_json, resolved_json};
 pub use resolution::{Remedy, Resolve, resolution_entry_json, resolution_json};
 pub use results::{GroupResult, PushAnswer, answer_json, parse_answer, parse_result, result_json};
+pub use snapshot::{SnapshotHead, SnapshotLine, SnapshotRow, snapshot_end_json};
 pub use verdicts::{DiscardRequest, SealedAs, discard_json, parse_discard, parse_verdicts_request, verdicts_request_json};
 
 /// The version of the protocol that this code speaks.

@@ -15,6 +15,7 @@ mod push;
 mod rejections;
 mod resolve;
 mod schema;
+mod snapshot;
 mod verdicts;
 
 use crate::auth::{self, Action, Admission, JwtGate, Presented};
@@ -25,6 +26,7 @@ use crate::feed::Feed;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::rules::{InForce, Rules};
+use crate::snapshot::Snapshots;
 use crate::store::{Store, StoreError};
 use axum::Router;
 use axum::body::Body;
@@ -59,6 +61,7 @@ pub(crate) struct App {
     pub(crate) committer: Arc<Committer>,
     pub(crate) feed: Arc<Feed>,
     pub(crate) live: Live,
+    pub(crate) snapshots: Snapshots,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) rules: Arc<Rules>,
     pub(crate) limits: Limits,
@@ -80,6 +83,7 @@ impl App {
         shared: Shared,
         committer: Arc<Committer>,
         live: LiveConfig,
+        snapshots: Snapshots,
         jwt: Option<JwtGate>,
         is_draining: watch::Receiver<bool>,
     ) -> Self {
@@ -92,6 +96,7 @@ impl App {
             committer,
             feed,
             live: Live::new(live),
+            snapshots,
             metrics,
             rules,
             limits,
@@ -174,6 +179,7 @@ fn routes() -> Vec<Route> {
         ("post", "/v1/spaces/{space}/groups/{id}/discard", To(Action::Discard), post(discard::discard)),
         ("put", "/v1/spaces/{space}/groups/{id}/parts/{part}", To(Action::StagePart), put(parts::stage)),
         ("get", "/v1/spaces/{space}/log", To(Action::ReadLog), get(log::log)),
+        ("get", "/v1/spaces/{space}/snapshot", To(Action::ReadLog), get(snapshot::snapshot)),
         ("get", "/v1/spaces/{space}/live", To(Action::ReadLog), get(live::live)),
         ("get", "/v1/spaces/{space}/log/{seq}/parts/{part}", To(Action::ReadLog), get(parts::of_log)),
         ("get", "/v1/spaces/{space}/flags", To(Action::ReadFlags), get(flags::flags)),
@@ -195,8 +201,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         };
         router = router.route(path, answers);
     }
-    // A stream that is compressed waits for more before it goes on.
-    let predicate = SizeAbove::new(COMPRESSED_BYTES).and(NotForContentType::SSE);
+    // A stream that is compressed waits for more before it goes on, and a range of a snapshot counts the bytes it has.
+    let is_no_snapshot = NotForContentType::const_new(snapshot::CONTENT_TYPE);
+    let predicate = SizeAbove::new(COMPRESSED_BYTES).and(NotForContentType::SSE).and(is_no_snapshot);
     let compression = CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(predicate);
     router
         .fallback(nothing_here)

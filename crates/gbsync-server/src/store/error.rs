@@ -48,6 +48,9 @@ pub enum StoreError {
     /// The connection went away during COMMIT: the transaction took effect entirely or not at all.
     #[error("whether the transaction took effect is not known: {0}")]
     Uncertain(String),
+    /// A file of a snapshot cannot be written or read.
+    #[error("a snapshot cannot be made: {0}; see that its folder can be written and has room")]
+    Snapshot(std::io::Error),
     /// Another process has put another schema in force, or is about to.
     #[error("another schema is in force than this process decides by")]
     OtherSchema,

@@ -28,7 +28,7 @@ use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, LogId, RecordKey, Role, Seq, SpaceId};
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::{Flag, Rejection, Resolution};
-use gbsync_core::wire::{Bearer, DeviceReport, GroupResult, RejectedGroup};
+use gbsync_core::wire::{Bearer, DeviceReport, GroupResult, RejectedGroup, SnapshotRow};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -294,6 +294,37 @@ pub(crate) enum Page {
     LogChanged,
 }
 
+/// Which state a snapshot is of.
+#[derive(Debug, Clone)]
+pub(crate) struct SnapshotOf {
+    pub(crate) space: SpaceId,
+    pub(crate) part: Part,
+}
+
+/// The part of a space that somebody may see. Files are named after it and records are read by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All of it.
+    Whole,
+}
+
+impl Part {
+    /// One text a part.
+    pub(crate) fn key(&self) -> &str {
+        match self {
+            Self::Whole => "",
+        }
+    }
+}
+
+/// Who is given the records of one committed state.
+pub(crate) trait EachRecord: Send {
+    /// Where the log stands in that state. Without `true` nothing more of it is read.
+    fn begin(&mut self, state: &SpaceState) -> Result<bool, StoreError>;
+    /// The next record by entity and id, as bytes: those that live, and the tombstones behind the horizon.
+    fn record(&mut self, row: &SnapshotRow<'_>) -> Result<(), StoreError>;
+}
+
 /// What a handshake reports, from one snapshot.
 #[derive(Debug)]
 pub(crate) struct SpaceView {
@@ -365,6 +396,8 @@ pub(crate) trait Store: Send + Sync {
     ) -> Result<Option<SpaceView>, StoreError>;
     /// Whole groups after a place of the log.
     fn page(&self, request: &PageRequest) -> Result<Page, StoreError>;
+    /// Gives one committed state, record by record; `false` when there is no such space.
+    fn each_record(&self, of: &SnapshotOf, take: &mut dyn EachRecord) -> Result<bool, StoreError>;
     /// One part of an entry whose changes no page holds.
     fn log_part(&self, space: &SpaceId, log: Option<&LogId>, seq: Seq, number: u64) -> Result<LogPart, StoreError>;
     /// What was decided of groups, in the order asked.

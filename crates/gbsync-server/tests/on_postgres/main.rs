@@ -34,6 +34,8 @@ mod rights;
 mod rules;
 #[path = "../schema.rs"]
 mod schema;
+#[path = "../snapshot.rs"]
+mod snapshot;
 #[path = "../verdicts.rs"]
 mod verdicts;
 #[path = "../verdicts_by_rule.rs"]

@@ -22,14 +22,15 @@ mod parts;
 mod read;
 mod rejections;
 mod row;
+mod snapshot;
 mod survey;
 mod tokens;
 mod write;
 mod writer;
 
 use super::{
-    FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, RejectionsRequest, SpaceView, Store, StoreError,
-    StoredSchema, ToldEpoch, Writer,
+    EachRecord, FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, RejectionsRequest, SnapshotOf, SpaceView, Store,
+    StoreError, StoredSchema, ToldEpoch, Writer,
 };
 use crate::config::FaultPoint;
 use crate::feed::Feed;
@@ -149,6 +150,18 @@ impl Store for PostgresStore {
 
     fn page(&self, request: &PageRequest) -> Result<Page, StoreError> {
         self.read(async |client| read::page(client, request).await)
+    }
+
+    fn each_record(&self, of: &SnapshotOf, take: &mut dyn EachRecord) -> Result<bool, StoreError> {
+        self.engine.wait(async {
+            // Never a second time by itself: what was given is given.
+            let connection = self.pool.get().await?;
+            let given = snapshot::each_record(&connection, of, take).await;
+            if given.is_err() {
+                drop(Object::take(connection));
+            }
+            given
+        })
     }
 
     fn log_part(&self, space: &SpaceId, log: Option<&LogId>, seq: Seq, number: u64) -> Result<LogPart, StoreError> {

@@ -12,6 +12,7 @@ mod rejections;
 mod row;
 mod schema;
 mod sequences;
+mod snapshot;
 mod survey;
 mod tokens;
 mod write;
@@ -20,8 +21,8 @@ pub(crate) use survey::survey;
 pub(crate) use tokens::SqliteTokens;
 
 use super::{
-    FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, RejectionsRequest, SpaceView, Store, StoreError,
-    StoredSchema, ToldEpoch, Writer,
+    EachRecord, FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, RejectionsRequest, SnapshotOf, SpaceView, Store,
+    StoreError, StoredSchema, ToldEpoch, Writer,
 };
 use crate::config::FaultPoint;
 use gbsync_core::id::{Actor, DeviceId, GroupId, LogId, Role, Seq, SpaceId};
@@ -111,6 +112,10 @@ impl Store for SqliteStore {
 
     fn page(&self, request: &PageRequest) -> Result<Page, StoreError> {
         self.read(|transaction| read::page(transaction, request))
+    }
+
+    fn each_record(&self, of: &SnapshotOf, take: &mut dyn EachRecord) -> Result<bool, StoreError> {
+        self.read(|transaction| snapshot::each_record(transaction, of, take))
     }
 
     fn log_part(&self, space: &SpaceId, log: Option<&LogId>, seq: Seq, number: u64) -> Result<LogPart, StoreError> {

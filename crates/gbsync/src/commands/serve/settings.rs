@@ -46,6 +46,10 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("live.recheck_ms", Kind::Number(0)),
     ("live.buffered_pages", Kind::Number(1)),
     ("live.page_bytes", Kind::Number(1)),
+    ("snapshots.folder", Kind::Text),
+    ("snapshots.lag_groups", Kind::Number(0)),
+    ("snapshots.keep", Kind::Number(1)),
+    ("snapshots.bytes", Kind::Number(1)),
     ("net.connections", Kind::Number(1)),
     ("net.header_timeout_ms", Kind::Number(1)),
     ("net.stall_timeout_ms", Kind::Number(1)),
@@ -100,7 +104,8 @@ impl Settings {
     }
 
     fn defaults() -> Self {
-        let ServerConfig { listen, limits, drain_ms, upload_expiry_ms, live, net, .. } = ServerConfig::new(Path::new(""));
+        let ServerConfig { listen, limits, drain_ms, upload_expiry_ms, live, snapshots, net, .. } =
+            ServerConfig::new(Path::new(""));
         let number = |number: usize| number as u64;
         let numbers = [
             ("drain_ms", drain_ms),
@@ -115,6 +120,9 @@ impl Settings {
             ("live.recheck_ms", live.recheck_ms),
             ("live.buffered_pages", number(live.buffered_pages)),
             ("live.page_bytes", live.page_bytes),
+            ("snapshots.lag_groups", snapshots.lag_groups),
+            ("snapshots.keep", number(snapshots.keep)),
+            ("snapshots.bytes", snapshots.bytes),
             ("net.connections", number(net.connections)),
             ("net.header_timeout_ms", net.header_timeout_ms),
             ("net.stall_timeout_ms", net.stall_timeout_ms),
@@ -220,6 +228,9 @@ impl Settings {
             (self.number("live.heartbeat_ms"), self.number("live.recheck_ms"));
         (config.live.buffered_pages, config.live.page_bytes) =
             (self.size("live.buffered_pages"), self.number("live.page_bytes"));
+        config.snapshots.folder = self.text("snapshots.folder").map(PathBuf::from);
+        config.snapshots.lag_groups = self.number("snapshots.lag_groups");
+        (config.snapshots.keep, config.snapshots.bytes) = (self.size("snapshots.keep"), self.number("snapshots.bytes"));
         config.net.connections = self.size("net.connections");
         (config.net.header_timeout_ms, config.net.stall_timeout_ms) =
             (self.number("net.header_timeout_ms"), self.number("net.stall_timeout_ms"));

@@ -1,0 +1,60 @@
+//! One committed state, record by record, in small steps.
+//!
+//! The steps share a read-only transaction of the isolation level REPEATABLE READ: it locks nothing, and what is deleted
+//! meanwhile stays on the disk until it ends.
+
+use super::read::{END, SNAPSHOT, SPACE};
+use super::row::{count, space as space_row, stored};
+use crate::store::{EachRecord, Part, SnapshotOf, StoreError};
+use deadpool_postgres::ClientWrapper;
+use gbsync_core::id::Seq;
+use gbsync_core::wire::SnapshotRow;
+
+/// Records and bytes of payloads of a step.
+const STEP: (i64, i64) = (2_000, 1024 * 1024);
+
+const WHOLE: &str = "
+SELECT entity, id, version, edit_version, payload FROM (
+  SELECT entity, id, version, edit_version, payload, row_number() OVER w AS place,
+         sum(coalesce(octet_length(payload), 0)) OVER w AS bytes
+    FROM (SELECT entity, id, version, edit_version, payload FROM records
+           WHERE space_no = $1 AND (entity, id) > ($2, $3) AND (payload IS NOT NULL OR version > $4)
+           ORDER BY entity, id LIMIT $5) AS r
+  WINDOW w AS (ORDER BY entity, id ROWS UNBOUNDED PRECEDING)) AS s
+ WHERE place = 1 OR bytes <= $6::bigint ORDER BY entity, id";
+
+pub(super) async fn each_record(
+    client: &ClientWrapper,
+    of: &SnapshotOf,
+    take: &mut dyn EachRecord,
+) -> Result<bool, StoreError> {
+    let of_space = client.prepare_cached(SPACE).await?;
+    let step = match of.part {
+        Part::Whole => client.prepare_cached(WHOLE).await?,
+    };
+    client.batch_execute(SNAPSHOT).await?;
+    let row = client.query_opt(&of_space, &[&of.space.as_str()]).await?;
+    let Some((space_no, state)) = row.as_ref().map(space_row).transpose()? else {
+        client.batch_execute(END).await?;
+        return Ok(false);
+    };
+    if take.begin(&state)? {
+        let (horizon, mut after) = (stored(state.horizon.0), (String::new(), String::new()));
+        loop {
+            let rows = client.query(&step, &[&space_no, &after.0, &after.1, &horizon, &STEP.0, &STEP.1]).await?;
+            let Some(last) = rows.last() else { break };
+            after = (last.try_get(0)?, last.try_get(1)?);
+            for row in &rows {
+                take.record(&SnapshotRow {
+                    entity: row.try_get(0)?,
+                    id: row.try_get(1)?,
+                    version: Seq(count(row, 2)?),
+                    edit_version: Seq(count(row, 3)?),
+                    payload: row.try_get(4)?,
+                })?;
+            }
+        }
+    }
+    client.batch_execute(END).await?;
+    Ok(true)
+}
