@@ -51,5 +51,5 @@ pub use store::state::LastError;
 pub use sync::{Following, OnTransfer, SentBatch, SentGroup, SyncError, SyncObserver, SyncOptions, SyncReport, Transfer};
 #[cfg(feature = "native")]
 pub use transport::HttpTransport;
-pub use transport::{Method, Pieces, Request, Response, Streamed, Token, Transport, TransportError};
+pub use transport::{Download, DownloadFrom, Method, Pieces, Request, Response, Streamed, Token, Transport, TransportError};
 pub use watch::{Watch, WatchedRow};

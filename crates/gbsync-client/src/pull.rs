@@ -11,7 +11,7 @@ use crate::settle::{Settling, settle};
 use crate::store::base::{self, Applier, BaseTable};
 use crate::store::outbox::{self, StoredState};
 use crate::store::state::{self, State};
-use crate::store::{Tx, clock, download, flag, overlay, parked, server_schema};
+use crate::store::{Tx, clock, download, flag, overlay, parked, server_schema, snapshot};
 use crate::tables;
 use gbsync_core::id::{LogId, RecordKey, Seq};
 use gbsync_core::mutant::{Mutant, is};
@@ -117,6 +117,7 @@ pub(crate) fn begin_rebase(tx: &Tx<'_>, log: &LogId) -> Result<(), Error> {
     base::create_next(tx)?;
     flag::begin_next(tx)?;
     download::clear(tx)?;
+    snapshot::forget(tx)?;
     state::begin_rebase(tx, log)
 }
 
@@ -156,6 +157,7 @@ pub(crate) fn flip(tx: &Tx<'_>) -> Result<(), Error> {
     let State { generation, .. } = state::read(tx)?;
     base::flip(tx)?;
     flag::flip(tx)?;
+    snapshot::forget(tx)?;
     state::end_rebase(tx)?;
     outbox::uncover_passed(tx, generation + 1)?;
     for local_no in outbox::reoffer_lost(tx, generation + 1)? {

@@ -5,7 +5,7 @@
 
 use crate::client::Client;
 use crate::environment::{BoxFuture, Shared};
-use crate::transport::{Request, Response, Streamed, Token, Transport, TransportError};
+use crate::transport::{Download, DownloadFrom, Request, Response, Streamed, Token, Transport, TransportError};
 use gbsync_core::id::Actor;
 use gbsync_core::wire::Bearer;
 use std::collections::BTreeSet;
@@ -151,6 +151,21 @@ impl Transport for Signed<'_> {
             }
         }
     }
+
+    fn download(&self, request: Request, from: DownloadFrom) -> BoxFuture<'_, Result<Option<Download>, TransportError>> {
+        match &self.session {
+            None => self.transport.download(request, from),
+            Some(session) => {
+                let download = move |request| self.transport.download(request, from.clone());
+                Box::pin(with_token(session.tokens.as_ref(), request, download, status_of))
+            }
+        }
+    }
+}
+
+/// The status of a download; none of a transport without any.
+pub(crate) fn status_of(download: &Option<Download>) -> u16 {
+    download.as_ref().map_or(0, |download| download.streamed.status)
 }
 
 /// A transport under whoever is signed in when a request is sent: for reading what everybody reads.
@@ -168,6 +183,11 @@ impl Transport for Current<'_> {
     fn open(&self, request: Request) -> BoxFuture<'_, Result<Streamed, TransportError>> {
         let signed = Signed::new(self.transport, self.client.session());
         Box::pin(async move { signed.open(request).await })
+    }
+
+    fn download(&self, request: Request, from: DownloadFrom) -> BoxFuture<'_, Result<Option<Download>, TransportError>> {
+        let signed = Signed::new(self.transport, self.client.session());
+        Box::pin(async move { signed.download(request, from).await })
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) mod schema;
 pub(crate) mod sequence;
 pub(crate) mod server_schema;
 pub(crate) mod sign_in;
+pub(crate) mod snapshot;
 pub(crate) mod state;
 mod tx;
 pub(crate) mod upload;

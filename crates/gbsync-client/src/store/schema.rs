@@ -5,7 +5,8 @@ use rusqlite::{Connection, OptionalExtension as _};
 use std::path::Path;
 
 /// The steps from one format to the next; the format of a file is how many of them it went through.
-const STEPS: &[&str] = &[TABLES, RULES, PARTS, PARKED, super::face::SQL_FACE, super::server_schema::SERVER_SCHEMA];
+const STEPS: &[&str] =
+    &[TABLES, RULES, PARTS, PARKED, super::face::SQL_FACE, super::server_schema::SERVER_SCHEMA, super::snapshot::SNAPSHOT];
 
 /// The newest format this version writes and reads.
 pub(crate) const FORMAT: i64 = STEPS.len() as i64;

@@ -155,6 +155,13 @@ pub(crate) fn begin_rebase(connection: &Connection, log: &LogId) -> Result<(), E
     Ok(())
 }
 
+/// Gives up reading anew, where nothing was read.
+pub(crate) fn cancel_rebase(connection: &Connection) -> Result<(), Error> {
+    let sql = "UPDATE gbsync_state SET is_rebasing = 0, next_log = NULL, next_chain = NULL, next_cursor = 0";
+    connection.execute(sql, [])?;
+    Ok(())
+}
+
 /// Moves the cursor of the reading anew.
 pub(crate) fn set_next_cursor(connection: &Connection, cursor: Seq, chain: Digest) -> Result<(), Error> {
     let sql = "UPDATE gbsync_state SET next_cursor = ?1, next_chain = ?2";

@@ -9,9 +9,11 @@ mod exchange;
 mod live;
 mod options;
 mod parked;
+mod rebase;
 mod round;
 mod schema;
 mod send;
+mod snapshot;
 mod upload;
 mod watch;
 

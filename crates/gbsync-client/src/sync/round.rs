@@ -16,7 +16,7 @@ use crate::status::GroupState;
 use crate::store::state::{self, LastError, State};
 use crate::store::{Tx, outbox, parked, sequence, server_schema, sign_in, upload};
 use crate::transport::{Method, Transport};
-use crate::{epoch, pull, tables};
+use crate::{pull, tables};
 #[cfg(feature = "native")]
 use futures_util::future::{Either, select};
 use gbsync_core::fault;
@@ -37,8 +37,6 @@ use std::task::Poll;
 const PAGE_BYTES: u64 = 2 * 1024 * 1024;
 /// Accepted groups removed in one round.
 const PRUNE_GROUPS: u32 = 5_000;
-/// How often a round reads the log anew before it gives up.
-const REBASES: u32 = 3;
 /// Characters that stand for themselves in a path (RFC 3986, unreserved).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
@@ -57,10 +55,12 @@ pub(super) struct Round<'c> {
     pub(super) care: Care,
     /// Whose groups may go.
     pub(super) senders: Senders,
-    log: Option<LogId>,
+    pub(super) log: Option<LogId>,
+    /// Whether a reading anew begins with a snapshot.
+    pub(super) wants_snapshot: bool,
     /// How far the server's clock is ahead of this device's, in milliseconds.
     ahead_ms: i64,
-    rebases: u32,
+    pub(super) rebases: u32,
     pub(super) attempts: u32,
     /// Whether the pull sealed parked groups anew.
     pub(super) has_requeued: bool,
@@ -79,6 +79,7 @@ impl<'c> Round<'c> {
             care: Care::default(),
             senders,
             log: None,
+            wants_snapshot: false,
             ahead_ms: 0,
             rebases: 0,
             attempts: options.attempts.max(1),
@@ -191,8 +192,12 @@ impl<'c> Round<'c> {
             ..shake.limits
         };
         let is_another_log = state.log.as_ref().is_some_and(|log| *log != shake.log);
+        self.wants_snapshot = shake.horizon > Seq(0) || shake.head.0 >= self.options.snapshot_groups;
+        // Nothing of the log was read: what there is of it is loaded as a whole.
+        let is_new = state.cursor == Seq(0) && self.wants_snapshot;
+        let is_behind = state.cursor < shake.horizon;
         self.log = Some(shake.log);
-        if is_another_log || state.rebase.is_some() || self.state()?.wants_new_epoch {
+        if is_another_log || is_new || is_behind || state.rebase.is_some() || self.state()?.wants_new_epoch {
             self.rebase().await?;
         }
         Ok(())
@@ -261,60 +266,7 @@ impl<'c> Round<'c> {
         self.count(applied);
     }
 
-    /// Reads the whole log anew beside the base, then puts it in its place; begins a new epoch if one is wanted.
-    pub(super) async fn rebase(&mut self) -> Result<(), SyncError> {
-        self.rebases += 1;
-        if self.rebases > REBASES {
-            return Err(SyncError::NotReached { reason: "the log changes faster than it can be read".into() });
-        }
-        let log = self.log.clone().ok_or_else(|| Error::Damaged("no handshake before a reading anew".into()))?;
-        self.client.store().write(|tx| match state::read(tx)?.rebase {
-            Some(rebase) if rebase.log.as_ref() == Some(&log) && rebase.chain.is_some() => Ok(()),
-            _ => pull::begin_rebase(tx, &log),
-        })?;
-        loop {
-            let state = self.state()?;
-            let Some(rebase) = &state.rebase else { break };
-            let chain = rebase.chain.as_ref().map(|chain| chain.to_string());
-            let path = self.log_path(&state, rebase.cursor, rebase.log.as_ref(), chain);
-            let mut exchanged = self.ask(Method::Get, path, None, LogPage::parse).await?;
-            let Some(page) = exchanged.answer.take() else {
-                if exchanged.step != Step::Resync {
-                    return Err(self.stopped("the log was refused", &exchanged)?);
-                }
-                return Err(self.begin_anew(&log, &exchanged.reason)?);
-            };
-            let is_done = self.check_progress(&page, rebase.cursor)?;
-            if let Fetched::Resync(reason) = self.fetch_parts(&page, rebase.log.as_ref()).await? {
-                return Err(self.begin_anew(&log, &reason)?);
-            }
-            let now = self.now();
-            let applied = self.client.store().write(|tx| {
-                let applied = pull::apply_next(tx, &page, now)?;
-                if is_done {
-                    pull::flip(tx)?;
-                }
-                Ok::<_, Error>((applied, requeue_if(self.client, tx, is_done)?))
-            })?;
-            fault::point("a page was read anew");
-            self.has_requeued |= applied.1;
-            self.count(applied.0);
-        }
-        self.client.store().write(|tx| match state::read(tx)?.wants_new_epoch {
-            true => epoch::begin(tx, self.client.environment()),
-            false => Ok(()),
-        })?;
-        self.client.notify();
-        Ok(())
-    }
-
-    /// The log changed while it was read: the next round begins with the new one.
-    fn begin_anew(&self, log: &LogId, reason: &str) -> Result<SyncError, Error> {
-        self.client.store().write(|tx| pull::begin_rebase(tx, log))?;
-        Ok(SyncError::NotReached { reason: format!("the log changed while it was read: {reason}") })
-    }
-
-    fn count(&mut self, applied: pull::Applied) {
+    pub(super) fn count(&mut self, applied: pull::Applied) {
         self.report.pulled_groups += applied.groups;
         self.report.pulled_records += applied.records;
         if applied.groups > 0 {
@@ -323,7 +275,7 @@ impl<'c> Round<'c> {
     }
 
     /// Whether the page reaches the head; a page that leads nowhere is no answer.
-    fn check_progress(&self, page: &LogPage, cursor: Seq) -> Result<bool, SyncError> {
+    pub(super) fn check_progress(&self, page: &LogPage, cursor: Seq) -> Result<bool, SyncError> {
         if page.next < cursor || (page.next == cursor && page.head > cursor) {
             let reason = format!("a page of the log after {cursor} ends at {} of {}", page.next, page.head);
             return Err(SyncError::NotReached { reason });
@@ -427,7 +379,7 @@ impl<'c> Round<'c> {
         format!("/v1/spaces/{}", encoded(&state.space))
     }
 
-    fn log_path(&self, state: &State, after: Seq, log: Option<&LogId>, chain: Option<String>) -> String {
+    pub(super) fn log_path(&self, state: &State, after: Seq, log: Option<&LogId>, chain: Option<String>) -> String {
         let mut path = format!(
             "{}/log?after={after}&maxRecords={}&maxBytes={PAGE_BYTES}",
             self.space_path(state),
@@ -444,7 +396,7 @@ impl<'c> Round<'c> {
 }
 
 /// In the transaction that settled what they waited for: seals parked groups anew. Answers whether there were any.
-fn requeue_if(client: &Client, tx: &Tx<'_>, frees: bool) -> Result<bool, Error> {
+pub(super) fn requeue_if(client: &Client, tx: &Tx<'_>, frees: bool) -> Result<bool, Error> {
     Ok(frees && requeue(tx, client.environment(), client.limits())? > 0)
 }
 

@@ -1,8 +1,8 @@
 //! HTTP with reqwest and rustls.
 
-use super::{Method, Pieces, Request, Response, Streamed, Token, Transport, TransportError};
+use super::{Download, DownloadFrom, Method, Pieces, Request, Response, Streamed, Token, Transport, TransportError};
 use crate::environment::BoxFuture;
-use crate::session::{TokenProvider, with_token};
+use crate::session::{TokenProvider, status_of, with_token};
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,6 +103,30 @@ impl HttpTransport {
         Ok(Response { status, content_type, retry_after_ms, body })
     }
 
+    async fn fetch(&self, request: Request, from: DownloadFrom) -> Result<Option<Download>, TransportError> {
+        let timeout = Duration::from_millis(request.timeout_ms);
+        // Said here, so that the HTTP library decompresses nothing.
+        let coding = if from.takes_zstd { "zstd" } else { "identity" };
+        let mut builder = self.prepare(request).header("Accept-Encoding", coding);
+        if let Some((etag, at)) = &from.begun {
+            builder = builder.header("Range", format!("bytes={at}-")).header("If-Range", etag);
+        }
+        let sent = tokio::time::timeout(timeout, builder.send()).await;
+        let response = sent.map_err(|_| TransportError { message: "no answer came in time".into() })?.map_err(lost)?;
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let first = |range: &str| range.strip_prefix("bytes ")?.split('-').next()?.parse::<u64>().ok();
+        let at = match response.status().as_u16() {
+            206 => header("content-range").and_then(first).ok_or_else(|| TransportError {
+                message: "a part of a file came that does not say which; is a proxy between?".into(),
+            })?,
+            _ => 0,
+        };
+        let (etag, is_zstd) = (header("etag").map(str::to_owned), header("content-encoding") == Some("zstd"));
+        let (status, content_type, retry_after_ms) = head_of(&response);
+        let streamed = Streamed { status, content_type, retry_after_ms, body: Box::new(Body(response)) };
+        Ok(Some(Download { streamed, etag, is_zstd, from: at }))
+    }
+
     async fn begin(&self, request: Request) -> Result<Streamed, TransportError> {
         let timeout = Duration::from_millis(request.timeout_ms);
         let sent = tokio::time::timeout(timeout, self.prepare(request).send()).await;
@@ -144,6 +168,14 @@ impl Transport for HttpTransport {
         }
         let open = |request| -> BoxFuture<'_, _> { Box::pin(self.begin(request)) };
         Box::pin(with_token(self.tokens.as_ref(), request, open, |streamed| streamed.status))
+    }
+
+    fn download(&self, request: Request, from: DownloadFrom) -> BoxFuture<'_, Result<Option<Download>, TransportError>> {
+        if request.token.is_some() {
+            return Box::pin(self.fetch(request, from));
+        }
+        let fetch = move |request| -> BoxFuture<'_, _> { Box::pin(self.fetch(request, from.clone())) };
+        Box::pin(with_token(self.tokens.as_ref(), request, fetch, status_of))
     }
 }
 

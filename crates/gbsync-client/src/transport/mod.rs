@@ -75,6 +75,27 @@ pub trait Pieces: Shared {
     fn next(&mut self) -> BoxFuture<'_, Result<Option<Vec<u8>>, TransportError>>;
 }
 
+/// How a download is to begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DownloadFrom {
+    /// Whether the device reads zstd.
+    pub takes_zstd: bool,
+    /// The entity tag of a download that broke off, and the bytes of it that are stored: `Range` and `If-Range`.
+    pub begun: Option<(String, u64)>,
+}
+
+/// A file that comes bit by bit, as it is encoded: nothing between server and device may have decompressed it.
+pub struct Download {
+    /// Head and body.
+    pub streamed: Streamed,
+    /// Its entity tag, if it came.
+    pub etag: Option<String>,
+    /// Whether its bytes are compressed with zstd.
+    pub is_zstd: bool,
+    /// The byte that the body begins with: 0 for status 200.
+    pub from: u64,
+}
+
 /// Nothing came back, or not all of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -93,5 +114,12 @@ pub trait Transport: Shared {
     fn open(&self, request: Request) -> BoxFuture<'_, Result<Streamed, TransportError>> {
         let _ = request;
         Box::pin(std::future::ready(Err(TransportError { message: "this transport has no streams".into() })))
+    }
+
+    /// Sends a request for a file and reads the head of the answer; [`Request::timeout_ms`] is for the head alone. `None`:
+    /// a transport without downloads, which this default is. Then a device reads the log.
+    fn download(&self, request: Request, from: DownloadFrom) -> BoxFuture<'_, Result<Option<Download>, TransportError>> {
+        let _ = (request, from);
+        Box::pin(std::future::ready(Ok(None)))
     }
 }

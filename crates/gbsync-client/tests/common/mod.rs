@@ -5,8 +5,8 @@
 pub mod app;
 
 use gbsync_client::{
-    BoxFuture, Client, Config, FixedToken, GroupState, HttpTransport, Method, Remote, Request, Response, SyncError,
-    SyncOptions, SyncReport, Transport, TransportError,
+    BoxFuture, Client, Config, Download, DownloadFrom, FixedToken, GroupState, HttpTransport, Method, Pieces, Remote,
+    Request, Response, Streamed, SyncError, SyncOptions, SyncReport, Transport, TransportError,
 };
 use gbsync_core::id::SpaceId;
 use gbsync_core::schema::Schema;
@@ -119,7 +119,8 @@ impl World {
 
     pub fn with_client(&self, client: Client) -> Device {
         let http = HttpTransport::new(&self.url, Arc::new(FixedToken(self.token.clone()))).unwrap();
-        let transport = Arc::new(Faulty { http, plan: Mutex::default(), sent: Mutex::default() });
+        let transport =
+            Arc::new(Faulty { http, plan: Mutex::default(), sent: Mutex::default(), downloads: Mutex::default() });
         Device {
             client,
             transport,
@@ -226,6 +227,8 @@ pub struct Faulty {
     http: HttpTransport,
     pub plan: Mutex<Option<Plan>>,
     pub sent: Mutex<Vec<Request>>,
+    /// How downloads were asked for.
+    pub downloads: Mutex<Vec<DownloadFrom>>,
 }
 
 impl Faulty {
@@ -269,6 +272,66 @@ impl Transport for Faulty {
                 Fault::Pass => self.http.send(request).await,
             }
         })
+    }
+
+    fn download(&self, request: Request, from: DownloadFrom) -> BoxFuture<'_, Result<Option<Download>, TransportError>> {
+        self.sent.lock().unwrap().push(request.clone());
+        self.downloads.lock().unwrap().push(from.clone());
+        let fault = match self.plan.lock().unwrap().as_mut() {
+            Some(plan) => plan(&request),
+            None => Fault::Pass,
+        };
+        Box::pin(async move {
+            match fault {
+                Fault::DropRequest | Fault::DropAnswer => {
+                    Err(TransportError { message: "connection reset before the answer".into() })
+                }
+                Fault::Truncate(bytes) => {
+                    let download = self.http.download(request, from).await?;
+                    Ok(download.map(|download| {
+                        let body = Box::new(Cut { body: download.streamed.body, left: bytes });
+                        Download { streamed: Streamed { body, ..download.streamed }, ..download }
+                    }))
+                }
+                Fault::Answer(Response { status, content_type, retry_after_ms, body }) => {
+                    let streamed = Streamed { status, content_type, retry_after_ms, body: Box::new(Bytes(Some(body))) };
+                    Ok(Some(Download { streamed, etag: Some("\"x\"".into()), is_zstd: false, from: 0 }))
+                }
+                Fault::Pass => self.http.download(request, from).await,
+            }
+        })
+    }
+}
+
+/// A body that breaks off.
+struct Cut {
+    body: Box<dyn Pieces>,
+    left: usize,
+}
+
+impl Pieces for Cut {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Vec<u8>>, TransportError>> {
+        Box::pin(async {
+            if self.left == 0 {
+                return Err(TransportError { message: "connection reset in the middle".into() });
+            }
+            let piece = self.body.next().await?;
+            Ok(piece.map(|mut piece| {
+                piece.truncate(self.left);
+                self.left -= piece.len();
+                piece
+            }))
+        })
+    }
+}
+
+/// A body that somebody between made.
+struct Bytes(Option<Vec<u8>>);
+
+impl Pieces for Bytes {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Vec<u8>>, TransportError>> {
+        let piece = self.0.take();
+        Box::pin(async { Ok(piece) })
     }
 }
 
