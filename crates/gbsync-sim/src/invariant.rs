@@ -4,7 +4,6 @@
 //! place of the log, and what the reference says of it, is for ever the same.
 
 use crate::model::{Author, Model, Record, State};
-use crate::world::SPACES;
 use crate::world::device::DeviceParty;
 use crate::world::server::{ServerParty, space_id};
 use anyhow::{Context, Result, bail, ensure};
@@ -226,13 +225,13 @@ fn p5_ordered(db: &Connection, model: &Model) -> Result<()> {
     Ok(())
 }
 
-/// P6 convergent: one digest on every device and on the server.
+/// P6 convergent: one digest on every device of a space and on the server.
 ///
 /// # Errors
 /// The promise that is broken.
-pub fn p6_convergent(server: &ServerParty, devices: &[DeviceParty]) -> Result<()> {
+pub fn p6_convergent<'a>(server: &ServerParty, space: &str, devices: impl Iterator<Item = &'a DeviceParty>) -> Result<()> {
+    let theirs = gbsync_server::space_digest(&server.folder, &space_id(space))?;
     for device in devices {
-        let theirs = gbsync_server::space_digest(&server.folder, &space_id(SPACES[device.space]))?;
         let ours = device.client()?.digest()?;
         let is_same = (ours.cursor, ours.records, ours.digest) == (theirs.head, theirs.records, theirs.digest);
         ensure!(is_same, "P6: device {} has another digest than the server at {}", device.place, theirs.head);

@@ -125,10 +125,18 @@ pub(crate) struct Opening<'a> {
 impl Store {
     /// Opens a file that has gbsync tables.
     pub(crate) fn open(opening: Opening<'_>) -> Result<Self, Error> {
-        if inspect(opening.path)?.is_none() {
-            return Err(Error::NotInitialized { path: opening.path.display().to_string() });
+        let path = opening.path;
+        let not_initialized = || Error::NotInitialized { path: path.display().to_string() };
+        if !has_content(path)? {
+            return Err(not_initialized());
         }
-        Self::connect(opening)
+        // The same connection looks and writes: each one that is opened reads all table definitions.
+        let connection = open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        // Closing the last connection would move the WAL into a file that is refused.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        remote_of(&connection, path)?.ok_or_else(not_initialized)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+        Self::connect(opening, connection)
     }
 
     /// Makes the tables in a new file or in one of the app's, and fills the one row of state.
@@ -149,14 +157,14 @@ impl Store {
         // With the rest: rules whose tables cannot be made leave the file untouched.
         tables::adopt(&tx, opening.schema.clone(), opening.environment)?;
         tx.commit()?;
-        drop(connection);
-        Self::connect(opening)
+        Self::connect(opening, connection)
     }
 
-    fn connect(opening: Opening<'_>) -> Result<Self, Error> {
+    /// Opens the rest of a file that `connection` found to be gbsync's.
+    fn connect(opening: Opening<'_>, connection: Connection) -> Result<Self, Error> {
         let Opening { path, durability, schema, environment } = opening;
         let about = |error| Error::about_file(error, path);
-        let mut writer = configure(open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, durability).map_err(about)?;
+        let mut writer = configure(connection, durability).map_err(about)?;
         // A file that cannot be written is better refused now than when the first sale is saved.
         let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate).map_err(about)?;
         // Asked again under the lock: another process may have migrated the file meanwhile.
@@ -356,14 +364,20 @@ fn make_private(path: &Path) -> std::io::Result<()> {
     options.open(path).map(drop)
 }
 
+/// Whether there is a file, and anything in it.
+fn has_content(path: &Path) -> Result<bool, Error> {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::ReadOnly { path: path.display().to_string(), reason: error.to_string() }),
+        Ok(file) if file.is_dir() => Err(Error::NotSqlite { path: path.display().to_string() }),
+        Ok(file) => Ok(file.len() > 0),
+    }
+}
+
 /// What a file is, without changing it: server and space if it has gbsync tables of a format that is known.
 fn inspect(path: &Path) -> Result<Option<(String, String)>, Error> {
-    match std::fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::ReadOnly { path: path.display().to_string(), reason: error.to_string() }),
-        Ok(file) if file.is_dir() => return Err(Error::NotSqlite { path: path.display().to_string() }),
-        Ok(file) if file.len() == 0 => return Ok(None),
-        Ok(_) => {}
+    if !has_content(path)? {
+        return Ok(None);
     }
     match remote_of(&open_connection(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?, path) {
         // A loss of power left a transaction that has to be rolled back before anything can be read, which is a write.

@@ -28,11 +28,17 @@ impl Loss {
     pub const ALL: [Self; 4] = [Self::All, Self::Prefix, Self::Subset, Self::Torn];
 }
 
+/// Synced changes of a file that are kept before its content is made from them: most files are never looked at.
+const MOST_KEPT: usize = 256;
+
 /// One file, as far as it is on the disk, and what is not yet.
 #[derive(Debug, Clone, Default)]
 pub(super) struct OnDisk {
+    /// Its content before the changes that are kept; `None` while nothing of it is on the disk.
     durable: Option<Vec<u8>>,
-    pending: Vec<Op>,
+    changes: Vec<Op>,
+    /// How many of the changes are on the disk too.
+    synced: usize,
 }
 
 /// Walks a journal and makes images of the files at each place.
@@ -80,62 +86,56 @@ impl<'j> Images<'j> {
     /// # Errors
     /// When a file cannot be written.
     pub fn write(&self, loss: Loss, random: &mut Random, from: &Path, to: &Path) -> std::io::Result<()> {
-        write_files(&self.files, loss, random, from, to)
+        let files = self.files.iter().filter_map(|(path, file)| Some((path.strip_prefix(from).ok()?, file)));
+        files.into_iter().try_for_each(|(path, file)| write_file(file, loss, random, &to.join(path)))
     }
 }
 
-/// Writes files as a crash leaves them, into `to` instead of `from`.
-pub(super) fn write_files(
-    files: &BTreeMap<PathBuf, OnDisk>,
-    loss: Loss,
-    random: &mut Random,
-    from: &Path,
-    to: &Path,
-) -> std::io::Result<()> {
-    for (path, file) in files {
-        let Ok(relative) = path.strip_prefix(from) else { continue };
-        let Some(content) = file.after(loss, random) else { continue };
-        let path = to.join(relative);
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        std::fs::write(path, content)?;
+/// Writes a file as a crash leaves it.
+pub(super) fn write_file(file: &OnDisk, loss: Loss, random: &mut Random, to: &Path) -> std::io::Result<()> {
+    let Some(content) = file.after(loss, random) else { return Ok(()) };
+    if let Some(parent) = to.parent() {
+        std::fs::create_dir_all(parent)?;
     }
-    Ok(())
+    std::fs::write(to, content)
 }
 
 impl OnDisk {
     /// A file that was on the disk before anybody looked.
     pub(super) fn there(content: Vec<u8>) -> Self {
-        Self { durable: Some(content), pending: Vec::new() }
+        Self { durable: Some(content), ..Self::default() }
     }
 
     /// Takes one change.
     pub(super) fn note(&mut self, op: Op) {
         match op {
             Op::Sync => {
-                let pending = std::mem::take(&mut self.pending);
                 let content = self.durable.get_or_insert_default();
-                pending.iter().for_each(|op| apply(content, op, None));
+                if self.changes.len() > MOST_KEPT {
+                    self.changes.drain(..).for_each(|op| apply(content, &op, None));
+                }
+                self.synced = self.changes.len();
             }
             // SQLite deletes only what it no longer needs; the journaled metadata of a file system is taken as kept.
             Op::Delete => *self = Self::default(),
-            op => self.pending.push(op),
+            op => self.changes.push(op),
         }
     }
 
     /// The content after a crash; `None` for a file that is not there.
     fn after(&self, loss: Loss, random: &mut Random) -> Option<Vec<u8>> {
-        let mut content = match (&self.durable, self.pending.is_empty()) {
+        let (synced, pending) = self.changes.split_at(self.synced);
+        let mut content = match (&self.durable, pending.is_empty()) {
             (None, true) => return None,
             (durable, _) => durable.clone().unwrap_or_default(),
         };
+        synced.iter().for_each(|op| apply(&mut content, op, None));
         let kept = match loss {
             Loss::All => 0,
-            Loss::Prefix => random.below(self.pending.len() + 1),
-            Loss::Subset | Loss::Torn | Loss::None => self.pending.len(),
+            Loss::Prefix => random.below(pending.len() + 1),
+            Loss::Subset | Loss::Torn | Loss::None => pending.len(),
         };
-        for op in &self.pending[..kept] {
+        for op in &pending[..kept] {
             match loss {
                 Loss::Subset | Loss::Torn if random.below(2) == 0 => {}
                 Loss::Torn if random.below(3) == 0 => apply(&mut content, op, Some(random)),

@@ -7,8 +7,8 @@ use rusqlite::ffi;
 use std::alloc::{Layout, alloc, dealloc, realloc};
 use std::ffi::{c_int, c_void};
 
-/// Bytes before each piece, which keep it aligned.
-const HEAD: usize = 16;
+/// Bytes before each piece, which keep it aligned as SQLite wants it. More would not fit the sizes that the allocator has.
+const HEAD: usize = 8;
 
 /// Makes SQLite take its memory from here. Must come before anything else of SQLite.
 pub(super) fn install() {

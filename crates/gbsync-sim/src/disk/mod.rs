@@ -6,14 +6,15 @@
 //!
 //! Rejected alternative: a file system in memory. Client and server look at their files with the system's own calls too.
 
+mod folder;
 mod image;
 mod journal;
 mod memory;
 mod vfs;
 
+pub use folder::{
+    Failure, changes, cut_after, errors, fail_next, forget, heal, is_cut, record, take, take_failure, tell, write_image,
+};
 pub use image::{Images, Loss};
 pub use journal::{Journal, Mark};
-pub use vfs::{
-    Failure, changes, cut_after, errors, fail_next, forget, heal, install, is_cut, record, take, take_failure, tell,
-    write_image,
-};
+pub use vfs::install;

@@ -32,6 +32,7 @@ use network::Network;
 use server::ServerParty;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use tempfile::TempDir;
 use time::Time;
 use tokio::runtime::Runtime;
@@ -89,10 +90,7 @@ impl World {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (time, network) = (Time::new(), Network::default());
         // Every other world has rules.
-        let schema = match seed % 2 {
-            0 => Some(Schema::parse(include_str!("../schema.toml")).map_err(|problems| anyhow::anyhow!("{problems}"))?),
-            _ => None,
-        };
+        let schema = if seed.is_multiple_of(2) { Some(rules()?) } else { None };
         let mut shape = Random::of(mix(seed, 2));
         let spaces = if shape.below(5) == 0 { 2 } else { 1 };
         let server = ServerParty::start(scratch.path(), spaces, &time, mix(seed, 1), schema.clone(), &runtime)?;
@@ -261,14 +259,28 @@ impl World {
         }
     }
 
-    /// Ends the world.
+    /// Ends the world. Nobody looks at its files any more, so nothing is written to them when they are closed.
     pub fn end(mut self) {
+        self.devices.iter().for_each(|device| disk::cut_after(&device.folder, 0));
         self.devices.clear();
+        if let Some(server) = &self.server {
+            disk::cut_after(&server.folder, 0);
+        }
         if let Some(server) = self.server.take() {
             server.stop(&self.runtime);
         }
         disk::forget(self.scratch.path());
     }
+}
+
+/// The rules of half of the worlds.
+fn rules() -> Result<Schema> {
+    static RULES: OnceLock<Schema> = OnceLock::new();
+    if let Some(rules) = RULES.get() {
+        return Ok(rules.clone());
+    }
+    let rules = Schema::parse(include_str!("../schema.toml")).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+    Ok(RULES.get_or_init(|| rules).clone())
 }
 
 /// Whether a disk failed.

@@ -1,7 +1,7 @@
 //! The end of a run: everything is healed, and within a bounded time every group must be decided or parked with a reason.
 
 use super::event::Event;
-use super::{World, mix};
+use super::{SPACES, World, mix};
 use crate::disk;
 use crate::invariant;
 use crate::random::Random;
@@ -58,7 +58,10 @@ impl World {
         for device in &self.devices {
             invariant::p10_live(device, &self.models[device.space])?;
         }
-        invariant::p6_convergent(self.server()?, &self.devices)?;
+        for (space, name) in SPACES.iter().enumerate().take(self.models.len()) {
+            let devices = self.devices.iter().filter(|device| device.space == space);
+            invariant::p6_convergent(self.server()?, name, devices)?;
+        }
         for device in &self.devices {
             invariant::p11_accounted_on_the_server(device, self.server()?)?;
         }

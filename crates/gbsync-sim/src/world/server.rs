@@ -1,16 +1,16 @@
 //! The server, with its files, which crashes and comes back.
 
-use super::SPACES;
 use super::party::{Mortal, put_image};
+use super::template::{self, ServerTemplate};
 use super::time::{Party, Time};
 use crate::disk::{self, Loss};
 use crate::random::Random;
 use anyhow::{Context, Result};
 use gbsync_core::fault;
-use gbsync_core::id::{Actor, Role, SpaceId};
+use gbsync_core::id::SpaceId;
 use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
-use gbsync_server::{LocalAnswer, LocalServer, NewToken, ServerConfig, Tokens};
+use gbsync_server::{LocalAnswer, LocalServer, ServerConfig};
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
 use tokio::runtime::Runtime;
@@ -19,6 +19,7 @@ use tokio::runtime::Runtime;
 const SMALL_REQUEST_BYTES: u64 = 4_096;
 
 /// The tokens of a space.
+#[derive(Clone)]
 pub struct SpaceTokens {
     /// Of its devices.
     pub device: String,
@@ -56,16 +57,9 @@ impl ServerParty {
         runtime: &Runtime,
     ) -> Result<Self> {
         let folder = scratch.join("server");
-        let made = Tokens::open(&folder)?;
-        let tokens = SPACES[..spaces].iter().map(|space| {
-            let new = || NewToken::new(space_id(space));
-            let office = NewToken { roles: vec![Role::new("admin")?], actor: Some(Actor::new("ann")?), ..new() };
-            let (device, admin) = (made.create(new())?.token.to_string(), made.create(office)?.token.to_string());
-            Ok(SpaceTokens { device, admin })
-        });
-        let tokens = tokens.collect::<Result<Vec<_>>>()?;
-        let elsewhere = NewToken::new(space_id("annex"));
-        let annex = made.create(elsewhere)?.token.to_string();
+        let ServerTemplate { bytes, tokens, annex } = template::server(spaces)?;
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join("gbsync.db"), bytes)?;
         // In every other world requests are so small that larger groups travel in parts, both ways.
         let request_bytes = if seed.is_multiple_of(2) { SMALL_REQUEST_BYTES } else { Limits::default().request_bytes };
         let limits = Limits { request_bytes, ..Limits::default() };

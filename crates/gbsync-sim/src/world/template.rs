@@ -1,13 +1,17 @@
-//! Files of new devices, copied: making the tables of a device takes longer than most of what happens in a world.
+//! Files of new devices and of a new server, copied: making their tables takes longer than most of what happens in a world.
 //!
-//! The file is made by the real client, once for each schema. A copy gets a device and an epoch of its own, whose ids are as
+//! A file is made by the real client, once for each schema, or by the real server, with its spaces and tokens. A copy gets a device and an epoch of its own, whose ids are as
 //! long as those they replace. Devices that join in the middle of a world are made by the client itself.
 
+use super::SPACES;
+use super::server::{SpaceTokens, space_id};
 use super::time::Time;
 use crate::disk;
 use anyhow::{Context, Result};
 use gbsync_client::{Client, Config, Remote};
+use gbsync_core::id::{Actor, Role};
 use gbsync_core::schema::Schema;
+use gbsync_server::{NewToken, Tokens};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -64,4 +68,44 @@ fn make(remote: &Remote, schema: Option<&Schema>) -> Result<Template> {
         (id.len(), places.map(|(at, _)| at).collect())
     });
     Ok(Template { bytes, ids })
+}
+
+/// The file of a server to which nobody came yet.
+#[derive(Clone)]
+pub(super) struct ServerTemplate {
+    /// Its bytes.
+    pub(super) bytes: Vec<u8>,
+    /// The tokens of each space.
+    pub(super) tokens: Vec<SpaceTokens>,
+    /// The token of a space that has no devices.
+    pub(super) annex: String,
+}
+
+/// By the number of spaces.
+static SERVERS: Mutex<BTreeMap<usize, ServerTemplate>> = Mutex::new(BTreeMap::new());
+
+/// The file of a new server with so many spaces.
+///
+/// # Errors
+/// When it cannot be made.
+pub(super) fn server(spaces: usize) -> Result<ServerTemplate> {
+    let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(server) = servers.get(&spaces) {
+        return Ok(server.clone());
+    }
+    let folder = tempfile::tempdir().context("no folder for temporary files")?;
+    let made = Tokens::open(folder.path())?;
+    let tokens = SPACES[..spaces].iter().map(|space| {
+        let new = || NewToken::new(space_id(space));
+        let office = NewToken { roles: vec![Role::new("admin")?], actor: Some(Actor::new("ann")?), ..new() };
+        let (device, admin) = (made.create(new())?.token.to_string(), made.create(office)?.token.to_string());
+        Ok(SpaceTokens { device, admin })
+    });
+    let tokens = tokens.collect::<Result<Vec<_>>>()?;
+    let annex = made.create(NewToken::new(space_id("annex")))?.token.to_string();
+    // The last connection moves the WAL into the file.
+    drop(made);
+    disk::forget(folder.path());
+    let bytes = std::fs::read(folder.path().join("gbsync.db"))?;
+    Ok(servers.entry(spaces).or_insert(ServerTemplate { bytes, tokens, annex }).clone())
 }

@@ -43,6 +43,8 @@ pub(crate) struct SqliteStore {
     busy_timeout: Duration,
     fault: Option<FaultPoint>,
     idle: Mutex<Vec<Connection>>,
+    /// The connection that opened the store, for the first writer.
+    opened: Mutex<Option<Connection>>,
     /// The folder's lock, held for as long as anything can write: also by a writer that outlives its server.
     lock: Arc<File>,
 }
@@ -56,8 +58,8 @@ impl SqliteStore {
         lock: Arc<File>,
     ) -> Result<Self, StoreError> {
         let path = open::file(data);
-        open::prepare(&path, busy_timeout)?;
-        Ok(Self { path, busy_timeout, fault, idle: Mutex::new(Vec::new()), lock })
+        let opened = Mutex::new(Some(open::prepare(&path, busy_timeout)?));
+        Ok(Self { path, busy_timeout, fault, idle: Mutex::new(Vec::new()), opened, lock })
     }
 
     /// Reads from one committed state.
@@ -81,7 +83,11 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn writer(&self) -> Result<Box<dyn Writer>, StoreError> {
-        let mut connection = open::writer(&self.path, self.busy_timeout)?;
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut connection = match opened {
+            Some(connection) => connection,
+            None => open::writer(&self.path, self.busy_timeout)?,
+        };
         if let Some(FaultPoint(is_faulty)) = self.fault.clone() {
             // A COMMIT whose hook says true becomes a ROLLBACK and an error, like one that the disk refused.
             connection.commit_hook(Some(move || is_faulty()))?;
@@ -145,6 +151,7 @@ impl Store for SqliteStore {
 
     fn close(&self) -> Result<(), StoreError> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        drop(self.opened.lock().unwrap_or_else(PoisonError::into_inner).take());
         let connection = open::writer(&self.path, self.busy_timeout)?;
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         // A connection that was cut off may hold the store a moment longer, but nothing writes any more.

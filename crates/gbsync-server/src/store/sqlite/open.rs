@@ -18,17 +18,19 @@ pub(super) fn file(data: &Path) -> PathBuf {
     data.join("gbsync.db")
 }
 
-/// Makes the file, checks it and brings it to the newest format. What is refused is left untouched.
-pub(super) fn prepare(path: &Path, busy_timeout: Duration) -> Result<(), StoreError> {
+/// Makes the file, checks it and brings it to the newest format; answers the connection that writes, as [`writer`] does: each
+/// opening reads all table definitions. What is refused is left untouched.
+pub(super) fn prepare(path: &Path, busy_timeout: Duration) -> Result<Connection, StoreError> {
     refuse_other_files(path)?;
     make_private(path);
-    let mut connection = Connection::open(path)?;
-    connection.busy_timeout(busy_timeout)?;
+    let mut connection = existing(path, busy_timeout)?;
     // Closing the last connection would move the WAL into a file that is refused.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     schema::check(&connection, path)?;
-    set_up(&connection)?;
-    schema::migrate(&mut connection)
+    set_up_writer(&connection)?;
+    schema::migrate(&mut connection)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    Ok(connection)
 }
 
 /// Makes the file if it is not there, readable by its owner alone: it holds everybody's business data. SQLite gives the
@@ -41,15 +43,16 @@ fn make_private(path: &Path) {
     drop(options.open(path));
 }
 
-/// Checks a file that is there and writes nothing to it.
-pub(super) fn prepare_read(path: &Path) -> Result<(), StoreError> {
+/// Checks a file that is there and writes nothing to it; answers a connection that reads.
+pub(super) fn prepare_read(path: &Path) -> Result<Connection, StoreError> {
     refuse_other_files(path)?;
     let connection = reader(path, Duration::from_secs(5))?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    match schema::check(&connection, path)? {
-        true => Ok(()),
-        false => Err(StoreError::NotAStore { path: path.into(), reason: "it is empty".into() }),
+    if !schema::check(&connection, path)? {
+        return Err(StoreError::NotAStore { path: path.into(), reason: "it is empty".into() });
     }
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    Ok(connection)
 }
 
 fn refuse_other_files(path: &Path) -> Result<(), StoreError> {
@@ -67,10 +70,7 @@ fn refuse_other_files(path: &Path) -> Result<(), StoreError> {
 /// The connection that writes. WAL and FULL: a COMMIT that returned survives power loss.
 pub(super) fn writer(path: &Path, busy_timeout: Duration) -> Result<Connection, StoreError> {
     let connection = existing(path, busy_timeout)?;
-    set_up(&connection)?;
-    connection.pragma_update(None, "cache_size", -16_384)?;
-    // 16 MiB: a page that many transactions write is copied to the main file once.
-    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+    set_up_writer(&connection)?;
     Ok(connection)
 }
 
@@ -93,7 +93,7 @@ fn existing(path: &Path, busy_timeout: Duration) -> Result<Connection, StoreErro
     Ok(connection)
 }
 
-fn set_up(connection: &Connection) -> Result<(), StoreError> {
+fn set_up_writer(connection: &Connection) -> Result<(), StoreError> {
     let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
     if mode != "wal" {
         return Err(StoreError::Damaged(format!("journal_mode is {mode} and cannot be made WAL")));
@@ -102,5 +102,8 @@ fn set_up(connection: &Connection) -> Result<(), StoreError> {
     connection.pragma_update(None, "foreign_keys", true)?;
     // A WAL that a long read let grow is cut back to this when it begins anew.
     connection.query_row("PRAGMA journal_size_limit=67108864", [], |_| Ok(()))?;
+    connection.pragma_update(None, "cache_size", -16_384)?;
+    // 16 MiB: a page that many transactions write is copied to the main file once.
+    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
     Ok(())
 }

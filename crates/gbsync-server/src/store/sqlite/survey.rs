@@ -9,7 +9,6 @@ use gbsync_core::id::{Entity, RecordId, RecordKey, Seq, SpaceId};
 use rusqlite::{OptionalExtension, Transaction, params};
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
 /// Looks through the file of a folder, beside a running server.
 pub(crate) fn survey<T>(
@@ -20,8 +19,7 @@ pub(crate) fn survey<T>(
     if !path.is_file() {
         return Err(ServerError::NoStore { path: data.into() });
     }
-    open::prepare_read(&path)?;
-    let connection = open::reader(&path, Duration::from_secs(5))?;
+    let connection = open::prepare_read(&path)?;
     let transaction = connection.unchecked_transaction().map_err(StoreError::from)?;
     look(&mut SqliteSurvey { transaction })
 }

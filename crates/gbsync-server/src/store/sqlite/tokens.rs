@@ -27,8 +27,7 @@ impl SqliteTokens {
     /// Opens the store of a folder, or makes a new one.
     pub(crate) fn open(data: &Path, busy_timeout: Duration) -> Result<Self, StoreError> {
         let path = open::file(data);
-        open::prepare(&path, busy_timeout)?;
-        Ok(Self { connection: Mutex::new(open::writer(&path, busy_timeout)?) })
+        Ok(Self { connection: Mutex::new(open::prepare(&path, busy_timeout)?) })
     }
 
     fn write<T>(&self, write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
