@@ -35,9 +35,11 @@ pub(crate) fn under(schemas: &Schemas, connection: &Connection, key: &RecordKey)
 
 /// The record as base and overlay show it.
 pub(crate) fn of(connection: &Connection, key: &RecordKey) -> Result<View, Error> {
-    let confirmed = base::read(connection, key)?;
+    // One question: most records have nothing over them.
+    let (confirmed, is_covered) = base::read_covered(connection, key)?;
     let version = confirmed.as_ref().map_or(Seq(0), |row| row.edit_version);
-    let Some(latest) = overlay::latest(connection, key)? else {
+    let latest = if is_covered { overlay::latest(connection, key)? } else { None };
+    let Some(latest) = latest else {
         let payload = confirmed.and_then(|row| row.payload);
         return Ok(View { payload, base: Base { version, group: None }, trail: Trail::default() });
     };

@@ -32,6 +32,19 @@ pub(crate) fn read(connection: &Connection, key: &RecordKey) -> Result<Option<Ba
     Ok(row.optional()?)
 }
 
+/// Reads one confirmed record, and whether a group of the overlay lies over it.
+pub(crate) fn read_covered(connection: &Connection, key: &RecordKey) -> Result<(Option<BaseRow>, bool), Error> {
+    let sql = "SELECT edit_version, payload, EXISTS (SELECT 1 FROM gbsync_overlay WHERE entity = ?1 AND id = ?2)
+                 FROM (SELECT 1) LEFT JOIN gbsync_base ON entity = ?1 AND id = ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let row = statement.query_row([key.entity.as_str(), key.id.as_str()], |row| {
+        let (edit_version, payload): (Option<u64>, Option<Box<str>>) = (row.get(0)?, row.get(1)?);
+        let of = |edit_version| BaseRow { edit_version: Seq(edit_version), payload: payload.map(Payload::from_stored) };
+        Ok((edit_version.map(of), row.get(2)?))
+    });
+    Ok(row?)
+}
+
 /// Applies changes of the log to one of the tables.
 pub(crate) struct Applier<'c> {
     put: CachedStatement<'c>,

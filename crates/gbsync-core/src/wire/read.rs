@@ -100,7 +100,11 @@ pub(super) fn wrong(node: &Node<'_>, expected: &str) -> WireError {
 /// Reads the items of an array, each with its place in the error's pointer.
 pub(super) fn each<'n, 'a, T>(name: &str, items: &'n [Node<'a>], read: impl Fn(&'n Node<'a>) -> Read<T>) -> Read<Vec<T>> {
     let within = |(index, item)| read(item).map_err(|error: WireError| error.within(index).within(name));
-    items.iter().enumerate().map(within).collect()
+    let mut read = Vec::with_capacity(items.len());
+    for item in items.iter().enumerate() {
+        read.push(within(item)?);
+    }
+    Ok(read)
 }
 
 /// An id in a list.
@@ -120,6 +124,19 @@ pub(super) fn parse_passing<'a>(text: &'a [u8], depth: usize) -> Read<(Node<'a>,
     let node = json::parse_opaque(text, depth, "payload")?;
     let text = std::str::from_utf8(text).map_err(|_| WireError::new("the text is not valid UTF-8"))?;
     Ok((node, text))
+}
+
+/// More bytes than most messages have around their lists.
+pub(super) const ENVELOPE_BYTES: usize = 512;
+
+/// Appends texts with commas between them.
+pub(super) fn push_joined(out: &mut String, texts: &[&str]) {
+    for (index, text) in texts.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        out.push_str(text);
+    }
 }
 
 /// Appends `,"name":"text"`.
