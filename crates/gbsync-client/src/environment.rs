@@ -40,12 +40,6 @@ pub trait Random: Shared {
 pub trait Timer: Shared {
     /// Resolves after `wait_ms` milliseconds.
     fn sleep(&self, wait_ms: u64) -> BoxFuture<'_, ()>;
-
-    /// Whether long work may go on in a thread of its own while an answer is waited for. Not where all must happen in one
-    /// order, as in a simulator, and not in a browser.
-    fn has_threads(&self) -> bool {
-        false
-    }
 }
 
 /// Clock, randomness and timer of one client.
@@ -106,10 +100,6 @@ mod native {
     impl Timer for TokioTimer {
         fn sleep(&self, wait_ms: u64) -> BoxFuture<'_, ()> {
             Box::pin(tokio::time::sleep(Duration::from_millis(wait_ms)))
-        }
-
-        fn has_threads(&self) -> bool {
-            true
         }
     }
 

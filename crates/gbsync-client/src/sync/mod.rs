@@ -2,8 +2,6 @@
 //!
 //! Invariant (P10): nothing but the database says what is left to do. A round that ends anywhere is taken up by the next.
 
-#[cfg(feature = "native")]
-mod aside;
 mod download;
 mod exchange;
 mod live;

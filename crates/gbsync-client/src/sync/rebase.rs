@@ -4,7 +4,7 @@
 
 use super::download::Fetched;
 use super::options::SyncError;
-use super::round::{Round, requeue_if};
+use super::round::Round;
 use crate::error::Error;
 use crate::store::{snapshot, state};
 use crate::transport::Method;
@@ -36,7 +36,7 @@ impl Round<'_> {
             let state = self.state()?;
             let Some(rebase) = &state.rebase else { break };
             let chain = rebase.chain.as_ref().map(|chain| chain.to_string());
-            let path = self.log_path(&state, rebase.cursor, rebase.log.as_ref(), chain);
+            let path = self.log_path(&state, (rebase.cursor, self.options.page_records), rebase.log.as_ref(), chain);
             let mut exchanged = self.ask(Method::Get, path, None, LogPage::parse).await?;
             let Some(page) = exchanged.answer.take() else {
                 if exchanged.step != Step::Resync {
@@ -54,7 +54,7 @@ impl Round<'_> {
                 if is_done {
                     pull::flip(tx)?;
                 }
-                Ok::<_, Error>((applied, requeue_if(self.client, tx, is_done)?))
+                Ok::<_, Error>((applied, self.requeue_if(tx, is_done)?))
             })?;
             fault::point("a page was read anew");
             self.has_requeued |= applied.1;

@@ -1,7 +1,5 @@
 //! One round: handshake, push until nothing may be sent, pull to the head.
 
-#[cfg(feature = "native")]
-use super::aside::Aside;
 use super::download::Fetched;
 use super::exchange::{Exchanged, exchange};
 use super::options::{SyncError, SyncOptions, SyncReport};
@@ -17,8 +15,6 @@ use crate::store::state::{self, LastError, State};
 use crate::store::{Tx, outbox, parked, sequence, server_schema, sign_in, upload};
 use crate::transport::{Method, Transport};
 use crate::{pull, tables};
-#[cfg(feature = "native")]
-use futures_util::future::{Either, select};
 use gbsync_core::fault;
 use gbsync_core::id::{LogId, Seq};
 use gbsync_core::limits::Limits;
@@ -28,23 +24,22 @@ use gbsync_core::retry::{Backoff, Step};
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire::{DeviceReport, Handshake, LogPage, WireError};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use std::future::ready;
-#[cfg(feature = "native")]
-use std::pin::pin;
+use std::future::{poll_fn, ready};
 use std::task::Poll;
 
 /// Bytes after which a page of the log closes.
 const PAGE_BYTES: u64 = 2 * 1024 * 1024;
 /// Accepted groups removed in one round.
 const PRUNE_GROUPS: u32 = 5_000;
+/// Records of the first page of a pull, at most.
+const FIRST_RECORDS: u64 = 500;
+/// Turns that whatever carries a request gets to send it before the thread works: a connection needs two or three.
+const TURNS: u32 = 8;
 /// Characters that stand for themselves in a path (RFC 3986, unreserved).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Waits between the attempts of one round. Short: a person may be waiting for it.
 pub(super) const ROUND_BACKOFF: Backoff = Backoff { first_ms: 200, most_ms: 5_000 };
-
-/// A page of the log that was asked for before the one before it is applied.
-type Ahead<'a> = BoxFuture<'a, Exchanged<LogPage>>;
 
 pub(super) struct Round<'c> {
     pub(super) client: &'c Client,
@@ -204,11 +199,14 @@ impl<'c> Round<'c> {
     }
 
     async fn pull(&mut self) -> Result<(), SyncError> {
-        let mut ahead: Option<Ahead<'_>> = None;
+        let mut ahead: Option<BoxFuture<'_, Exchanged<LogPage>>> = None;
         loop {
             let state = self.state()?;
             let chain = state.chain.as_ref().map(ToString::to_string);
-            let path = self.log_path(&state, state.cursor, state.log.as_ref(), chain);
+            // Nothing travels yet: a small page lets the work begin while the server reads the next one.
+            let records =
+                if ahead.is_some() { self.options.page_records } else { self.options.page_records.min(FIRST_RECORDS) };
+            let path = self.log_path(&state, (state.cursor, records), state.log.as_ref(), chain);
             let mut exchanged = match ahead.take() {
                 Some(asked) => {
                     let first = asked.await;
@@ -226,15 +224,12 @@ impl<'c> Round<'c> {
             let is_done = self.check_progress(&page, state.cursor)?;
             if !is_done {
                 // The next page travels while this one is applied.
-                let path = self.log_path(&state, page.next, state.log.as_ref(), Some(page.chain.to_string()));
+                let after = (page.next, self.options.page_records);
+                let path = self.log_path(&state, after, state.log.as_ref(), Some(page.chain.to_string()));
                 self.report.requests += 1;
                 let timeout_ms = self.options.request_timeout_ms;
-                let mut asked: Ahead<'_> =
-                    Box::pin(exchange(self.transport, Method::Get, path, None, timeout_ms, LogPage::parse));
-                if let Poll::Ready(answered) = futures_util::poll!(&mut asked) {
-                    asked = Box::pin(ready(answered));
-                }
-                ahead = Some(asked);
+                let asked = exchange(self.transport, Method::Get, path, None, timeout_ms, LogPage::parse);
+                ahead = Some(begun(Box::pin(asked)).await);
             }
             if let Fetched::Resync(_) = self.fetch_parts(&page, state.log.as_ref()).await? {
                 ahead = None;
@@ -243,10 +238,7 @@ impl<'c> Round<'c> {
             }
             fault::point("a page arrived");
             if page.next > state.cursor {
-                let now = self.now();
-                let applied;
-                (ahead, applied) = apply_beside(self.client, page, now, ahead).await?;
-                self.took(applied);
+                self.take_page(&page)?;
             }
             if is_done {
                 return Ok(());
@@ -254,16 +246,26 @@ impl<'c> Round<'c> {
         }
     }
 
-    /// Makes a page part of the base.
+    /// The one way in which a page becomes part of the base, however it came: in one transaction.
     pub(super) fn take_page(&mut self, page: &LogPage) -> Result<(), Error> {
-        let applied = apply_page(self.client, page, self.now())?;
-        self.took(applied);
+        let now = self.now();
+        #[cfg(feature = "mutants")]
+        crate::planted::move_cursor(self.client, Mutant::CursorSavedBeforeApply, page)?;
+        let (applied, has_requeued) = self.client.store().write(|tx| {
+            let applied = pull::apply(tx, page, now)?;
+            Ok::<_, Error>((applied, self.requeue_if(tx, applied.frees)?))
+        })?;
+        fault::point("a page was applied");
+        #[cfg(feature = "mutants")]
+        crate::planted::move_cursor(self.client, Mutant::CursorInOwnTransaction, page)?;
+        self.has_requeued |= has_requeued;
+        self.count(applied);
         Ok(())
     }
 
-    fn took(&mut self, (applied, has_requeued): (pull::Applied, bool)) {
-        self.has_requeued |= has_requeued;
-        self.count(applied);
+    /// In the transaction that settled what they waited for: seals parked groups anew. Answers whether there were any.
+    pub(super) fn requeue_if(&self, tx: &Tx<'_>, frees: bool) -> Result<bool, Error> {
+        Ok(frees && requeue(tx, self.client.environment(), self.client.limits())? > 0)
     }
 
     pub(super) fn count(&mut self, applied: pull::Applied) {
@@ -379,12 +381,16 @@ impl<'c> Round<'c> {
         format!("/v1/spaces/{}", encoded(&state.space))
     }
 
-    pub(super) fn log_path(&self, state: &State, after: Seq, log: Option<&LogId>, chain: Option<String>) -> String {
-        let mut path = format!(
-            "{}/log?after={after}&maxRecords={}&maxBytes={PAGE_BYTES}",
-            self.space_path(state),
-            self.options.page_records
-        );
+    /// Where the page after a `seq` is, of at most so many records.
+    pub(super) fn log_path(
+        &self,
+        state: &State,
+        (after, records): (Seq, u64),
+        log: Option<&LogId>,
+        chain: Option<String>,
+    ) -> String {
+        let space = self.space_path(state);
+        let mut path = format!("{space}/log?after={after}&maxRecords={records}&maxBytes={PAGE_BYTES}");
         if let Some(log) = log {
             path.push_str(&format!("&log={}", encoded(log)));
         }
@@ -395,47 +401,23 @@ impl<'c> Round<'c> {
     }
 }
 
-/// In the transaction that settled what they waited for: seals parked groups anew. Answers whether there were any.
-pub(super) fn requeue_if(client: &Client, tx: &Tx<'_>, frees: bool) -> Result<bool, Error> {
-    Ok(frees && requeue(tx, client.environment(), client.limits())? > 0)
-}
-
-/// The one way in which a page becomes part of the base, however it came: in one transaction. Answers also whether parked
-/// groups were sealed anew.
-fn apply_page(client: &Client, page: &LogPage, now: u64) -> Result<(pull::Applied, bool), Error> {
-    #[cfg(feature = "mutants")]
-    crate::planted::move_cursor(client, Mutant::CursorSavedBeforeApply, page)?;
-    let applied = client.store().write(|tx| {
-        let applied = pull::apply(tx, page, now)?;
-        Ok::<_, Error>((applied, requeue_if(client, tx, applied.frees)?))
-    })?;
-    fault::point("a page was applied");
-    #[cfg(feature = "mutants")]
-    crate::planted::move_cursor(client, Mutant::CursorInOwnTransaction, page)?;
-    Ok(applied)
-}
-
-/// [`apply_page`] in a thread of its own where the next page is on its way, which is then read meanwhile. Answers also with
-/// what is known of that one.
-async fn apply_beside<'a>(
-    client: &Client,
-    page: LogPage,
-    now: u64,
-    ahead: Option<Ahead<'a>>,
-) -> Result<(Option<Ahead<'a>>, (pull::Applied, bool)), SyncError> {
-    #[cfg(feature = "native")]
-    if client.environment().timer.has_threads()
-        && let Some(asked) = ahead
-    {
-        let client = client.clone();
-        let applying = Aside::begin(move || apply_page(&client, &page, now));
-        let applying = applying.map_err(|error| SyncError::NoRuntime { reason: error.to_string() })?;
-        return Ok(match select(pin!(applying.ended()), asked).await {
-            Either::Left((applied, asked)) => (Some(asked), applied?),
-            Either::Right((answered, applying)) => (Some(Box::pin(ready(answered))), applying.await?),
+/// A request on its way, as far as it gets without an answer: work of this thread no longer holds it back.
+async fn begun<'a, T: Send + 'a>(mut asked: BoxFuture<'a, T>) -> BoxFuture<'a, T> {
+    for _ in 0..TURNS {
+        if let Poll::Ready(answered) = futures_util::poll!(&mut asked) {
+            return Box::pin(ready(answered));
+        }
+        let mut is_over = false;
+        let turn_of_others = poll_fn(|task| {
+            if std::mem::replace(&mut is_over, true) {
+                return Poll::Ready(());
+            }
+            task.waker().wake_by_ref();
+            Poll::Pending
         });
+        turn_of_others.await;
     }
-    Ok((ahead, apply_page(client, &page, now)?))
+    asked
 }
 
 pub(super) fn encoded(id: &impl std::fmt::Display) -> String {

@@ -17,7 +17,8 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as Task, Poll, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context as Task, Poll, Wake, Waker};
 
 type Round = Pin<Box<dyn Future<Output = Result<SyncReport, SyncError>>>>;
 
@@ -25,6 +26,16 @@ type Round = Pin<Box<dyn Future<Output = Result<SyncReport, SyncError>>>>;
 const SMALL_PAGE_RECORDS: u64 = 10;
 /// How often a device may die while it opens its file, before that is a bug.
 const DEATHS_WHILE_OPENING: u32 = 3;
+
+/// Whether a round asked to be polled again while it was polled.
+#[derive(Default)]
+struct Turn(AtomicBool);
+
+impl Wake for Turn {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// An operation that is open on a device: somebody looks at a form.
 pub struct Staged {
@@ -204,13 +215,19 @@ impl DeviceParty {
     /// Lets the round go on as far as it can; its end if it came.
     pub fn poll_round(&mut self) -> Option<Result<SyncReport, SyncError>> {
         let mut round = self.round.take()?;
-        let mut task = Task::from_waker(Waker::noop());
-        // Who is killed has no round any more.
-        match self.mortal.live(&self.folder, || round.as_mut().poll(&mut task))? {
-            Poll::Ready(ended) => Some(ended),
-            Poll::Pending => {
-                self.round = Some(round);
-                None
+        let turn = Arc::new(Turn::default());
+        let waker = Waker::from(turn.clone());
+        let mut task = Task::from_waker(&waker);
+        loop {
+            // Who is killed has no round any more.
+            match self.mortal.live(&self.folder, || round.as_mut().poll(&mut task))? {
+                Poll::Ready(ended) => return Some(ended),
+                // It only let others go first.
+                Poll::Pending if turn.0.swap(false, Ordering::Relaxed) => {}
+                Poll::Pending => {
+                    self.round = Some(round);
+                    return None;
+                }
             }
         }
     }
