@@ -59,6 +59,11 @@ pub(crate) async fn receive_json(request: Request<Body>, limit: u64) -> Result<R
 }
 
 impl Received {
+    /// Bytes as they came.
+    pub(crate) fn came_bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     /// Whether it is compressed: then it may become as large as the limit.
     pub(crate) fn is_compressed(&self) -> bool {
         self.encoding == Encoding::Gzip

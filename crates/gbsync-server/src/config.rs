@@ -1,6 +1,8 @@
 //! What a server is started with.
 
 use crate::auth::AuthConfig;
+use crate::limit::{QuotaConfig, RateConfig};
+use crate::net::peer::Proxies;
 use crate::store::StoreLocation;
 use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
@@ -37,6 +39,14 @@ pub struct ServerConfig {
     pub snapshots: SnapshotConfig,
     /// What connections may take.
     pub net: NetConfig,
+    /// The certificate of its own; without one it speaks plain HTTP, for a proxy in front of it.
+    pub tls: Option<TlsConfig>,
+    /// Which proxies it believes for whom they ask.
+    pub proxies: Proxies,
+    /// How often somebody may ask.
+    pub rates: RateConfig,
+    /// How much a space may hold.
+    pub quotas: QuotaConfig,
     /// Whom it lets in beside the bearers of its own tokens.
     pub auth: AuthConfig,
     /// How long a stopping server waits for the requests in flight, in milliseconds.
@@ -66,6 +76,10 @@ impl ServerConfig {
             metrics_listen: None,
             snapshots: SnapshotConfig::default(),
             net: NetConfig::default(),
+            tls: None,
+            proxies: Proxies::default(),
+            rates: RateConfig::default(),
+            quotas: QuotaConfig::default(),
             auth: AuthConfig::default(),
             drain_ms: 10_000,
             upload_expiry_ms: 24 * 60 * 60 * 1000,
@@ -126,6 +140,22 @@ impl Default for SnapshotConfig {
     fn default() -> Self {
         Self { folder: None, lag_groups: 1_000, keep: 2, bytes: 8 * 1024 * 1024 * 1024 }
     }
+}
+
+/// The files of a server's certificate. They are read again when they change.
+///
+/// ```
+/// let files = gbsync_server::TlsConfig { certificate: "server.crt".into(), key: "server.key".into() };
+/// let tls = Some(files);
+/// let config = gbsync_server::ServerConfig { tls, ..gbsync_server::ServerConfig::new(std::path::Path::new("data")) };
+/// assert!(config.proxies.trusted.is_empty());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The certificate, and those that signed it, as PEM.
+    pub certificate: PathBuf,
+    /// Its private key, as PEM.
+    pub key: PathBuf,
 }
 
 /// What connections may take.

@@ -9,6 +9,10 @@ use axum::response::IntoResponse;
 use gbsync_core::wire::{Problem, ProblemCode, WireError};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// After how many seconds a device looks whether a full space has room again.
+const FULL_RETRY_S: u32 = 60;
 
 /// Why a server cannot start or stop, or why a data folder cannot be administered. Each one is a sentence that says what
 /// to do.
@@ -62,6 +66,14 @@ pub enum ServerError {
         place: String,
         /// What is wrong.
         reason: String,
+    },
+    /// The certificate or its key cannot be used.
+    #[error("{} cannot be used for TLS: {problem}", path.display())]
+    Certificate {
+        /// The file at fault.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        problem: String,
     },
     /// A prefix that several tokens share.
     #[error("the id {prefix:?} begins {count} tokens; give more of it")]
@@ -132,6 +144,20 @@ impl Refusal {
 
     pub(crate) fn unavailable() -> Self {
         Self::new(ProblemCode::Unavailable, "the server cannot answer now; nothing of this request took effect, try again")
+    }
+
+    /// Too much was asked; `limit` is a word that never changes.
+    pub(crate) fn limited(limit: &str, detail: &str, wait: Duration) -> Self {
+        let mut refusal = Self::new(ProblemCode::RateLimited, detail);
+        refusal.problem.reason = Some(limit.into());
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        refusal.retry_after_s = Some(u32::try_from(seconds).unwrap_or(u32::MAX).max(1));
+        refusal
+    }
+
+    /// The space is full: somebody must do something, so devices come back seldom.
+    pub(crate) fn full(detail: String) -> Self {
+        Self { retry_after_s: Some(FULL_RETRY_S), ..Self::new(ProblemCode::QuotaExceeded, detail) }
     }
 
     pub(crate) fn no_space() -> Self {

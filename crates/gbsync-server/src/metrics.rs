@@ -61,6 +61,11 @@ struct ByRoute {
     status: u16,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByLimit {
+    limit: &'static str,
+}
+
 /// Names that were seen, up to a bound.
 #[derive(Default)]
 struct Names(Mutex<BTreeSet<String>>);
@@ -87,6 +92,7 @@ pub(crate) struct Metrics {
     transaction_works: Histogram,
     heads: Family<BySpace, Gauge>,
     requests: Family<ByRoute, Counter>,
+    limited: Family<ByLimit, Counter>,
     listeners: Gauge,
     queued: Gauge,
     transactions: Gauge,
@@ -105,6 +111,7 @@ impl Metrics {
             transaction_works: sizes(),
             heads: Family::default(),
             requests: Family::default(),
+            limited: Family::default(),
             listeners: Gauge::default(),
             queued: Gauge::default(),
             transactions: Gauge::default(),
@@ -123,6 +130,7 @@ impl Metrics {
         registry.register("transaction_works", "Requests that share a transaction", self.transaction_works.clone());
         registry.register("head", "The last seq of a space's log", self.heads.clone());
         registry.register("requests", "Requests by route, method and status", self.requests.clone());
+        registry.register("limited", "Requests refused by a rate limit or a quota", self.limited.clone());
         registry.register("listeners", "Who listens to a live stream", self.listeners.clone());
         registry.register("queue_depth", "Requests that wait for the writer", self.queued.clone());
         registry.register("transactions", "Transactions since the start", self.transactions.clone());
@@ -164,6 +172,11 @@ impl Metrics {
     pub(crate) fn answered(&self, route: &str, method: &str, status: u16) {
         let labels = ByRoute { route: route.to_owned(), method: method.to_owned(), status };
         self.requests.get_or_create(&labels).inc();
+    }
+
+    /// A request was refused by a bound, which is one of a few words.
+    pub(crate) fn limited(&self, limit: &'static str) {
+        self.limited.get_or_create(&ByLimit { limit }).inc();
     }
 
     /// Everything, in the text format of OpenMetrics.

@@ -9,8 +9,8 @@ use crate::config::ServerConfig;
 use crate::error::ServerError;
 use crate::feed::Feed;
 use crate::metrics::Metrics;
-use crate::net;
-use crate::routes::{self, App, router};
+use crate::net::{self, tls::Tls};
+use crate::routes::{self, App, Gates, router};
 use crate::rules::Rules;
 use crate::snapshot::Snapshots;
 use gbsync_core::schema::Schema;
@@ -28,6 +28,7 @@ pub struct Server {
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
     app: Arc<App>,
+    tls: Option<Arc<Tls>>,
     drain: watch::Sender<bool>,
     drain_timeout: Duration,
     serving: JoinHandle<()>,
@@ -62,19 +63,24 @@ impl Server {
         let (listen, store, net) = (config.listen, config.store.clone(), config.net);
         let metrics_listen = config.metrics_listen;
         let drain_timeout = Duration::from_millis(config.drain_ms);
+        let tls = config.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
         let Opened { app, drain } = open(config).await?;
         let (listener, address) = bind(listen).await?;
         let (metrics_address, watched) = match metrics_listen {
             Some(listen) => {
                 let (listener, address) = bind(listen).await?;
                 let router = routes::metrics::router(Arc::clone(&app));
-                (Some(address), Some(tokio::spawn(net::serve(listener, router, net, drain.subscribe()))))
+                (Some(address), Some(tokio::spawn(net::serve(listener, router, net, None, drain.subscribe()))))
             }
             None => (None, None),
         };
-        let serving = tokio::spawn(net::serve(listener, router(Arc::clone(&app)), net, drain.subscribe()));
+        let serving = net::serve(listener, router(Arc::clone(&app)), net, tls.clone(), drain.subscribe());
+        let serving = tokio::spawn(serving);
+        if let Some(tls) = &tls {
+            tokio::spawn(Arc::clone(tls).watch(drain.subscribe()));
+        }
         tracing::info!(%address, %store, "serving");
-        Ok(Self { address, metrics_address, app, drain, drain_timeout, serving, watched })
+        Ok(Self { address, metrics_address, app, tls, drain, drain_timeout, serving, watched })
     }
 
     /// The address it listens on.
@@ -89,7 +95,16 @@ impl Server {
 
     /// What devices are told to connect to.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Reads the certificate and its key again; without TLS it does nothing. New connections get the new ones.
+    ///
+    /// # Errors
+    /// [`ServerError::Certificate`]: those before stay in use.
+    pub fn reload_tls(&self) -> Result<(), ServerError> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
     }
 
     /// The version of the schema in force and since when; `None` without one.
@@ -177,7 +192,8 @@ pub(crate) async fn open(config: ServerConfig) -> Result<Opened, ServerError> {
     let committer = Committer::start(shared.clone())
         .map_err(|error| ServerError::Broken(format!("a writer's thread cannot be started: {error}")))?;
     let (drain, is_draining) = watch::channel(false);
-    let app = Arc::new(App::new(shared, Arc::new(committer), config.live, snapshots, jwt, is_draining));
+    let gates = Gates { jwt, proxies: config.proxies, rates: config.rates, quotas: config.quotas };
+    let app = Arc::new(App::new(shared, Arc::new(committer), config.live, snapshots, gates, is_draining));
     Ok(Opened { app, drain })
 }
 

@@ -67,6 +67,8 @@ problem_codes! {
     UnsupportedMedia = "unsupported_media", 415, "The content type or encoding is not supported";
     /// Too many requests.
     RateLimited = "rate_limited", 429, "Too many requests";
+    /// The space holds as much as it may.
+    QuotaExceeded = "quota_exceeded", 507, "The space is full";
     /// The server cannot answer now.
     Unavailable = "unavailable", 503, "The server cannot answer now";
 }

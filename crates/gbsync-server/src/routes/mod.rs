@@ -23,8 +23,10 @@ use crate::commit::{Committer, NotCommitted, Shared};
 use crate::config::{Environment, LiveConfig};
 use crate::error::Refusal;
 use crate::feed::Feed;
+use crate::limit::{Limiter, QuotaConfig, RateConfig};
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::net::peer::{Asker, Peer, Proxies};
 use crate::rules::{InForce, Rules};
 use crate::snapshot::Snapshots;
 use crate::store::{Store, StoreError};
@@ -68,6 +70,8 @@ pub(crate) struct App {
     pub(crate) environment: Environment,
     /// Takes the tokens of another party.
     pub(crate) jwt: Option<JwtGate>,
+    pub(crate) proxies: Proxies,
+    pub(crate) limiter: Limiter,
     pub(crate) reads: Arc<Semaphore>,
     /// KiB of pushes that are being received.
     pub(crate) received_kib: Arc<Semaphore>,
@@ -78,16 +82,26 @@ pub(crate) struct App {
     pub(crate) requests: AtomicU64,
 }
 
+/// Whom a server lets in, and how often.
+pub(crate) struct Gates {
+    pub(crate) jwt: Option<JwtGate>,
+    pub(crate) proxies: Proxies,
+    pub(crate) rates: RateConfig,
+    pub(crate) quotas: QuotaConfig,
+}
+
 impl App {
     pub(crate) fn new(
         shared: Shared,
         committer: Arc<Committer>,
         live: LiveConfig,
         snapshots: Snapshots,
-        jwt: Option<JwtGate>,
+        gates: Gates,
         is_draining: watch::Receiver<bool>,
     ) -> Self {
         let Shared { store, feed, metrics, rules, limits, environment, .. } = shared;
+        let Gates { jwt, proxies, rates, quotas } = gates;
+        let limiter = Limiter::new(rates, quotas, limits.request_bytes, Arc::clone(&metrics), environment.clone());
         let reads = Arc::new(Semaphore::new(READS));
         let memory_kib = || Arc::new(Semaphore::new(push::memory_kib(&limits)));
         let (received_kib, inflated_kib) = (memory_kib(), memory_kib());
@@ -102,6 +116,8 @@ impl App {
             limits,
             environment,
             jwt,
+            proxies,
+            limiter,
             reads,
             received_kib,
             inflated_kib,
@@ -230,7 +246,12 @@ impl From<NotCommitted> for Refusal {
     }
 }
 
-async fn count_requests(State(app): State<Arc<App>>, request: Request, next: Next) -> Response<Body> {
+async fn count_requests(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response<Body> {
+    let peer = request.extensions().get::<Peer>().copied();
+    let asker = peer.map(|Peer(peer)| app.proxies.asker(peer, request.headers()));
+    if let Some(asker) = asker {
+        request.extensions_mut().insert(Asker(asker));
+    }
     app.requests.fetch_add(1, Ordering::Relaxed);
     // What is at no route has no name of its own: anybody may ask for anything.
     let route = request.extensions().get::<MatchedPath>().map_or("other".into(), |path| path.as_str().to_owned());
@@ -239,7 +260,9 @@ async fn count_requests(State(app): State<Arc<App>>, request: Request, next: Nex
         _ => "other".to_owned(),
     };
     let response = next.run(request).await;
-    app.metrics.answered(&route, &method, response.status().as_u16());
+    let status = response.status().as_u16();
+    tracing::debug!(client = asker.map(tracing::field::display), %method, %route, status, "answered");
+    app.metrics.answered(&route, &method, status);
     response
 }
 
@@ -250,7 +273,12 @@ async fn admit(
     mut request: Request,
     next: Next,
 ) -> Response<Body> {
-    match app.authorize(request.headers(), action, path.space()).await {
+    let asker = request.extensions().get::<Asker>().copied();
+    if let Err(refusal) = asker.map_or(Ok(()), |Asker(address)| app.limiter.address(address)) {
+        return refusal.into_response();
+    }
+    let admitted = app.authorize(request.headers(), action, path.space()).await;
+    match admitted.and_then(|admission| app.limiter.request(&admission).map(|()| admission)) {
         Ok(admission) => {
             request.extensions_mut().insert(admission);
             next.run(request).await

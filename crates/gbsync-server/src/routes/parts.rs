@@ -30,7 +30,7 @@ pub(super) async fn stage(
     if let Some(device) = &device {
         admission.check_device(device)?;
     }
-    let Some(device) = device.or(admission.device) else {
+    let Some(device) = device.or_else(|| admission.device.clone()) else {
         return Err(Refusal::parameter("device", "is needed: this token is not bound to a device"));
     };
     let (group, number) = (path.group()?, path.part()?);
@@ -38,7 +38,9 @@ pub(super) async fn stage(
         let detail = format!("a group has at most {GROUP_PARTS} parts, numbered from 0; send larger ones");
         return Err(Refusal::new(ProblemCode::Malformed, detail));
     }
-    let (text, _memory) = push::receive(&app, &headers, request).await?;
+    app.limiter.of_unbound(&admission, &device)?;
+    let (text, came_bytes, _memory) = push::receive(&app, &headers, request).await?;
+    app.limiter.bytes(&admission, &device, came_bytes)?;
     let body = check(text, app.limits).await?;
     let part = UploadedPart { space: admission.space, device, group, number, body };
     match app.committer.stage(part).await? {

@@ -5,6 +5,7 @@ use crate::auth::Admission;
 use crate::body;
 use crate::commit::{Push, PushOutcome};
 use crate::error::Refusal;
+use crate::limit::SpaceQuotas;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
@@ -30,12 +31,15 @@ pub(super) async fn push(
     headers: HeaderMap,
     request: Request<Body>,
 ) -> Result<Response<Body>, Refusal> {
-    let (text, _memory) = receive(&app, &headers, request).await?;
+    let (text, came_bytes, _memory) = receive(&app, &headers, request).await?;
     let announced = app.committer.announce();
     let bytes = text.len() as u64;
     let request = parse(text, app.limits).await?;
     admission.check_device(&request.device)?;
+    app.limiter.of_unbound(&admission, &request.device)?;
+    app.limiter.bytes(&admission, &request.device, came_bytes)?;
     admission.check_actors(&request)?;
+    SpaceQuotas::check(&app, &admission.space, &request, bytes).await?;
     let acts_as = admission.acts_as(&request);
     let others = match acts_as.is_empty() {
         true => BTreeMap::new(),
@@ -65,8 +69,12 @@ pub(super) struct Memory {
     _inflated: Option<OwnedSemaphorePermit>,
 }
 
-/// Reads a body within the request limit when there is memory for it.
-pub(super) async fn receive(app: &App, headers: &HeaderMap, request: Request<Body>) -> Result<(Bytes, Memory), Refusal> {
+/// Reads a body within the request limit when there is memory for it: the text, and how many bytes came.
+pub(super) async fn receive(
+    app: &App,
+    headers: &HeaderMap,
+    request: Request<Body>,
+) -> Result<(Bytes, u64, Memory), Refusal> {
     let most = app.limits.request_bytes;
     let declared = body::declared_length(headers).unwrap_or(most).min(most);
     let received_kib = reserve(&app.received_kib, declared).await?;
@@ -76,8 +84,9 @@ pub(super) async fn receive(app: &App, headers: &HeaderMap, request: Request<Bod
         true => Some(reserve(&app.inflated_kib, most).await?),
         false => None,
     };
+    let came_bytes = received.came_bytes();
     let text = received.inflated(most).await?;
-    Ok((text, Memory { _received: received_kib, _inflated: inflated_kib }))
+    Ok((text, came_bytes, Memory { _received: received_kib, _inflated: inflated_kib }))
 }
 
 /// KiB of pushes that may be in memory at a time: always enough for two of the largest.

@@ -325,6 +325,21 @@ pub(crate) trait EachRecord: Send {
     fn record(&mut self, row: &SnapshotRow<'_>) -> Result<(), StoreError>;
 }
 
+/// What a space holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Usage {
+    /// Live records.
+    pub(crate) records: u64,
+    /// Bytes of their payloads.
+    pub(crate) bytes: u64,
+}
+
+impl Usage {
+    pub(crate) fn and(self, more: Self) -> Self {
+        Self { records: self.records.saturating_add(more.records), bytes: self.bytes.saturating_add(more.bytes) }
+    }
+}
+
 /// What a handshake reports, from one snapshot.
 #[derive(Debug)]
 pub(crate) struct SpaceView {
@@ -408,6 +423,8 @@ pub(crate) trait Store: Send + Sync {
     fn rejections(&self, request: &RejectionsRequest) -> Result<Option<Vec<RejectedGroup>>, StoreError>;
     /// One rejection with all that is kept of it.
     fn rejection(&self, space: &SpaceId, id: &GroupId) -> Result<Option<RejectedGroup>, StoreError>;
+    /// What a space holds; `None` when there is no such space.
+    fn usage(&self, space: &SpaceId) -> Result<Option<Usage>, StoreError>;
     /// Leaves everything in order, for a clean stop.
     fn close(&self) -> Result<(), StoreError>;
 }

@@ -18,6 +18,8 @@ mod hostile_routes;
 mod invariants;
 #[path = "../large.rs"]
 mod large;
+#[path = "../limits.rs"]
+mod limits;
 #[path = "../live.rs"]
 mod live;
 #[path = "../log.rs"]

@@ -4,6 +4,7 @@
 //! with code 0 after every acknowledged push is durable.
 
 mod auth;
+mod edge;
 mod file;
 mod limits;
 mod settings;
@@ -34,7 +35,7 @@ Examples:
   gbsync serve --data ./server --print-config > server.toml
 
 With --schema, operations must look like the file says; the folder keeps it, so that it holds without the argument too. A \
-changed file needs a higher version. SIGHUP reads the file again; one that is wrong is reported and changes nothing.
+changed file needs a higher version. SIGHUP reads it and the certificate again; one that is wrong is reported and changes nothing.
 
 Ctrl-C or SIGTERM stops it: requests under way are answered first. Everything is in the folder; nothing else is needed. Any \
 number of servers may run on one database (PostgreSQL 15 or newer).";
@@ -95,11 +96,9 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
     let stop = config::stop_signal()?;
     let (store, schema_path) = (settings.store()?, settings.text("schema").map(PathBuf::from));
     let is_new = store.folder().is_some_and(|folder| !folder.join("gbsync.db").exists());
-    let mut hangups = match &schema_path {
-        Some(_) => Some(signal(SignalKind::hangup())?),
-        // Without a file to read again it ends the process, as ever.
-        None => None,
-    };
+    // Without a file to read again it ends the process, as ever.
+    let is_reloaded = schema_path.is_some() || settings.text("tls.certificate").is_some();
+    let mut hangups = is_reloaded.then(|| signal(SignalKind::hangup())).transpose()?;
     let schema = schema_path.as_deref().map(config::schema_file).transpose()?;
     let config = ServerConfig { schema, ..settings.server()? };
     let server = Server::start(config).await.map_err(|error| config::server_failure(&error))?;
@@ -139,8 +138,12 @@ async fn hangup(hangups: &mut Option<Signal>) {
     }
 }
 
-/// Puts what the file says now in force; whatever is wrong with it is said, and the server goes on as before.
+/// Puts what the files say now in force; whatever is wrong with them is said, and the server goes on as before.
 async fn reload(server: &Server, path: Option<&Path>, output: &Output) {
+    if let Err(error) = server.reload_tls() {
+        output.failure(&config::server_failure(&error));
+        output.note("the certificate before stays in use");
+    }
     let Some(path) = path else { return };
     let adopted = match config::schema_file(path) {
         Ok(schema) => server.adopt_schema(schema).await.map_err(|error| config::server_failure(&error)),

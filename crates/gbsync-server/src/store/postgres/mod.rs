@@ -30,7 +30,7 @@ mod writer;
 
 use super::{
     EachRecord, FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, RejectionsRequest, SnapshotOf, SpaceView, Store,
-    StoreError, StoredSchema, ToldEpoch, Writer,
+    StoreError, StoredSchema, ToldEpoch, Usage, Writer,
 };
 use crate::config::FaultPoint;
 use crate::feed::Feed;
@@ -129,6 +129,10 @@ impl Store for PostgresStore {
 
     fn grant(&self, token_hash: &[u8; 32]) -> Result<Option<Grant>, StoreError> {
         self.read(async |client| tokens::grant(client, token_hash).await)
+    }
+
+    fn usage(&self, space: &SpaceId) -> Result<Option<Usage>, StoreError> {
+        self.read(async |client| read::usage(client, space).await)
     }
 
     fn is_revoked(&self, jti: &str) -> Result<bool, StoreError> {

@@ -4,7 +4,7 @@ use super::flight::Flight;
 use super::row::{count, decided, digest, id, space as space_row, stored};
 use crate::shown::Shown;
 use crate::store::kept::{Filling, Row};
-use crate::store::{DecidedAs, Page, PageRequest, SpaceState, SpaceView, StoreError, ToldEpoch};
+use crate::store::{DecidedAs, Page, PageRequest, SpaceState, SpaceView, StoreError, ToldEpoch, Usage};
 use deadpool_postgres::ClientWrapper;
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{DeviceId, DeviceSeq, EpochId, GroupId, Seq, SpaceId};
@@ -18,6 +18,18 @@ pub(super) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ O
 pub(super) const END: &str = "COMMIT";
 /// A space's row, as [`space_row`] reads it.
 pub(super) const SPACE: &str = "SELECT space_no, log, head, chain, horizon FROM spaces WHERE space = $1";
+
+/// What a space holds.
+pub(super) async fn usage(client: &ClientWrapper, space: &SpaceId) -> Result<Option<Usage>, StoreError> {
+    let of_space = client.prepare_cached(SPACE).await?;
+    let Some(row) = client.query_opt(&of_space, &[&space.as_str()]).await? else { return Ok(None) };
+    let (space_no, _) = space_row(&row)?;
+    let sql = "SELECT count(*), coalesce(sum(octet_length(payload)), 0)::bigint FROM records
+                WHERE space_no = $1 AND payload IS NOT NULL";
+    let statement = client.prepare_cached(sql).await?;
+    let row = client.query_one(&statement, &[&space_no]).await?;
+    Ok(Some(Usage { records: count(&row, 0)?, bytes: count(&row, 1)? }))
+}
 
 pub(super) async fn space(
     client: &ClientWrapper,

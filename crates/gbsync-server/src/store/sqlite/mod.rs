@@ -22,7 +22,7 @@ pub(crate) use tokens::SqliteTokens;
 
 use super::{
     EachRecord, FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, RejectionsRequest, SnapshotOf, SpaceView, Store,
-    StoreError, StoredSchema, ToldEpoch, Writer,
+    StoreError, StoredSchema, ToldEpoch, Usage, Writer,
 };
 use crate::config::FaultPoint;
 use gbsync_core::id::{Actor, DeviceId, GroupId, LogId, Role, Seq, SpaceId};
@@ -97,6 +97,10 @@ impl Store for SqliteStore {
 
     fn grant(&self, token_hash: &[u8; 32]) -> Result<Option<Grant>, StoreError> {
         self.read(|transaction| tokens::grant(transaction, token_hash))
+    }
+
+    fn usage(&self, space: &SpaceId) -> Result<Option<Usage>, StoreError> {
+        self.read(|transaction| read::usage(transaction, space))
     }
 
     fn is_revoked(&self, jti: &str) -> Result<bool, StoreError> {

@@ -4,12 +4,23 @@ use super::row::{count, decided, digest, id, place, seq_at, space as space_row};
 use super::sequences;
 use crate::shown::Shown;
 use crate::store::kept::{Filling, Row};
-use crate::store::{DecidedAs, Page, PageRequest, SpaceView, StoreError, ToldEpoch};
+use crate::store::{DecidedAs, Page, PageRequest, SpaceView, StoreError, ToldEpoch, Usage};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{DeviceId, DeviceSeq, EpochId, GroupId, Seq, SpaceId};
 use gbsync_core::verdict::Verdict;
 use gbsync_core::wire::{DeviceReport, GroupResult};
 use rusqlite::{Connection, params};
+
+/// What a space holds.
+pub(super) fn usage(connection: &Connection, space: &SpaceId) -> Result<Option<Usage>, StoreError> {
+    let Some((space_no, _)) = space_row(connection, space)? else { return Ok(None) };
+    let mut statement = connection.prepare_cached(
+        "SELECT count(*), coalesce(sum(octet_length(payload)), 0) FROM records WHERE space_no = ?1 AND payload IS NOT NULL",
+    )?;
+    let mut rows = statement.query([space_no])?;
+    let row = rows.next()?.ok_or_else(|| StoreError::Damaged("a count has no row".into()))?;
+    Ok(Some(Usage { records: count(row, 0)?, bytes: count(row, 1)? }))
+}
 
 pub(super) fn space(
     connection: &Connection,

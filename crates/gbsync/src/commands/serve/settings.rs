@@ -3,8 +3,8 @@
 //! Invariant: each key stands once in [`KEYS`], is documented in docs/operations.md, and a key that is not there is refused with
 //! its place and the nearest one that is. Rejected: deserializing into structs, which stops at the first mistake.
 
-use super::auth;
 use super::file::{Found, Place, read};
+use super::{auth, edge};
 use crate::commands::store::of_environment;
 use crate::exit::Failure;
 use gbsync_core::limits::Limits;
@@ -53,6 +53,20 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("net.connections", Kind::Number(1)),
     ("net.header_timeout_ms", Kind::Number(1)),
     ("net.stall_timeout_ms", Kind::Number(1)),
+    ("net.trusted_proxies", Kind::Text),
+    ("net.forwarded_header", Kind::Word(edge::HEADERS)),
+    ("tls.certificate", Kind::Text),
+    ("tls.key", Kind::Text),
+    ("rate.address_requests", Kind::Number(0)),
+    ("rate.address_burst", Kind::Number(1)),
+    ("rate.device_requests", Kind::Number(0)),
+    ("rate.device_burst", Kind::Number(1)),
+    ("rate.space_requests", Kind::Number(0)),
+    ("rate.space_burst", Kind::Number(1)),
+    ("rate.device_push_bytes", Kind::Number(0)),
+    ("rate.space_push_bytes", Kind::Number(0)),
+    ("quota.space_records", Kind::Number(0)),
+    ("quota.space_bytes", Kind::Number(0)),
     ("auth.jwt_keys", Kind::Text),
     ("auth.jwt_issuer", Kind::Text),
     ("auth.jwt_audience", Kind::Text),
@@ -129,6 +143,7 @@ impl Settings {
         ];
         let mut values: BTreeMap<_, _> = numbers.into_iter().map(|(key, number)| (key, Value::Number(number))).collect();
         values.extend(auth::defaults());
+        values.extend(edge::defaults());
         values.insert("listen", Value::Text(listen.to_string()));
         values.insert("log.format", Value::Text("text".into()));
         values.insert("log.filter", Value::Text(crate::log::FILTER.into()));
@@ -231,6 +246,7 @@ impl Settings {
         config.snapshots.folder = self.text("snapshots.folder").map(PathBuf::from);
         config.snapshots.lag_groups = self.number("snapshots.lag_groups");
         (config.snapshots.keep, config.snapshots.bytes) = (self.size("snapshots.keep"), self.number("snapshots.bytes"));
+        edge::take(self, &mut config)?;
         config.net.connections = self.size("net.connections");
         (config.net.header_timeout_ms, config.net.stall_timeout_ms) =
             (self.number("net.header_timeout_ms"), self.number("net.stall_timeout_ms"));
