@@ -10,6 +10,7 @@ mod programs;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use person::Person;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,6 +63,8 @@ pub struct Cluster {
     folder: TempDir,
     person: Option<Person>,
     settings: Vec<String>,
+    /// Where it listens beside its socket, encrypted.
+    port: Option<u16>,
     running: Option<Running>,
     stores: AtomicU64,
 }
@@ -77,6 +80,18 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError`] says what is missing.
     pub fn start(settings: &[&str]) -> Result<Self, ClusterError> {
+        Self::begin(settings, None)
+    }
+
+    /// Makes one that also listens on a port of the loopback, with a certificate and its key as PEM, and starts it.
+    ///
+    /// # Errors
+    /// [`ClusterError`] says what is missing.
+    pub fn start_encrypted(certificate: &str, key: &str) -> Result<Self, ClusterError> {
+        Self::begin(&[], Some((certificate, key)))
+    }
+
+    fn begin(settings: &[&str], encryption: Option<(&str, &str)>) -> Result<Self, ClusterError> {
         let programs = programs::folder().ok_or(ClusterError::NotInstalled)?;
         let mut folder = tempfile::Builder::new().prefix("gbsync-pg-").tempdir()?;
         if folder.path().as_os_str().len() > LONGEST_FOLDER {
@@ -84,8 +99,19 @@ impl Cluster {
         }
         let person = Person::instead_of_root(folder.path())?;
         let settings = settings.iter().map(|line| (*line).to_owned()).collect();
-        let mut cluster = Self { programs, folder, person, settings, running: None, stores: AtomicU64::new(0) };
+        let stores = AtomicU64::new(0);
+        let mut cluster = Self { programs, folder, person, settings, port: None, running: None, stores };
+        if encryption.is_some() {
+            // The port of a listener that is gone is free for a moment.
+            let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+            cluster.settings.extend([format!("port = {port}"), "listen_addresses = '127.0.0.1'".into(), "ssl = on".into()]);
+            cluster.port = Some(port);
+        }
         cluster.make()?;
+        if let Some((certificate, key)) = encryption {
+            cluster.put("server.crt", certificate)?;
+            cluster.put("server.key", key)?;
+        }
         cluster.restart()?;
         Ok(cluster)
     }
@@ -114,6 +140,14 @@ impl Cluster {
         writeln!(file, "listen_addresses = ''\nunix_socket_directories = '{}'", self.folder.path().display())?;
         self.settings.iter().try_for_each(|line| writeln!(file, "{line}"))?;
         Ok(())
+    }
+
+    /// Puts a file that nobody else may read beside its data.
+    fn put(&self, name: &str, text: &str) -> Result<(), ClusterError> {
+        let path = self.data().join(name);
+        std::fs::write(&path, text)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        self.person.as_ref().map_or(Ok(()), |person| person.own(&path))
     }
 
     /// Starts it again after [`Cluster::kill`]; when this returns it answers.
@@ -173,7 +207,18 @@ impl Cluster {
     /// The URL of a database.
     pub fn url(&self, database: &str) -> String {
         let socket = utf8_percent_encode(&self.folder.path().display().to_string(), NON_ALPHANUMERIC).to_string();
-        format!("postgres://postgres@{socket}/{database}")
+        let port = self.port.map_or_else(String::new, |port| format!(":{port}"));
+        format!("postgres://postgres@{socket}{port}/{database}")
+    }
+
+    /// The folder of its socket.
+    pub fn socket_folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The port of the loopback on which it listens; `None` for one that is not encrypted.
+    pub fn port(&self) -> Option<u16> {
+        self.port
     }
 
     /// The URL of a new place for a store: a schema of its own in one database, because a database is a thousand files.

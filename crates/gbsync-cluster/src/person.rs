@@ -34,6 +34,11 @@ impl Person {
         Some(Self { user: number(1)?, group: number(0)? })
     }
 
+    /// Gives a file to this one.
+    pub(crate) fn own(&self, path: &Path) -> Result<(), ClusterError> {
+        Ok(chown(path, Some(self.user), Some(self.group))?)
+    }
+
     /// Makes a program run as this one.
     pub(crate) fn be(&self, command: &mut Command) {
         command.uid(self.user).gid(self.group);

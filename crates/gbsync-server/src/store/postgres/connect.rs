@@ -46,6 +46,13 @@ impl Address {
             let hint = format!("{SCHEMA} must have 1 to {SCHEMA_BYTES} of the characters a-z, 0-9 and _");
             return Err(StoreError::Address(hint));
         }
+        if url.contains("sslmode=verify-ca") {
+            let hint =
+                "sslmode=verify-ca lets any host with a certificate in; say verify-full, or require, which is the same here";
+            return Err(StoreError::Address(hint.into()));
+        }
+        // An encrypted connection is always one to the host of the certificate; others call that verify-full.
+        let url = url.replace("sslmode=verify-full", "sslmode=require");
         let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
             StoreError::Address(std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string))
         })?;
@@ -213,6 +220,8 @@ mod tests {
         assert_eq!(mode("postgres://u@%2Fvar%2Frun%2Fpostgresql/shops"), Ok(SslMode::Disable));
         assert_eq!(mode("postgres://u@db.example.com/shops?sslmode=disable"), Ok(SslMode::Disable));
         assert!(mode("postgres://u@db.example.com/shops?sslmode=prefer").is_err());
+        assert_eq!(mode("postgres://u@127.0.0.1/shops?sslmode=verify-full"), Ok(SslMode::Require));
+        assert!(mode("postgres://u@127.0.0.1/shops?sslmode=verify-ca").is_err_and(|error| error.contains("verify-full")));
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod row;
 mod snapshot;
 mod survey;
 mod tokens;
+mod views;
 mod write;
 mod writer;
 
@@ -41,8 +42,9 @@ use engine::Engine;
 use gbsync_core::id::{Actor, DeviceId, GroupId, LogId, Role, Seq, SpaceId};
 use gbsync_core::wire::{GroupResult, RejectedGroup};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 /// Connections for reads, beside one for each writer.
 const READERS: usize = 8;
@@ -57,6 +59,8 @@ pub(crate) struct PostgresStore {
     writers: usize,
     fault: Option<FaultPoint>,
     announcer: Announcer,
+    /// Keeps the views for reports.
+    presenting: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl PostgresStore {
@@ -75,7 +79,7 @@ impl PostgresStore {
         })?;
         let pool = address.pool(writers + READERS, lock_timeout)?;
         let announcer = Announcer::new(address.schema());
-        Ok(Self { engine, pool, address, writers, fault, announcer })
+        Ok(Self { engine, pool, address, writers, fault, announcer, presenting: Mutex::default() })
     }
 
     /// Reads; a second time on another connection if the first is lost.
@@ -121,6 +125,8 @@ impl Store for PostgresStore {
 
     fn follow(&self, feed: &Arc<Feed>) {
         self.announcer.follow(&self.engine, &self.address, &self.pool, feed);
+        let presenting = self.engine.spawn(views::keep(self.pool.clone(), self.address.schema().to_owned()));
+        *self.presenting.lock().unwrap_or_else(PoisonError::into_inner) = Some(presenting);
     }
 
     fn schema(&self) -> Result<Option<StoredSchema>, StoreError> {
@@ -189,6 +195,9 @@ impl Store for PostgresStore {
     }
 
     fn close(&self) -> Result<(), StoreError> {
+        if let Some(presenting) = self.presenting.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            presenting.abort();
+        }
         self.announcer.stop(&self.engine);
         self.pool.close();
         Ok(())

@@ -8,7 +8,7 @@ use super::rows::{RECORDS, Sale, sales};
 use crate::config::server_failure;
 use anyhow::{Context, Result, bail, ensure};
 use gbsync_client::{BoxFuture, HttpTransport, Method, Request, TokenProvider, Transport};
-use gbsync_cluster::Cluster;
+use gbsync_cluster::{Cluster, ClusterError};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::SpaceId;
 use gbsync_server::{NewToken, Server, ServerConfig, StoreLocation, Tokens};
@@ -53,6 +53,11 @@ pub(super) async fn measure(sizes: &Sizes) -> Result<Vec<Figure>> {
             .bar(Bar::RatioAtLeast(0.5))
             .note(format!("{batch}, all in one space; raw: over {SPACES} spaces")),
     ])
+}
+
+/// Whether the reason is that there is no PostgreSQL on this machine.
+pub(super) fn is_not_installed(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ClusterError::NotInstalled))
 }
 
 /// What each device pushes.

@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod encrypted;
+mod outcome;
+mod proxy;
+mod views;
 
 use common::*;
 use gbsync_cluster::Cluster;
@@ -50,10 +55,22 @@ async fn a_device_may_talk_to_any_node_at_any_moment() {
 }
 
 /// Checks a log as a naive program reads it while sixteen devices push to two nodes: whatever lies behind the last number that
-/// it saw. Without the lock of the space (`GBSYNC_PLANT_UNLOCKED=1 cargo test -p gbsync-server --features mutants --test nodes
-/// naive`) transactions meet in the middle and this fails.
+/// it saw. Without the lock of the space transactions meet in the middle: planted, as `./test` does (`GBSYNC_PLANT_UNLOCKED=1
+/// cargo test -p gbsync-server --features mutants --test nodes naive`), that bug must be seen here.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_naive_reader_over_sixteen_writers_on_two_nodes_skips_nothing() {
+    let is_planted = std::env::var_os("GBSYNC_PLANT_UNLOCKED").is_some();
+    assert!(!is_planted || cfg!(feature = "mutants"), "a bug is planted with the feature `mutants` alone");
+    let found = run_naively().await;
+    if is_planted {
+        assert!(found.is_err(), "without the lock everything went well, so this test proves nothing");
+    } else {
+        assert_eq!(found, Ok(()));
+    }
+}
+
+/// What went wrong, if anything did.
+async fn run_naively() -> Result<(), String> {
     const WRITERS: u64 = 16;
     const PUSHES: u64 = 20;
     let app = Arc::new(TestApp::start().await);
@@ -73,18 +90,30 @@ async fn a_naive_reader_over_sixteen_writers_on_two_nodes_skips_nothing() {
                 let device = format!("till-{writer}");
                 let groups = [group(0), group(1)];
                 let node = if (writer + number) % 2 == 0 { app.server.as_ref().unwrap() } else { &other };
-                assert_eq!(push(&app, node, &device, &groups).await.verdicts(), ["accepted", "accepted"]);
+                let answer = push(&app, node, &device, &groups).await;
+                if answer.status != 200 || answer.verdicts() != ["accepted", "accepted"] {
+                    return Err(format!("a push was answered {} {}", answer.status, answer.text));
+                }
             }
+            Ok(())
         }));
     }
+    let mut ended = Vec::new();
     for writer in writers {
-        writer.await.unwrap();
+        ended.push(writer.await.unwrap());
     }
     is_over.store(true, Ordering::SeqCst);
     let (seen, looks) = reading.await.unwrap();
-    assert_eq!(seen, (1..=i64::try_from(WRITERS * PUSHES * 2).unwrap()).collect::<Vec<_>>());
-    assert!(looks > 10, "the reader looked only {looks} times");
-    assert_eq!((app.counters().failed_transactions, other.counters().failed_transactions), (0, 0));
+    ended.into_iter().collect::<Result<(), String>>()?;
+    if seen != (1..=i64::try_from(WRITERS * PUSHES * 2).unwrap()).collect::<Vec<_>>() {
+        return Err(format!("the reader saw {} of {} groups: {seen:?}", seen.len(), WRITERS * PUSHES * 2));
+    }
+    let failed = (app.counters().failed_transactions, other.counters().failed_transactions);
+    match (looks > 10, failed) {
+        (false, _) => Err(format!("the reader looked only {looks} times")),
+        (true, (0, 0)) => Ok(()),
+        (true, failed) => Err(format!("{failed:?} transactions failed")),
+    }
 }
 
 /// Every number that a reader saw, and how often it looked.
