@@ -213,7 +213,7 @@ fn told_of(row: &Row<'_>) -> Result<Told, Error> {
     let version: u64 = row.get(4)?;
     let current = match version {
         0 => None,
-        version => Some(CurrentRecord { version: Seq(version), payload: payload(3)? }),
+        version => Some(CurrentRecord { version: Seq(version), payload: payload(3)?, reach: Default::default() }),
     };
     Ok((row.get(1)?, payload(2)?.map(Payload::from_stored), current))
 }

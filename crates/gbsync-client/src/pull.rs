@@ -21,6 +21,8 @@ use std::collections::BTreeSet;
 
 /// How many records are laid anew at a time, at least, when the whole overlay is.
 const RELAY_KEYS: u32 = 500;
+/// What the server calls a space of which everything is seen; also one that does not say.
+pub(crate) const ALL: &str = "all";
 
 /// What a page brought.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,6 +45,7 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
     let mut rows = tables::Writer::new(tx);
     let mut heard = None;
     let has_parked = !parked::is_empty(tx)?;
+    let is_part = state.scope_set.as_deref().is_some_and(|scope_set| scope_set != ALL);
     for entry in page.entries.iter().filter(|entry| entry.seq > state.cursor) {
         if let Some(resolution) = &entry.resolution {
             applied.frees |= closing::by_log(tx, resolution, now)?;
@@ -63,6 +66,9 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
             };
         }
         applied.records += each_change(tx, entry.seq, group, |change| {
+            if change.state == LogState::Left && is(Mutant::LeavingRecordKept) {
+                return Ok(());
+            }
             let row = match own {
                 Some(local_no) => overlay::remove(tx, &change.key, local_no)?,
                 None => None,
@@ -75,6 +81,9 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
             }
             Ok(())
         })?;
+        if is_part {
+            uncover_unseen(tx, own, &mut settling)?;
+        }
         // What the server did not take along is there again.
         for key in own.map(|local_no| overlay::derived_of(tx, local_no)).transpose()?.into_iter().flatten() {
             let row = own.map(|local_no| overlay::remove(tx, &key, local_no)).transpose()?.flatten();
@@ -91,6 +100,17 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
         state::set_cursor(tx, page.next, page.chain, page.head)?;
     }
     Ok(applied)
+}
+
+/// Takes what is left of an own group off the records that the log does not tell this device of: they lie out of its sight.
+fn uncover_unseen(tx: &Tx<'_>, own: Option<i64>, settling: &mut Settling) -> Result<(), Error> {
+    let Some(local_no) = own else { return Ok(()) };
+    for key in outbox::keys_of(tx, local_no)? {
+        if let Some(row) = overlay::remove(tx, &key, local_no)? {
+            settling.touch(&key, Some(row));
+        }
+    }
+    Ok(())
 }
 
 /// Gives each change of a group to `take`: from the page, or from its parts, which were fetched before. Answers how many.
@@ -113,12 +133,12 @@ fn each_change(
 }
 
 /// Begins to read the log anew into a table beside the base. What users see stays until the flip.
-pub(crate) fn begin_rebase(tx: &Tx<'_>, log: &LogId) -> Result<(), Error> {
+pub(crate) fn begin_rebase(tx: &Tx<'_>, log: &LogId, scope_set: &str) -> Result<(), Error> {
     base::create_next(tx)?;
     flag::begin_next(tx)?;
     download::clear(tx)?;
     snapshot::forget(tx)?;
-    state::begin_rebase(tx, log)
+    state::begin_rebase(tx, log, scope_set)
 }
 
 /// Applies a page of the log that is read anew.

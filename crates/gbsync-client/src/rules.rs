@@ -47,7 +47,7 @@ pub(crate) fn check<'s>(
 
 /// A record as the local view shows it. Versions say nothing here: conflicts are the server's to find.
 fn known(payload: Option<Payload>) -> Record {
-    Record { version: Seq(0), edit_version: Seq(0), payload, marks: None }
+    Record { version: Seq(0), edit_version: Seq(0), payload, marks: None, reach: Default::default() }
 }
 
 fn learn(tx: &Tx<'_>, schema: &Schema, needs: Needs, facts: &mut Facts) -> Result<(), Error> {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const NOTES: u64 = 6_000;
 
 fn is_snapshot(request: &Request) -> bool {
-    request.path.ends_with("/snapshot")
+    request.path.contains("/snapshot?")
 }
 
 /// Notes that no compressor makes small.

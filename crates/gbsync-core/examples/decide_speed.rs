@@ -107,7 +107,15 @@ impl Store {
 fn run(groups: &[Group], store: &Store, schema: Option<&Schema>, limits: &Limits) -> [Duration; 3] {
     let mut times = [Duration::ZERO; 3];
     let log = LogId::new("log-1").unwrap();
-    let mut standing = Standing { groups: BTreeMap::new(), replaced_by: None, log, head: Seq(1), roles: None, now_ms: 0 };
+    let mut standing = Standing {
+        groups: BTreeMap::new(),
+        replaced_by: None,
+        log,
+        head: Seq(1),
+        roles: None,
+        scopes: Default::default(),
+        now_ms: 0,
+    };
     for batch in groups.chunks(BATCH) {
         let mut facts = Facts::default();
         let began = Instant::now();
@@ -148,7 +156,16 @@ fn main() {
             for list in entries(&schema, &key, &payload) {
                 store.index.entry(list).or_default().insert(key.id.clone());
             }
-            store.records.insert(key, Record { version: Seq(1), edit_version: Seq(1), payload: Some(payload), marks: None });
+            store.records.insert(
+                key,
+                Record {
+                    version: Seq(1),
+                    edit_version: Seq(1),
+                    payload: Some(payload),
+                    marks: None,
+                    reach: Default::default(),
+                },
+            );
         }
     }
     let groups: Vec<Group> = (0..GROUPS).map(|index| group(index, &limits)).collect();

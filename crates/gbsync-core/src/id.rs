@@ -93,6 +93,7 @@ text_id!(/** A unit of tenancy. */ SpaceId, "space", ID_BYTES);
 text_id!(/** One log of a space; a restored server begins another. */ LogId, "log", ID_BYTES);
 text_id!(/** The person or service that made a group. */ Actor, "actor", ID_BYTES);
 text_id!(/** What a token lets its bearer do. */ Role, "role", ID_BYTES);
+text_id!(/** A part of a space, e.g. one shop: the value of the field that says where a record lies. */ Scope, "scope", ID_BYTES);
 
 impl GroupId {
     /// Mints the id of an operation's group: `{type}:{root}:{uuid}`.

@@ -19,6 +19,7 @@ pub mod plan;
 pub mod retry;
 mod rule;
 pub mod schema;
+pub mod scope;
 pub mod squash;
 pub mod time;
 pub mod verdict;

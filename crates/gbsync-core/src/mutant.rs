@@ -69,6 +69,9 @@ mutants! {
     SpaceFilterMissing "space-filter-missing" "The route for verdicts looks into every space."
     LargeGroupVisibleEarly "large-group-visible-early" "The parts of a large group are applied as they come."
     AbandonedBracketSent "abandoned-bracket-sent" "A bracket that was never closed becomes a group."
+    ScopeFilterMissingLive "scope-filter-missing-live" "The stream of the log tells of every scope, whoever listens."
+    ScopeFilterMissingLog "scope-filter-missing-log" "A page of the log tells of every scope, whoever asks."
+    LeavingRecordKept "leaving-record-kept" "A device keeps a record that leaves its scopes."
 }
 
 /// Whether bugs can be planted in this build.

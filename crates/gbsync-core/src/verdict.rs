@@ -1,6 +1,7 @@
 //! What the server says of a group. A verdict is a value, not an error.
 
 use crate::id::{Actor, GroupId, RecordKey, Seq};
+use crate::scope::{Reach, ScopeSet};
 
 macro_rules! codes {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -132,6 +133,8 @@ pub struct CurrentRecord {
     pub version: Seq,
     /// The payload in canonical form; `None` for a tombstone.
     pub payload: Option<Box<str>>,
+    /// Where it was seen then; a server keeps it, and takes it out before it answers.
+    pub reach: Reach,
 }
 
 /// One change at fault.
@@ -158,6 +161,26 @@ pub struct Rejection {
     pub rule: Option<String>,
     /// The changes at fault.
     pub changes: Vec<RefusedChange>,
+}
+
+impl Rejection {
+    /// Takes out the records that the holder of these scopes does not see, and where the others are seen.
+    pub fn hide_from(&mut self, scopes: &ScopeSet) {
+        for change in &mut self.changes {
+            change.current = change.current.take().filter(|current| scopes.sees(&current.reach));
+        }
+    }
+
+    /// What is told to the holder of these scopes.
+    #[must_use]
+    pub fn told_to(mut self, scopes: &ScopeSet) -> Self {
+        self.hide_from(scopes);
+        self.changes
+            .iter_mut()
+            .filter_map(|change| change.current.as_mut())
+            .for_each(|current| current.reach = Reach::Everywhere);
+        self
+    }
 }
 
 /// A soft rule that an accepted group broke.

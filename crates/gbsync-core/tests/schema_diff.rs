@@ -122,9 +122,34 @@ fn each_change_has_its_severity() {
             vec!["breaks_old_devices operations.buy".to_owned()],
         ),
         ("[entities.customers]", "[entities.notes]\n[entities.customers]", field("notes", "harmless")),
+        ("unique = [[\"no\"]]", "unique = [[\"no\"]]\nscope = \"no\"", field("receipts.scope", "breaks_old_devices")),
+        (
+            "roles = [\"cashier\"]",
+            "roles = [\"cashier\"]\nscope = \"closure\"",
+            vec!["harmless operations.sell.scope".to_owned()],
+        ),
     ] {
         assert_eq!(changes(from, to), expected, "{from} -> {to}");
     }
+}
+
+#[test]
+fn a_change_of_scopes_says_what_devices_do() {
+    let divided = |version: u64, field: &str, operation: &str| {
+        let entity = format!(
+            "[entities.receipts]\n{field}fields.a = {{ type = \"text\", required = true }}\nfields.b = {{ type = \"text\", required = true }}\n"
+        );
+        Schema::parse(&format!("version = {version}\n{entity}[operations.move]\n{operation}")).unwrap()
+    };
+    let said = |old: &Schema, new: &Schema| diff(old, new).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let (by_a, by_b) = (divided(1, "scope = \"a\"\n", ""), divided(2, "scope = \"b\"\n", ""));
+    let other = said(&by_a, &by_b);
+    assert!(other.starts_with("entities.receipts.scope: breaks old devices: b says where records lie now"), "{other}");
+    assert!(other.contains("bootstrap again"), "{other}");
+    let open = said(&by_a, &divided(2, "", ""));
+    assert!(open.starts_with("entities.receipts.scope: harmless: everybody sees all of them now"), "{open}");
+    let closed = said(&divided(1, "", "scope = \"closure\"\n"), &divided(2, "", ""));
+    assert!(closed.starts_with("operations.move.scope: breaks old devices"), "{closed}");
 }
 
 #[test]

@@ -143,6 +143,7 @@ fn operation() -> impl Strategy<Value = OperationRules> {
         roles: roles.into_iter().map(|role| Role::new(role).unwrap()).collect(),
         shape: shape.map(|shape| shape.into_iter().map(|(name, count)| (Entity::new(name).unwrap(), count)).collect()),
         invariants,
+        scope: Default::default(),
     })
 }
 

@@ -9,6 +9,7 @@ use gbsync_core::decide::{Decision, Facts, Known, Record, Standing, decide, want
 use gbsync_core::group::{Group, Header};
 use gbsync_core::id::{DeviceSeq, GroupId, LogId, Seq};
 use gbsync_core::limits::Limits;
+use gbsync_core::scope::{Reach, ScopeSet};
 use gbsync_core::time::Timestamp;
 use serde_json::{Value, json};
 use vectors::{cases, change, group_ids, key, name};
@@ -39,6 +40,7 @@ fn facts(case: &Value, group: &Group) -> Facts {
             edit_version: Seq(value["editVersion"].as_u64().unwrap()),
             payload: value["payload"].as_str().map(Payload::from_stored),
             marks: None,
+            reach: Reach::Everywhere,
         };
         facts.learn_record(key(value), Some(record));
     };
@@ -63,6 +65,7 @@ fn standing(case: &Value) -> Standing {
         log: LogId::new("log-1").unwrap(),
         head: Seq(case["head"].as_u64().unwrap()),
         roles: None,
+        scopes: ScopeSet::All,
         now_ms: 0,
     }
 }

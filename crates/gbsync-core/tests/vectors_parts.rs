@@ -146,6 +146,7 @@ fn an_entry_in_parts_is_written_and_read_as_the_golden_one() {
         edit_version: Seq(58),
         payload: Some(payload(&format!("{{\"n\":{n}}}"))),
         marks: Default::default(),
+        reach: Default::default(),
     };
     let key = |n: u64| RecordKey::new("items", &format!("item-{n}")).unwrap();
     let changes = changes_json(&(0..4).map(|n| Outcome { key: key(n), record: record(n), cause: None }).collect::<Vec<_>>());

@@ -10,6 +10,7 @@ use gbsync_core::digest::Digest;
 use gbsync_core::group::{Group, Header};
 use gbsync_core::id::*;
 use gbsync_core::limits::Limits;
+use gbsync_core::scope::ScopeSet;
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::{ChangeCode, CurrentRecord, RefusedChange, Rejection, RejectionCode, Verdict};
 use gbsync_core::wire::*;
@@ -132,8 +133,8 @@ fn conflict() -> GroupResult {
         code,
         current,
     };
-    let live = CurrentRecord { version: Seq(40), payload: Some(r#"{"total":120.0}"#.into()) };
-    let deleted = CurrentRecord { version: Seq(41), payload: None };
+    let live = CurrentRecord { version: Seq(40), payload: Some(r#"{"total":120.0}"#.into()), reach: Default::default() };
+    let deleted = CurrentRecord { version: Seq(41), payload: None, reach: Default::default() };
     let mut result = rejected("g-1", RejectionCode::Conflict, message, None, false);
     if let Verdict::Rejected { rejection, .. } = &mut result.verdict {
         rejection.changes = vec![
@@ -202,8 +203,13 @@ fn questions_about_verdicts_and_discards_are_written_and_read_as_the_golden_ones
 }
 
 fn outcome(entity: &str, record: &str, version: u64, edit_version: u64, state: Option<&str>) -> Outcome {
-    let record_state =
-        Record { version: Seq(version), edit_version: Seq(edit_version), payload: state.map(payload), marks: None };
+    let record_state = Record {
+        version: Seq(version),
+        edit_version: Seq(edit_version),
+        payload: state.map(payload),
+        marks: None,
+        reach: Default::default(),
+    };
     Outcome { key: RecordKey::new(entity, record).unwrap(), record: record_state, cause: None }
 }
 
@@ -287,6 +293,8 @@ fn handshakes_are_written_and_read_as_the_golden_ones() {
         server_time: Timestamp::new("2026-06-03T20:52:59.123Z").unwrap(),
         device: None,
         token: None,
+        scopes: ScopeSet::All,
+        scope_set: None,
         limits: Limits::default(),
     };
     let sale = changes_json(&[
@@ -315,11 +323,15 @@ fn handshakes_are_written_and_read_as_the_golden_ones() {
     };
     let shift = Handshake { token: Some(signed_in), ..new.clone() };
     let any = Handshake { token: Some(Bearer { act_as: Some(ActAs::Anyone), ..Bearer::default() }), ..new.clone() };
+    let scopes = ["north", "south"].map(|scope| Scope::new(scope).unwrap());
+    let scopes = ScopeSet::These(scopes.into());
+    let shop = Handshake { scope_set: Some(scopes.name(None).into()), scopes, ..new.clone() };
     for (file, handshake) in [
         ("handshake-of-a-new-space", new),
         ("handshake-of-a-device", known),
         ("handshake-of-an-actor", shift),
         ("handshake-of-a-device-that-acts-as-anyone", any),
+        ("handshake-of-a-shop", shop),
     ] {
         assert_eq!(handshake.to_json(), golden(file), "{file}");
         assert_eq!(Handshake::parse(golden(file).as_bytes()).unwrap(), handshake, "{file}");

@@ -74,7 +74,8 @@ fn rejections() -> [RejectedGroup; 2] {
     let message = "change 0 on receipts:r-1: the record was edited since this change was made";
     let mut result = rejected("g-1", RejectionCode::Conflict, message, true);
     if let Verdict::Rejected { rejection, .. } = &mut result.verdict {
-        let current = CurrentRecord { version: Seq(40), payload: Some(r#"{"total":120.0}"#.into()) };
+        let current =
+            CurrentRecord { version: Seq(40), payload: Some(r#"{"total":120.0}"#.into()), reach: Default::default() };
         let key = RecordKey::new("receipts", "r-1").unwrap();
         rejection.changes = vec![RefusedChange { index: 0, key, code: ChangeCode::VersionConflict, current: Some(current) }];
     }

@@ -166,6 +166,8 @@ pub(crate) fn handshake(log: &str, head: Seq) -> Response {
         server_time: Timestamp::from_unix_ms(NOW_MS),
         device: None,
         token: None,
+        scopes: Default::default(),
+        scope_set: None,
         limits: Limits::default(),
     };
     answered(200, shake.to_json())

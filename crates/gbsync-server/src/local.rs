@@ -66,6 +66,16 @@ impl LocalServer {
         }
     }
 
+    /// The status, and the first piece, of an answer that goes on for as long as somebody listens, such as the stream of the log.
+    pub async fn first_piece(&self, path: &str, token: &str) -> (u16, Vec<u8>) {
+        let builder = Request::builder().uri(path).header(header::AUTHORIZATION, format!("Bearer {token}"));
+        let Ok(request) = builder.body(Body::empty()) else { return (400, Vec::new()) };
+        let Ok(response) = self.router.clone().oneshot(request).await;
+        let (status, mut body) = (response.status().as_u16(), response.into_body());
+        let piece = body.frame().await.and_then(Result::ok).and_then(|frame| frame.into_data().ok());
+        (status, piece.map(Into::into).unwrap_or_default())
+    }
+
     /// Ends the writer and closes the store.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! `gbsync-sim`: crashes gbsync and looks at what is left.
 //!
 //! Without a verb it runs worlds of devices and a server in virtual time. `power` loses power at every write and sync of a scripted run and opens each image of the files.
-//! `tpcc` judges devices and server by TPC-C's consistency conditions.
+//! `tpcc` judges devices and server by TPC-C's consistency conditions, `shops` who sees which part of a divided space.
 
 mod action;
 mod disk;
@@ -11,6 +11,7 @@ mod mutants;
 mod power;
 mod random;
 mod run;
+mod shops;
 mod tpcc;
 mod world;
 
@@ -49,6 +50,7 @@ struct Cli {
 enum Command {
     Power(power::Arguments),
     Tpcc(tpcc::Arguments),
+    Shops(shops::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         None => run::run(&cli.run),
         Some(Command::Power(arguments)) => power::run(arguments),
         Some(Command::Tpcc(arguments)) => tpcc::run(arguments),
+        Some(Command::Shops(arguments)) => shops::run(arguments),
     };
     match ran {
         Ok(true) => ExitCode::SUCCESS,

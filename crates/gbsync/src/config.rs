@@ -7,7 +7,7 @@ use crate::exit::Failure;
 use crate::output::shell_word;
 use anyhow::Result;
 use gbsync_client::{BoxFuture, Client, Config, HttpTransport, TokenProvider};
-use gbsync_core::id::{Actor, DeviceId, InvalidId, Role, SpaceId};
+use gbsync_core::id::{Actor, DeviceId, InvalidId, Role, Scope, SpaceId};
 use gbsync_core::schema::Schema;
 use gbsync_core::wire::ActAs;
 use std::future::Future;
@@ -81,6 +81,14 @@ pub fn duration_ms(text: &str) -> Result<u64, String> {
 /// What is wrong with the name.
 pub fn act_as(text: &str) -> Result<ActAs, InvalidId> {
     if text == "*" { Ok(ActAs::Anyone) } else { Ok(ActAs::These([Actor::new(text)?].into())) }
+}
+
+/// Reads the name of a scope.
+///
+/// # Errors
+/// What is wrong with the name.
+pub fn scope(text: &str) -> Result<Scope, InvalidId> {
+    Scope::new(text)
 }
 
 /// Reads a server's address, without the slash at its end.

@@ -5,8 +5,16 @@ use rusqlite::{Connection, OptionalExtension as _};
 use std::path::Path;
 
 /// The steps from one format to the next; the format of a file is how many of them it went through.
-const STEPS: &[&str] =
-    &[TABLES, RULES, PARTS, PARKED, super::face::SQL_FACE, super::server_schema::SERVER_SCHEMA, super::snapshot::SNAPSHOT];
+const STEPS: &[&str] = &[
+    TABLES,
+    RULES,
+    PARTS,
+    PARKED,
+    super::face::SQL_FACE,
+    super::server_schema::SERVER_SCHEMA,
+    super::snapshot::SNAPSHOT,
+    SCOPES,
+];
 
 /// The newest format this version writes and reads.
 pub(crate) const FORMAT: i64 = STEPS.len() as i64;
@@ -108,6 +116,14 @@ CREATE TABLE gbsync_overlay(
 
 -- Ids given by the author of an operations file: they make a line idempotent for ever.
 CREATE TABLE gbsync_given_id(group_id TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID;
+";
+
+/// Which part of the space this device sees, as the server names it.
+const SCOPES: &str = "
+ALTER TABLE gbsync_state ADD COLUMN scope_set TEXT;       -- of base and cursor; NULL: nothing was read yet
+ALTER TABLE gbsync_state ADD COLUMN next_scope_set TEXT;  -- of what is read anew
+UPDATE gbsync_state SET scope_set = 'all' WHERE log IS NOT NULL;
+UPDATE gbsync_state SET next_scope_set = 'all' WHERE is_rebasing;
 ";
 
 /// What groups say of schema, clock and flags; sequences; and what tells that a file is an old copy of itself.

@@ -28,6 +28,8 @@ pub(crate) struct State {
     pub(crate) log: Option<LogId>,
     pub(crate) chain: Option<Digest>,
     pub(crate) cursor: Seq,
+    /// What the server calls the part of the space that base and cursor are of.
+    pub(crate) scope_set: Option<String>,
     pub(crate) head: Option<Seq>,
     pub(crate) generation: u64,
     pub(crate) rebase: Option<Rebase>,
@@ -44,6 +46,7 @@ pub(crate) struct Rebase {
     pub(crate) log: Option<LogId>,
     pub(crate) chain: Option<Digest>,
     pub(crate) cursor: Seq,
+    pub(crate) scope_set: Option<String>,
 }
 
 /// The last thing that went wrong while syncing.
@@ -86,12 +89,16 @@ pub(crate) fn read(connection: &Connection) -> Result<State, Error> {
         log: log("log")?,
         chain: chain("chain")?,
         cursor: Seq(row.get("cursor")?),
+        scope_set: row.get("scope_set")?,
         head: row.get::<_, Option<u64>>("head")?.map(Seq),
         generation: row.get("generation")?,
         rebase: match row.get("is_rebasing")? {
-            true => {
-                Some(Rebase { log: log("next_log")?, chain: chain("next_chain")?, cursor: Seq(row.get("next_cursor")?) })
-            }
+            true => Some(Rebase {
+                log: log("next_log")?,
+                chain: chain("next_chain")?,
+                cursor: Seq(row.get("next_cursor")?),
+                scope_set: row.get("next_scope_set")?,
+            }),
             false => None,
         },
         failures: row.get("failures")?,
@@ -129,13 +136,20 @@ pub(crate) fn generation_and_cursor(connection: &Connection) -> Result<(u64, Seq
 }
 
 /// Keeps what a handshake said.
-pub(crate) fn set_handshake(connection: &Connection, log: &LogId, head: Seq, limits: &Limits) -> Result<(), Error> {
+pub(crate) fn set_handshake(
+    connection: &Connection,
+    log: &LogId,
+    head: Seq,
+    scope_set: &str,
+    limits: &Limits,
+) -> Result<(), Error> {
     let Limits { batch_records, batch_bytes, request_bytes, group_records, group_bytes, payload_bytes } = *limits;
     let limits = [batch_records, batch_bytes, request_bytes, group_records, group_bytes, payload_bytes];
     let limits = serde_json::to_string(&limits).expect("numbers are JSON");
-    let sql = "UPDATE gbsync_state SET log = coalesce(log, ?1), head = ?2, limits = ?3, previous_epoch = NULL, previous_device_seq = NULL
-                WHERE log IS NULL OR head IS NOT ?2 OR limits IS NOT ?3 OR previous_epoch IS NOT NULL";
-    connection.prepare_cached(sql)?.execute(params![log.as_str(), head.0, limits])?;
+    let sql = "UPDATE gbsync_state SET log = coalesce(log, ?1), head = ?2, limits = ?3, scope_set = coalesce(scope_set, ?4),
+                      previous_epoch = NULL, previous_device_seq = NULL
+                WHERE log IS NULL OR head IS NOT ?2 OR limits IS NOT ?3 OR scope_set IS NULL OR previous_epoch IS NOT NULL";
+    connection.prepare_cached(sql)?.execute(params![log.as_str(), head.0, limits, scope_set])?;
     Ok(())
 }
 
@@ -148,10 +162,11 @@ pub(crate) fn set_cursor(connection: &Connection, cursor: Seq, chain: Digest, he
 
 /// Begins to read the log anew. What an abandoned reading took for accepted belongs to that reading's generation, so that
 /// it counts as lost if this one does not find it.
-pub(crate) fn begin_rebase(connection: &Connection, log: &LogId) -> Result<(), Error> {
-    let sql = "UPDATE gbsync_state SET is_rebasing = 1, next_log = ?1, next_chain = NULL, next_cursor = 0,
+pub(crate) fn begin_rebase(connection: &Connection, log: &LogId, scope_set: &str) -> Result<(), Error> {
+    let sql =
+        "UPDATE gbsync_state SET is_rebasing = 1, next_log = ?1, next_chain = NULL, next_cursor = 0, next_scope_set = ?2,
                       generation = generation + 1";
-    connection.execute(sql, [log.as_str()])?;
+    connection.execute(sql, [log.as_str(), scope_set])?;
     Ok(())
 }
 
@@ -171,9 +186,9 @@ pub(crate) fn set_next_cursor(connection: &Connection, cursor: Seq, chain: Diges
 
 /// Ends the reading anew: what was read is the state now.
 pub(crate) fn end_rebase(connection: &Connection) -> Result<(), Error> {
-    let sql =
-        "UPDATE gbsync_state SET log = next_log, chain = next_chain, cursor = next_cursor, generation = generation + 1,
-                      is_rebasing = 0, next_log = NULL, next_chain = NULL, next_cursor = 0";
+    let sql = "UPDATE gbsync_state SET log = next_log, chain = next_chain, cursor = next_cursor, scope_set = next_scope_set,
+                      generation = generation + 1, is_rebasing = 0, next_log = NULL, next_chain = NULL, next_cursor = 0,
+                      next_scope_set = NULL";
     connection.execute(sql, [])?;
     Ok(())
 }

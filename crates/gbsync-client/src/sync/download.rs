@@ -3,7 +3,7 @@
 //! Invariant: each part is durable before the next is asked for, so a crash costs one part.
 
 use super::options::{SyncError, Transfer};
-use super::round::{Round, encoded};
+use super::round::{Round, encoded, scope_set_parameter};
 use crate::error::Error;
 use crate::store::download;
 use crate::transport::Method;
@@ -52,7 +52,10 @@ impl Round<'_> {
 
     /// Fetches and keeps one part; the reason when the log has changed.
     async fn fetch_part(&mut self, seq: Seq, part: u64, log: &LogId) -> Result<Option<String>, SyncError> {
-        let path = format!("{}/log/{seq}/parts/{part}?log={}", self.space_path(&self.state()?), encoded(log));
+        let state = self.state()?;
+        let scope_set = state.rebase.as_ref().map_or(&state.scope_set, |rebase| &rebase.scope_set);
+        let scope_set = scope_set_parameter(scope_set.as_deref());
+        let path = format!("{}/log/{seq}/parts/{part}?log={}{scope_set}", self.space_path(&state), encoded(log));
         let read = |answer: &[u8]| {
             let changes = parse_log_part(answer)?.len() as u64;
             let not_utf8 = |_| WireError { pointer: String::new(), message: "is not UTF-8".into() };

@@ -7,7 +7,7 @@
 //! the server has just sent them.
 
 use super::options::{SyncError, SyncOptions, SyncReport};
-use super::round::{Round, encoded};
+use super::round::{Round, encoded, scope_set_parameter};
 use super::watch::Following;
 use crate::client::Client;
 use crate::environment::BoxFuture;
@@ -90,6 +90,7 @@ impl<'c> Live<'c> {
         if let Some(chain) = &state.chain {
             path.push_str(&format!("&chain={chain}"));
         }
+        path.push_str(&scope_set_parameter(state.scope_set.as_deref()));
         let request = Request { method: Method::Get, path, body: None, timeout_ms: 2 * FIRST_MS, token: None };
         let opened = tokio::select! {
             biased;

@@ -26,8 +26,14 @@ impl Round<'_> {
         }
         let log = self.log.clone().ok_or_else(|| Error::Damaged("no handshake before a reading anew".into()))?;
         self.client.store().write(|tx| match state::read(tx)?.rebase {
-            Some(rebase) if rebase.log.as_ref() == Some(&log) && (rebase.chain.is_some() || self.wants_snapshot) => Ok(()),
-            _ => pull::begin_rebase(tx, &log),
+            Some(rebase)
+                if rebase.log.as_ref() == Some(&log)
+                    && rebase.scope_set.as_ref() == Some(&self.scope_set)
+                    && (rebase.chain.is_some() || self.wants_snapshot) =>
+            {
+                Ok(())
+            }
+            _ => pull::begin_rebase(tx, &log, &self.scope_set),
         })?;
         if !self.begin_with_snapshot(&log).await? {
             return Ok(());
@@ -70,7 +76,7 @@ impl Round<'_> {
 
     /// The log changed while it was read: the next round begins with the new one.
     fn begin_anew(&self, log: &LogId, reason: &str) -> Result<SyncError, Error> {
-        self.client.store().write(|tx| pull::begin_rebase(tx, log))?;
+        self.client.store().write(|tx| pull::begin_rebase(tx, log, &self.scope_set))?;
         Ok(SyncError::NotReached { reason: format!("the log changed while it was read: {reason}") })
     }
 
@@ -81,9 +87,10 @@ impl Round<'_> {
         if is_at_start && self.wants_snapshot && !self.load_snapshot(log).await? {
             let is_read_anew = self.client.store().write(|tx| {
                 // What was loaded before the server stopped to offer them is of no use to the log.
-                pull::begin_rebase(tx, log)?;
+                pull::begin_rebase(tx, log, &self.scope_set)?;
                 let state = state::read(tx)?;
-                if state.cursor > Seq(0) || state.wants_new_epoch || state.log.as_ref() != Some(log) {
+                let is_another = state.log.as_ref() != Some(log) || state.scope_set.as_ref() != Some(&self.scope_set);
+                if state.cursor > Seq(0) || state.wants_new_epoch || is_another {
                     return Ok(true);
                 }
                 state::cancel_rebase(tx)?;

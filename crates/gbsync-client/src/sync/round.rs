@@ -53,6 +53,8 @@ pub(super) struct Round<'c> {
     pub(super) log: Option<LogId>,
     /// Whether a reading anew begins with a snapshot.
     pub(super) wants_snapshot: bool,
+    /// What the server calls the part of the space that this token sees.
+    pub(super) scope_set: String,
     /// How far the server's clock is ahead of this device's, in milliseconds.
     ahead_ms: i64,
     pub(super) rebases: u32,
@@ -75,6 +77,7 @@ impl<'c> Round<'c> {
             senders,
             log: None,
             wants_snapshot: false,
+            scope_set: pull::ALL.to_owned(),
             ahead_ms: 0,
             rebases: 0,
             attempts: options.attempts.max(1),
@@ -171,12 +174,13 @@ impl<'c> Round<'c> {
         if shake.device.as_ref().is_some_and(is_known) {
             self.want_new_epoch()?;
         }
+        self.scope_set = shake.scope_set.as_deref().unwrap_or(pull::ALL).to_owned();
         self.client.store().write(|tx| {
             for (name, n) in shake.device.iter().flat_map(|device| &device.sequences) {
                 sequence::go_on_above(tx, name, *n)?;
             }
             server_schema::set_version(tx, shake.schema_version)?;
-            state::set_handshake(tx, &shake.log, shake.head, &shake.limits)
+            state::set_handshake(tx, &shake.log, shake.head, &self.scope_set, &shake.limits)
         })?;
         self.fetch_schema(&state, shake.schema_version).await?;
         self.care.keeps_order = shake.schema_version > 0;
@@ -191,8 +195,11 @@ impl<'c> Round<'c> {
         // Nothing of the log was read: what there is of it is loaded as a whole.
         let is_new = state.cursor == Seq(0) && self.wants_snapshot;
         let is_behind = state.cursor < shake.horizon;
+        // Another token, or another schema: what this device has is another part of the space.
+        let is_another_part = state.scope_set.as_ref().is_some_and(|scope_set| *scope_set != self.scope_set);
         self.log = Some(shake.log);
-        if is_another_log || is_new || is_behind || state.rebase.is_some() || self.state()?.wants_new_epoch {
+        let must_begin_anew = is_another_log || is_another_part || is_new || is_behind;
+        if must_begin_anew || state.rebase.is_some() || self.state()?.wants_new_epoch {
             self.rebase().await?;
         }
         Ok(())
@@ -397,6 +404,8 @@ impl<'c> Round<'c> {
         if let Some(chain) = chain {
             path.push_str(&format!("&chain={chain}"));
         }
+        let scope_set = state.rebase.as_ref().map_or(&state.scope_set, |rebase| &rebase.scope_set);
+        path.push_str(&scope_set_parameter(scope_set.as_deref()));
         path
     }
 }
@@ -418,6 +427,11 @@ async fn begun<'a, T: Send + 'a>(mut asked: BoxFuture<'a, T>) -> BoxFuture<'a, T
         turn_of_others.await;
     }
     asked
+}
+
+/// Which part of the space the device has, as a parameter.
+pub(super) fn scope_set_parameter(scope_set: Option<&str>) -> String {
+    scope_set.map_or_else(String::new, |scope_set| format!("&scopeSet={}", utf8_percent_encode(scope_set, UNRESERVED)))
 }
 
 pub(super) fn encoded(id: &impl std::fmt::Display) -> String {

@@ -9,6 +9,7 @@ use super::{Marks, Outcome};
 use crate::change::Payload;
 use crate::id::{Entity, GroupId, LogId, RecordId, RecordKey, Role, Seq};
 use crate::schema::Schema;
+use crate::scope::{Reach, ScopeSet};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +24,8 @@ pub struct Record {
     pub payload: Option<Payload>,
     /// What the policies `merge` and `last_write_wins` remember of it.
     pub marks: Option<Box<Marks>>,
+    /// Where it is seen; a tombstone, where it was.
+    pub reach: Reach,
 }
 
 /// What the server knows of another group.
@@ -47,6 +50,8 @@ pub struct Standing {
     pub head: Seq,
     /// The roles of the person who made it; `None` where rights are not asked, as on a device.
     pub roles: Option<BTreeSet<Role>>,
+    /// The scopes that its author holds.
+    pub scopes: ScopeSet,
     /// The server's clock, in milliseconds after 1970.
     pub now_ms: u64,
 }

@@ -3,6 +3,7 @@
 //!
 //! A rule that cannot be evaluated, or not within its steps, does not hold: it is cut off, and stalls nobody.
 
+use super::Needs;
 use super::refusal::{Stop, invalid, violated, whole};
 use super::working::Working;
 use super::world::Records;
@@ -70,7 +71,9 @@ fn judge<'a>(
     let rejection = match Evaluation::holds(invariant.cel.rule(), records, &Budget::of(steps)) {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(culprit)) => {
-            let of = culprit.as_ref().map(|record| format!(" for {}", record.key)).unwrap_or_default();
+            // One that a rule asked for is known.
+            let shown = |key: &RecordKey| format!(" for {}", working.name_of(key, &mut Needs::default()));
+            let of = culprit.as_ref().map(|record| shown(record.key)).unwrap_or_default();
             let message = format!("the rule {name:?} would not hold{of}; correct the operation and save it again");
             let slot = culprit.and_then(|record| records.blamed(record.key));
             refusal(name, message, slot.map(|slot| slot.place()), working)

@@ -15,6 +15,7 @@ mod marks;
 mod references;
 mod refusal;
 mod scan;
+mod scopes;
 mod shape;
 mod standing;
 mod types;
@@ -27,6 +28,7 @@ pub use facts::{Facts, IndexKey, IndexMoves, Known, Needs, Record, Standing};
 pub use index::entries;
 pub use marks::{InvalidMarks, Marks};
 pub use scan::{BrokenShape, broken_shape, may_refer_to_deleted, referents};
+pub use scopes::reach_of;
 pub use wants::{wanted, wants};
 
 use crate::change::Change;
@@ -56,6 +58,18 @@ pub struct Outcome {
 pub enum Cause {
     /// A record that it refers to was deleted.
     Cascade,
+    /// A record that refers to it is seen where it was not.
+    Closure,
+}
+
+impl Cause {
+    /// The word for it on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cascade => "cascade",
+            Self::Closure => "closure",
+        }
+    }
 }
 
 /// What an accepted group leaves.
@@ -95,7 +109,7 @@ pub enum Decision {
 /// let change = Change::new(key.clone(), Edit::Upsert(payload), Base::default()).unwrap();
 /// let group = Group::seal(header, vec![change], &limits).unwrap();
 /// let standing = Standing { groups: BTreeMap::new(), replaced_by: None, log: LogId::new("log-1").unwrap(), head: Seq(41),
-///     roles: None, now_ms: 0 };
+///     roles: None, scopes: Default::default(), now_ms: 0 };
 /// let mut facts = Facts::default();
 /// assert!(decide(&group, &standing, &facts, None, &limits).is_err()); // the record has not been loaded
 /// facts.learn_record(key, None);
@@ -119,7 +133,10 @@ pub fn decide(
     let changes = translated(group, schema);
     match settle(group, &changes, standing, facts, schema, limits) {
         Ok(accepted) => Ok(Decision::Accept(accepted)),
-        Err(Stop::Reject(rejection)) => Ok(Decision::Reject(rejection)),
+        Err(Stop::Reject(mut rejection)) => {
+            scopes::hide(&mut rejection, &standing.scopes, facts);
+            Ok(Decision::Reject(rejection))
+        }
         Err(Stop::Needs(needs)) => Err(needs),
     }
 }
@@ -139,9 +156,11 @@ fn settle(
         standing::check_roles(group_type, standing, schema)?;
         operation = standing::operation(group_type, schema)?;
         given = types::check(changes, schema, facts)?;
+        scopes::check_bases(changes, standing, facts, schema)?;
     }
     Bases { changes, given: &given, hlc, standing, facts, schema }.check()?;
     let mut working = Working::new(schema, facts, limits);
+    working.scopes = Some(&standing.scopes);
     working.lay(changes, given, Some(standing))?;
     let flags = match schema {
         Some(schema) => judge(&mut working, schema, group_type, operation)?,
@@ -159,10 +178,12 @@ fn judge<'a>(
 ) -> Result<Vec<Flag>, Stop> {
     let mut flags = Vec::new();
     cascade::spread(working, schema)?;
+    scopes::check(working, schema, group_type, operation)?;
     references::check(working, schema, &mut flags)?;
     shape::check(working, schema, group_type, operation)?;
     bounds::check(working, &mut flags)?;
     invariant::check(working, schema, operation, &mut flags)?;
+    scopes::close(working, schema, operation)?;
     Ok(flags)
 }
 

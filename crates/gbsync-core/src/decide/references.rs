@@ -64,7 +64,11 @@ fn points(working: &Working<'_>, value: &str, reference: &Reference, needs: &mut
     let Ok(id) = RecordId::new(value) else { return false };
     let key = RecordKey { entity: reference.entity.clone(), id };
     match working.facts.record(&key) {
-        Some(record) => record.is_some_and(|record| may_be_gone || record.payload.is_some()),
+        // To somebody who does not see it, it is not there.
+        Some(record) => record.is_some_and(|record| {
+            let is_seen = working.scopes.is_none_or(|scopes| scopes.sees(&record.reach));
+            is_seen && (may_be_gone || record.payload.is_some())
+        }),
         None => {
             needs.records.insert(key);
             true
@@ -81,6 +85,7 @@ fn incoming(working: &Working<'_>, schema: &Schema, needs: &mut Needs, flags: &m
                 continue;
             }
             let Some(other) = referring(working, slot.key, referrer, needs).next() else { continue };
+            let other = working.name_of(&other, needs);
             let message = format!(
                 "change {}: {} is still referred to by {other}; delete or change that one first or in this group",
                 slot.index, slot.key

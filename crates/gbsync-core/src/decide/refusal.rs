@@ -65,5 +65,9 @@ pub(super) fn violated(flags: &mut Vec<Flag>, on_violation: OnViolation, rejecti
 }
 
 pub(super) fn current_record(record: &Record) -> CurrentRecord {
-    CurrentRecord { version: record.version, payload: record.payload.as_ref().map(|payload| payload.as_str().into()) }
+    CurrentRecord {
+        version: record.version,
+        payload: record.payload.as_ref().map(|payload| payload.as_str().into()),
+        reach: record.reach.clone(),
+    }
 }

@@ -26,7 +26,7 @@ pub(super) fn check(working: &Working<'_>, _: &Schema, needs: &mut Needs, _: &mu
                 }
             };
             if let Some(other) = other.or_else(|| taken.get(&list).map(|key| (*key).clone())) {
-                let names = fields.join("+");
+                let (names, other) = (fields.join("+"), working.name_of(&other, needs));
                 let message = format!(
                     "change {} on {}: {other} already has {names} {}; use another value",
                     slot.index, slot.key, list.value

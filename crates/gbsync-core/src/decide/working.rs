@@ -5,18 +5,20 @@
 use super::conflict::base_group;
 use super::marks::{Marked, after_edit};
 use super::refusal::{invalid, whole};
+use super::scopes::reach_after;
 use super::types::{self, rule};
-use super::{Cause, Facts, Outcome, Record, Standing};
+use super::{Cause, Facts, Needs, Outcome, Record, Standing};
 use crate::change::{Change, Edit, Payload};
 use crate::clock::Hlc;
-use crate::id::{Entity, RecordId, RecordKey, Seq};
+use crate::id::{Entity, RecordId, RecordKey, Scope, Seq};
 use crate::json::Node;
 use crate::lay::{LayError, lay, lay_node};
 use crate::limits::Limits;
 use crate::schema::{EntityRules, OnConflict, Schema};
+use crate::scope::ScopeSet;
 use crate::verdict::{ChangeCode, Rejection, RejectionCode};
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// Records of a group up to which it is quicker to look at each than to sort them.
@@ -31,6 +33,8 @@ pub(super) struct Slot<'a> {
     pub(super) rules: Option<&'a EntityRules>,
     pub(super) existing: Option<&'a Record>,
     pub(super) cause: Option<Cause>,
+    /// Where it is seen from this group on, beside where it lies and where it was brought before.
+    pub(super) brought: BTreeSet<Scope>,
     payload: Option<Payload>,
     /// The value of `payload`, where there are rules.
     after: Option<Rc<Node<'a>>>,
@@ -79,7 +83,8 @@ impl<'a> Slot<'a> {
             }
         };
         let edit_version = self.existing.filter(|_| !self.is_edited).map_or(seq, |record| record.edit_version);
-        let record = Record { version: seq, edit_version, payload: self.payload, marks };
+        let reach = reach_after(&self);
+        let record = Record { version: seq, edit_version, payload: self.payload, marks, reach };
         Outcome { key: self.key.clone(), record, cause: self.cause }
     }
 }
@@ -89,6 +94,8 @@ pub(super) struct Working<'a> {
     pub(super) schema: Option<&'a Schema>,
     pub(super) facts: &'a Facts,
     pub(super) limits: &'a Limits,
+    /// The scopes that the group's author holds; `None` where rights are not asked, as on a device.
+    pub(super) scopes: Option<&'a ScopeSet>,
     pub(super) slots: Vec<Slot<'a>>,
     /// Where the slots of records are; empty while there are few.
     places: BTreeMap<&'a RecordKey, usize>,
@@ -97,7 +104,7 @@ pub(super) struct Working<'a> {
 
 impl<'a> Working<'a> {
     pub(super) fn new(schema: Option<&'a Schema>, facts: &'a Facts, limits: &'a Limits) -> Self {
-        Self { schema, facts, limits, slots: Vec::new(), places: BTreeMap::new(), laid_bytes: 0 }
+        Self { schema, facts, limits, scopes: None, slots: Vec::new(), places: BTreeMap::new(), laid_bytes: 0 }
     }
 
     /// Lays every change on what the ones before it left. `given` are the payloads; empty without a schema.
@@ -139,6 +146,7 @@ impl<'a> Working<'a> {
             rules,
             existing,
             cause: None,
+            brought: BTreeSet::new(),
             payload: None,
             after: None,
             before: OnceCell::new(),
@@ -208,6 +216,38 @@ impl<'a> Working<'a> {
         (slot.payload, slot.after, slot.is_edited, slot.cause) = (None, None, true, Some(Cause::Cascade));
         self.check_room(0)?;
         Ok(at)
+    }
+
+    /// Brings a record that is there along to these scopes, because the record at `by` refers to it. The place of its slot;
+    /// `None` where it is not known.
+    pub(super) fn bring(&mut self, key: &RecordKey, by: usize, to: &BTreeSet<Scope>) -> Option<usize> {
+        let at = match self.place(key) {
+            Some(at) => at,
+            None => {
+                let (key, record) = self.facts.entry(key)?;
+                let payload = record?.payload.as_ref()?;
+                let at = self.open(key, self.slots[by].index);
+                let slot = &mut self.slots[at];
+                (slot.payload, slot.after) = (Some(payload.clone()), Some(Rc::new(payload.node())));
+                slot.cause = Some(Cause::Closure);
+                at
+            }
+        };
+        self.slots[at].brought.extend(to.iter().cloned());
+        Some(at)
+    }
+
+    /// The name of a record in a message to the group's author, who may not see it. It is asked for where that is not known.
+    pub(super) fn name_of(&self, key: &RecordKey, needs: &mut Needs) -> String {
+        let is_seen = match (self.scopes, self.slot(key), self.facts.record(key)) {
+            (None | Some(ScopeSet::All), ..) | (_, Some(_), _) => true,
+            (Some(scopes), None, Some(record)) => record.is_none_or(|record| scopes.sees(&record.reach)),
+            (Some(_), None, None) => {
+                needs.records.insert(key.clone());
+                false
+            }
+        };
+        if is_seen { key.to_string() } else { "a record that its author does not see".to_owned() }
     }
 
     /// Refuses a group that would touch so many records more than it does, before they are loaded.

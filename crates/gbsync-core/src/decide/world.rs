@@ -211,7 +211,8 @@ impl<'a> World<'a> for Records<'_, 'a> {
         if let Some(keys) = keys {
             let most = self.working.limits.group_records;
             if keys.len() as u64 > most {
-                return Err(Halt::Error(format!("{} has over {most} {name}", record.key)));
+                let of = self.working.name_of(record.key, &mut needs);
+                return Err(Halt::Error(format!("{of} has over {most} {name}")));
             }
             return Ok(self.value(keys, record.is_before));
         }
@@ -222,7 +223,8 @@ impl<'a> World<'a> for Records<'_, 'a> {
             }
             _ => Value::of_json(node),
         };
-        value.ok_or_else(|| Halt::Error(format!("{name} of {} cannot be calculated with", record.key)))
+        let of = || self.working.name_of(record.key, &mut Needs::default());
+        value.ok_or_else(|| Halt::Error(format!("{name} of {} cannot be calculated with", of())))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::{
     Count, Counter, EntityRules, Field, FieldKind, Invariant, OnConflict, OnDelete, OnDeleteConflict, OnViolation,
-    OperationRules, Schema, Undeclared,
+    OperationRules, OperationScope, Schema, Undeclared,
 };
 use crate::json::{self, Node, Value};
 use std::borrow::Cow;
@@ -62,6 +62,7 @@ fn entity(rules: &EntityRules) -> Node<'_> {
         }
     }
     push_invariants(&mut members, &rules.invariants);
+    members.extend(rules.scope.as_deref().map(|field| member("scope", text(field))));
     object(members)
 }
 
@@ -108,6 +109,9 @@ fn operation(rules: &OperationRules) -> Node<'_> {
         members.push(member("shape", object(counts.collect())));
     }
     push_invariants(&mut members, &rules.invariants);
+    if rules.scope != OperationScope::default() {
+        members.push(member("scope", text(rules.scope.as_str())));
+    }
     object(members)
 }
 

@@ -72,6 +72,8 @@ pub struct EntityRules {
     pub indexes: Vec<Vec<String>>,
     /// Rules that hold whatever operation touches a record of this kind.
     pub invariants: Vec<Invariant>,
+    /// The field that says in which scope a record lies; without one everybody sees it.
+    pub scope: Option<String>,
 }
 
 /// One field of a record.
@@ -226,6 +228,18 @@ pub struct OperationRules {
     pub shape: Option<BTreeMap<Entity, Count>>,
     /// What holds in the state that it leaves.
     pub invariants: Vec<Invariant>,
+    /// How far it may reach.
+    pub scope: OperationScope,
+}
+
+/// How far an operation may reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OperationScope {
+    /// Its records lie in one scope (`"all_or_none"`).
+    #[default]
+    AllOrNone,
+    /// They may lie in several, and what they refer to comes along (`"closure"`).
+    Closure,
 }
 
 /// How many, both ends included.
@@ -302,6 +316,16 @@ impl OnDeleteConflict {
             Self::Reject => "reject",
             Self::DeleteWins => "delete_wins",
             Self::EditWins => "edit_wins",
+        }
+    }
+}
+
+impl OperationScope {
+    /// The word for it in a schema's text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AllOrNone => "all_or_none",
+            Self::Closure => "closure",
         }
     }
 }

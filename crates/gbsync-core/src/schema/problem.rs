@@ -58,8 +58,6 @@ codes! {
     TooLarge = "too_large",
     /// No such key.
     UnknownKey = "unknown_key",
-    /// A key of a later version of this product.
-    NotSupported = "not_supported",
     /// A key that must be there.
     MissingKey = "missing_key",
     /// A value of another type than the key has.

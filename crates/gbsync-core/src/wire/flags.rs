@@ -4,6 +4,7 @@ use super::read::{Fields, Read, WireError, each, parse, push_text};
 use crate::id::RecordKey;
 use crate::json::Node;
 use crate::verdict::{Flag, RejectionCode};
+use std::collections::BTreeSet;
 
 /// Reads one flag.
 pub(super) fn flag(node: &Node<'_>) -> Read<Flag> {
@@ -45,6 +46,18 @@ pub fn flags_json(flags: &[Flag]) -> String {
     let mut out = String::new();
     push_flags(&mut out, flags);
     out
+}
+
+/// The flags of a group, of which only the changes of these records are told; `None`: it is not known of which. Each keeps its
+/// place, by which it is named.
+pub(crate) fn unseen_flags_json(flags: &[Flag], told: Option<&BTreeSet<RecordKey>>) -> String {
+    let of = |flag: &Flag| match &flag.key {
+        Some(key) if !told.is_some_and(|told| told.contains(key)) => {
+            Flag { message: "it is on a record that is not seen here".into(), key: None, ..flag.clone() }
+        }
+        _ => flag.clone(),
+    };
+    flags_json(&flags.iter().map(of).collect::<Vec<_>>())
 }
 
 /// Reads a list of flags that a store kept.

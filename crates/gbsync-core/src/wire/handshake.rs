@@ -2,11 +2,12 @@
 
 use super::PROTOCOL;
 use super::bearer::Bearer;
-use super::read::{Fields, Read, WireError, each, parse, push_count, push_text, wrong};
+use super::read::{Fields, Read, WireError, each, id_item, parse, push_count, push_text, wrong};
 use crate::digest::Digest;
-use crate::id::{DeviceSeq, EpochId, LogId, Seq, SpaceId};
+use crate::id::{DeviceSeq, EpochId, LogId, Scope, Seq, SpaceId};
 use crate::json::{Node, Value, push_string};
 use crate::limits::Limits;
+use crate::scope::ScopeSet;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 
@@ -33,6 +34,11 @@ pub struct Handshake {
     pub device: Option<DeviceReport>,
     /// Who bears the token that asked; `None` from a server that does not say.
     pub token: Option<Bearer>,
+    /// The scopes that the token holds.
+    pub scopes: ScopeSet,
+    /// What names the part of the space that it sees, to be sent with each question for the log; `None` from a server that
+    /// knows no scopes.
+    pub scope_set: Option<Box<str>>,
     /// The server's limits.
     pub limits: Limits,
 }
@@ -82,6 +88,8 @@ impl Handshake {
                 .map_err(|error| WireError::new(error.to_string()).within("serverTime"))?,
             device: fields.optional("device").map(device).transpose().map_err(|error| error.within("device"))?,
             token: fields.optional("token").map(Bearer::read).transpose().map_err(|error| error.within("token"))?,
+            scopes: scopes(&fields)?,
+            scope_set: fields.optional_text("scopeSet")?.map(Into::into),
             limits: limits(&fields)?,
         })
     }
@@ -120,6 +128,12 @@ impl Handshake {
             out.push_str(",\"token\":");
             token.push(&mut out);
         }
+        if let Some(scopes) = self.scopes.to_json() {
+            out.push_str(&format!(",\"scopes\":{scopes}"));
+        }
+        if let Some(scope_set) = &self.scope_set {
+            push_text(&mut out, "scopeSet", scope_set);
+        }
         let Limits { batch_records, batch_bytes, request_bytes, group_records, group_bytes, payload_bytes } = self.limits;
         out.push_str(&format!(
             ",\"limits\":{{\"batchRecords\":{batch_records},\"batchBytes\":{batch_bytes},\"requestBytes\":{request_bytes},\
@@ -151,6 +165,14 @@ fn sequences(fields: &Fields<'_, '_>) -> Read<BTreeMap<String, u64>> {
         None => Err(wrong(number, "a count").within(name)),
     };
     members.iter().map(highest).collect()
+}
+
+fn scopes(fields: &Fields<'_, '_>) -> Read<ScopeSet> {
+    if fields.optional("scopes").is_none() {
+        return Ok(ScopeSet::All);
+    }
+    let scopes = each("scopes", fields.array("scopes")?, |item| id_item(item, |text| Scope::new(text)))?;
+    Ok(ScopeSet::These(scopes.into_iter().collect()))
 }
 
 fn limits(fields: &Fields<'_, '_>) -> Read<Limits> {

@@ -5,7 +5,7 @@ use super::push::{flag_id, hlc, push_texts};
 use super::read::{ENVELOPE_BYTES, Fields, Read, WireError, each, parse_passing, push_count, push_joined, push_text, wrong};
 use super::resolution::read_resolution;
 use crate::clock::Hlc;
-use crate::decide::{Cause, Outcome};
+use crate::decide::Outcome;
 use crate::digest::Digest;
 use crate::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, RecordKey, Seq};
 use crate::json::{Node, push_string};
@@ -239,8 +239,8 @@ pub fn changes_json(outcomes: &[Outcome]) -> String {
         push_text(&mut out, "action", if record.payload.is_some() { "upsert" } else { "delete" });
         push_count(&mut out, "version", record.version.0);
         push_count(&mut out, "editVersion", record.edit_version.0);
-        if let Some(Cause::Cascade) = cause {
-            push_text(&mut out, "cause", "cascade");
+        if let Some(cause) = cause {
+            push_text(&mut out, "cause", cause.as_str());
         }
         if let Some(payload) = &record.payload {
             out.push_str(",\"payload\":");
@@ -250,6 +250,15 @@ pub fn changes_json(outcomes: &[Outcome]) -> String {
     }
     out.push(']');
     out
+}
+
+/// A change that says of a record that it is out of sight from `seq` on.
+pub(crate) fn leave_json(key: &RecordKey, seq: &str) -> String {
+    let mut out = String::from("{\"entity\":");
+    push_string(&mut out, key.entity.as_str());
+    push_text(&mut out, "id", key.id.as_str());
+    push_text(&mut out, "action", "leave");
+    out + &format!(",\"version\":{seq}}}")
 }
 
 /// One entry in wire form, as it is stored and served.

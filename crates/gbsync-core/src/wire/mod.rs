@@ -20,16 +20,20 @@ mod snapshot;
 mod verdicts;
 
 pub use bearer::{ActAs, Bearer};
+pub(crate) use flags::unseen_flags_json;
 pub use flags::{flags_json, parse_flags};
 pub use handshake::{Ancestor, DeviceReport, Handshake};
 pub use live::{EndReason, Frame, LiveEvent, LiveHead, LivePage, LiveReader, push_group_frame};
+pub(crate) use log::leave_json;
 pub use log::{
     EntryHeader, LogChange, LogEntry, LogGroup, LogPage, LogParts, LogState, changes_json, entry_in_parts_json, entry_json,
     page_json, parse_log_part,
 };
 pub use operations::OperationLine;
+pub(crate) use parts::elements;
 pub use parts::{
-    Assembly, InParts, cut, group_in_parts_json, parse_changes, parse_part, parse_part_answer, part_answer_json, part_json,
+    Assembly, InParts, change_count, cut, group_in_parts_json, parse_changes, parse_part, parse_part_answer,
+    part_answer_json, part_json,
 };
 pub use problem::{Problem, ProblemCode};
 pub use push::{Arrival, Content, PushRequest, group_json, group_json_bytes, push_json};

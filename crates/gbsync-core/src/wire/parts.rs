@@ -189,6 +189,16 @@ pub fn part_json(array: &str, part: &Range<usize>) -> String {
     format!("[{}]", &array[part.clone()])
 }
 
+/// How many changes a part has that this product wrote.
+pub fn change_count(part: &str) -> u64 {
+    Elements::of(part).count() as u64
+}
+
+/// Where the elements of an array are that this product wrote.
+pub(crate) fn elements(array: &str) -> impl Iterator<Item = Range<usize>> {
+    Elements::of(array)
+}
+
 /// The elements of an array that this product wrote, without reading them.
 struct Elements<'t> {
     bytes: &'t [u8],

@@ -2,9 +2,10 @@
 
 use super::flags::{flag, push_flags};
 use super::read::{Fields, Read, WireError, each, id_item, parse, push_count, push_text, wrong};
-use crate::id::{GroupId, RecordKey, Seq};
+use crate::id::{GroupId, RecordKey, Scope, Seq};
 use crate::json::{Node, Value, push_string};
 use crate::limits::PAYLOAD_DEPTH;
+use crate::scope::Reach;
 use crate::verdict::{ChangeCode, CurrentRecord, RefusedChange, Rejection, RejectionCode, Verdict};
 
 /// Levels of an answer around a payload: answer, results, result, changes, change, current.
@@ -109,7 +110,14 @@ fn current(node: &Node<'_>, text: &str) -> Read<CurrentRecord> {
         Some(other) => return Err(wrong(other, "an object").within("payload")),
         None => None,
     };
-    Ok(CurrentRecord { version: Seq(fields.count("version")?), payload })
+    let reach = match fields.optional("scopes") {
+        None => Reach::Everywhere,
+        Some(_) => {
+            let scopes = each("scopes", fields.array("scopes")?, |item| id_item(item, |text| Scope::new(text)))?;
+            Reach::In(scopes.into_iter().collect())
+        }
+    };
+    Ok(CurrentRecord { version: Seq(fields.count("version")?), payload, reach })
 }
 
 /// The answer to a push or to a question about verdicts.
@@ -193,6 +201,9 @@ fn push_rejection(out: &mut String, rejection: &Rejection) {
             let is_deleted = current.payload.is_none();
             out.push_str(&format!(",\"current\":{{\"version\":{},\"deleted\":{is_deleted},\"payload\":", current.version));
             out.push_str(current.payload.as_deref().unwrap_or("null"));
+            if let Some(scopes) = current.reach.to_json() {
+                out.push_str(&format!(",\"scopes\":{scopes}"));
+            }
             out.push('}');
         }
         out.push('}');

@@ -7,6 +7,7 @@ use gbsync_core::group::Group;
 use gbsync_core::id::{GroupId, LogId, RecordId, RecordKey, Role, Seq};
 use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
+use gbsync_core::scope::ScopeSet;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Questions that deciding one group may ask at most.
@@ -63,6 +64,7 @@ impl Space {
             log: LogId::new("log-1").unwrap(),
             head: self.head,
             roles,
+            scopes: ScopeSet::All,
             now_ms,
         }
     }

@@ -6,7 +6,8 @@
 use super::principal::Principal;
 use crate::error::Refusal;
 use crate::store::EpochKey;
-use gbsync_core::id::{Actor, DeviceId, Role, SpaceId};
+use gbsync_core::id::{Actor, DeviceId, GroupId, Role, SpaceId};
+use gbsync_core::scope::ScopeSet;
 use gbsync_core::wire::{Arrival, Bearer, ProblemCode, PushRequest};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,6 +55,8 @@ pub(crate) struct Admission {
     pub(crate) device: Option<DeviceId>,
     /// What its bearer may do.
     pub(crate) roles: BTreeSet<Role>,
+    /// Which part of the space it sees, and may write.
+    pub(crate) scopes: ScopeSet,
 }
 
 /// Whose rights decide about the groups of a push.
@@ -61,6 +64,8 @@ pub(crate) struct Admission {
 pub(crate) struct Rights {
     /// The actor of a group that names none.
     pub(crate) actor: Option<Actor>,
+    /// Where it may write, whoever made a group.
+    pub(crate) scopes: ScopeSet,
     /// Of the token.
     roles: BTreeSet<Role>,
     /// Of those for whom the token acts.
@@ -72,7 +77,7 @@ pub(crate) struct Rights {
 /// # Errors
 /// 404 for a space that the token does not open, 403 where it has not the role.
 pub(crate) fn authorize(principal: Principal, action: Action, space: &str) -> Result<Admission, Refusal> {
-    let Principal { name, mut spaces, bearer, device } = principal;
+    let Principal { name, mut spaces, bearer, device, scopes } = principal;
     let space = SpaceId::new(space).map_err(|_| Refusal::no_space())?;
     let Some(roles) = spaces.remove(&space) else { return Err(Refusal::no_space()) };
     if action.is_of_the_office() && !roles.iter().any(|role| role.as_str() == ADMIN) {
@@ -80,7 +85,7 @@ pub(crate) fn authorize(principal: Principal, action: Action, space: &str) -> Re
         return Err(Refusal::new(ProblemCode::Forbidden, detail));
     }
     tracing::debug!(token = %name, %space, ?action, ?roles, "admitted");
-    Ok(Admission { space, bearer, device, roles })
+    Ok(Admission { space, bearer, device, roles, scopes })
 }
 
 impl Admission {
@@ -103,6 +108,13 @@ impl Admission {
     pub(crate) fn check_owner(&self, device: Option<&DeviceId>, actor: Option<&Actor>) -> Result<(), Refusal> {
         device.map_or(Ok(()), |device| self.check_device(device))?;
         self.check_actor(actor)
+    }
+
+    /// A rejected group whose author saw more than this token does.
+    pub(crate) fn sees_not(&self, group: &GroupId) -> Refusal {
+        let detail =
+            format!("{group} reaches beyond the scopes of this token; use one of somebody who sees as much as its author");
+        Refusal::new(ProblemCode::Forbidden, detail)
     }
 
     /// A token speaks in its actor's name, and in those it may act as.
@@ -150,7 +162,8 @@ impl Admission {
             let detail = format!("the roles of {other} are not known here; say them with `gbsync actor set {other}`");
             return Err(not_now(index, detail));
         }
-        Ok(Rights { actor: self.bearer.actor.clone(), roles: self.roles.clone(), others })
+        let (actor, scopes) = (self.bearer.actor.clone(), self.scopes.clone());
+        Ok(Rights { actor, scopes, roles: self.roles.clone(), others })
     }
 }
 
@@ -189,6 +202,7 @@ mod tests {
             spaces: [(space("shop"), roles)].into(),
             bearer: Bearer::default(),
             device: Some(DeviceId::new("till-1").expect("an id")),
+            scopes: ScopeSet::All,
         }
     }
 

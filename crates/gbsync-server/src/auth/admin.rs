@@ -5,6 +5,7 @@ use crate::config::Environment;
 use crate::error::ServerError;
 use crate::store::{Made, StoreLocation, TokenTable};
 use gbsync_core::id::{Actor, DeviceId, LogId, Role, SpaceId};
+use gbsync_core::scope::ScopeSet;
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire::ActAs;
 
@@ -21,6 +22,8 @@ pub struct NewToken {
     pub device: Option<DeviceId>,
     /// Whose groups it may send beside its own; their roles decide about them.
     pub act_as: Option<ActAs>,
+    /// Which part of the space it opens.
+    pub scopes: ScopeSet,
     /// How long it is valid, in milliseconds; for ever when absent.
     pub lifetime_ms: Option<u64>,
 }
@@ -28,7 +31,7 @@ pub struct NewToken {
 impl NewToken {
     /// A token that opens a space, bound to nobody and without a role.
     pub fn new(space: SpaceId) -> Self {
-        Self { space, roles: Vec::new(), actor: None, device: None, act_as: None, lifetime_ms: None }
+        Self { space, roles: Vec::new(), actor: None, device: None, act_as: None, scopes: ScopeSet::All, lifetime_ms: None }
     }
 }
 
@@ -56,6 +59,8 @@ pub struct TokenInfo {
     pub device: Option<DeviceId>,
     /// Whose groups it may send beside its own.
     pub act_as: Option<ActAs>,
+    /// Which part of the space it opens.
+    pub scopes: ScopeSet,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it ends.

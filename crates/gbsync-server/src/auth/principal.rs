@@ -5,6 +5,7 @@ use crate::error::Refusal;
 use crate::store::Grant;
 use axum::http::{HeaderMap, header};
 use gbsync_core::id::{DeviceId, Role, SpaceId};
+use gbsync_core::scope::ScopeSet;
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire::Bearer;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,8 @@ pub(crate) struct Principal {
     pub(crate) bearer: Bearer,
     /// The only device it may speak for.
     pub(crate) device: Option<DeviceId>,
+    /// Which part of its spaces it opens.
+    pub(crate) scopes: ScopeSet,
 }
 
 /// The token that a request bears, and what the store knows it by.
@@ -49,7 +52,7 @@ impl<'h> Presented<'h> {
 pub(crate) fn of_grant(grant: Option<Grant>, now: &Timestamp) -> Result<Principal, Refusal> {
     let unknown = "this token is not known here; make one with `gbsync token create`";
     let grant = grant.ok_or_else(|| Refusal::unauthenticated("unknown", unknown))?;
-    let Grant { token_id, space, roles, bearer, device, is_revoked } = grant;
+    let Grant { token_id, space, roles, bearer, device, scopes, is_revoked } = grant;
     if is_revoked {
         let detail = format!("the token {token_id} was revoked; make another with `gbsync token create`");
         return Err(Refusal::unauthenticated("revoked", detail));
@@ -59,5 +62,5 @@ pub(crate) fn of_grant(grant: Option<Grant>, now: &Timestamp) -> Result<Principa
         return Err(Refusal::unauthenticated("expired", detail));
     }
     let spaces = [(space, roles.into_iter().collect())].into();
-    Ok(Principal { name: token_id, spaces, bearer, device })
+    Ok(Principal { name: token_id, spaces, bearer, device, scopes })
 }

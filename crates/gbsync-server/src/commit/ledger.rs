@@ -16,12 +16,13 @@ use crate::store::{
     Decided, DecidedAs, EpochKey, Held, HeldRejection, SpaceState, StoreError, StoredEntry, StoredGroup, StoredRejection,
     Wanted, Written,
 };
-use gbsync_core::decide::{Accepted, Decision, Facts, Known, Needs, Standing, decide, wants};
+use gbsync_core::decide::{Accepted, Decision, Facts, Known, Needs, Outcome, Standing, decide, wants};
 use gbsync_core::group::{Group, Header};
 use gbsync_core::id::{Actor, DeviceSeq, GroupId, Role, Seq};
 use gbsync_core::limits::Limits;
 use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::schema::Schema;
+use gbsync_core::scope::{Reach, ScopeSet, Trace};
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::{Rejection, RejectionCode, Verdict};
 use gbsync_core::wire::{Arrival, Content, EntryHeader, GroupResult, PushRequest, changes_json, result_json};
@@ -44,6 +45,8 @@ pub(super) struct Ledger<'t> {
     state: SpaceState,
     /// What the author of the group that is being decided may do. `None` for the back office.
     roles: Option<BTreeSet<Role>>,
+    /// The scopes that this author holds.
+    scopes: ScopeSet,
     /// Records whose version is above the head that the transaction began with are to be written.
     facts: Facts,
     groups: BTreeMap<GroupId, Decided>,
@@ -91,6 +94,7 @@ impl<'t> Ledger<'t> {
         Self {
             terms,
             roles: None,
+            scopes: ScopeSet::All,
             first_head: state.head,
             state,
             facts: Facts::default(),
@@ -136,6 +140,7 @@ impl<'t> Ledger<'t> {
         source: &mut Source<'_>,
     ) -> Result<PushOutcome, StoreError> {
         self.shown_again = Shown::new();
+        self.scopes = rights.scopes.clone();
         let key = EpochKey { device: request.device.clone(), epoch: request.epoch.clone() };
         if let Some(reused) = self.reused_number(&key, request) {
             return Ok(reused);
@@ -177,7 +182,17 @@ impl<'t> Ledger<'t> {
         if is_final {
             self.number(key, arrival);
         }
-        Ok(GroupResult { id: arrival.id.clone(), verdict })
+        Ok(GroupResult { id: arrival.id.clone(), verdict: self.told(verdict) })
+    }
+
+    /// A verdict as the author is told it.
+    fn told(&self, verdict: Verdict) -> Verdict {
+        match verdict {
+            Verdict::Rejected { rejection, is_duplicate } => {
+                Verdict::Rejected { rejection: rejection.told_to(&self.scopes), is_duplicate }
+            }
+            other => other,
+        }
     }
 
     /// The answer for a group that was decided before.
@@ -251,6 +266,7 @@ impl<'t> Ledger<'t> {
             log: self.state.log.clone(),
             head: self.state.head,
             roles: self.roles.clone(),
+            scopes: self.scopes.clone(),
             now_ms: u64::try_from(self.terms.now.unix_ms()).unwrap_or(0),
         }
     }
@@ -316,9 +332,10 @@ impl<'t> Ledger<'t> {
         };
         let change_count = outcomes.len() as u64;
         let chain = self.state.chain.chained(seq, &header.id, &changes);
+        let trace = self.trace(&outcomes);
         let (entry, parts) = parts::entry(&entry_header, change_count, changes, self.terms.limits.request_bytes);
         (self.state.head, self.state.chain) = (seq, chain);
-        self.entries.push(StoredEntry { seq, change_count, chain, entry, parts });
+        self.entries.push(StoredEntry { seq, change_count, chain, entry, parts, trace });
         if let Some(schema) = self.terms.schema {
             sequences::learn(schema, &key.device, &self.facts, &outcomes, &mut self.sequences);
         }
@@ -328,6 +345,17 @@ impl<'t> Ledger<'t> {
         self.join_family(header);
         self.families.win(&header.id);
         Verdict::Accepted { seq, is_duplicate: false, flags }
+    }
+
+    /// Where the changes of an entry are seen; `None` in a space without scopes.
+    fn trace(&self, outcomes: &[Outcome]) -> Option<Trace> {
+        self.terms.schema.filter(|schema| schema.has_scopes())?;
+        let mut trace = Trace::default();
+        for outcome in outcomes {
+            let before = self.facts.found(&outcome.key).map_or_else(Reach::nowhere, |record| record.reach.clone());
+            trace.add(before, outcome.record.reach.clone());
+        }
+        Some(trace)
     }
 
     fn reject(&mut self, key: &EpochKey, arrival: &Arrival, refused: Refused<'_>, mut rejection: Rejection) -> Verdict {
@@ -344,10 +372,12 @@ impl<'t> Ledger<'t> {
             created_at: Some(header.created_at.clone()),
             replaces: header.replaces.clone(),
             changes: changes.map(Into::into),
+            scopes: self.scopes.clone(),
         };
         // Somebody may close it in the same transaction.
         let (group_type, actor) = (stored.group_type.clone(), stored.actor.clone());
-        let held = HeldRejection { group_type, actor, device: Some(key.device.clone()) };
+        let (device, scopes) = (Some(key.device.clone()), self.scopes.clone());
+        let held = HeldRejection { group_type, actor, device, scopes };
         self.rejected.insert(arrival.id.clone(), held);
         self.keep(key, arrival, DecidedAs::Rejected(Box::new(rejection.clone())), Some(stored));
         self.join_family(header);

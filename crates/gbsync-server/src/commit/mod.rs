@@ -30,6 +30,7 @@ use gather::{Crowd, Gatherer};
 use gbsync_core::id::{Actor, DeviceSeq, GroupId, Seq, SpaceId};
 use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
+use gbsync_core::scope::ScopeSet;
 use gbsync_core::verdict::Resolution;
 use gbsync_core::wire::{Arrival, DiscardRequest, GroupResult, PushRequest, Resolve};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,6 +88,8 @@ pub(crate) struct Resolving {
     pub(crate) of: GroupId,
     pub(crate) request: Resolve,
     pub(crate) person: Actor,
+    /// What that one sees, and may write.
+    pub(crate) scopes: ScopeSet,
     /// Of the group that is made instead.
     pub(crate) uuid: String,
 }

@@ -9,6 +9,7 @@ use axum::http::HeaderMap;
 use bytes::Bytes;
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{LogId, Seq, SpaceId};
+use gbsync_core::scope::Sight;
 use gbsync_core::wire::{EndReason, ProblemCode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,9 @@ pub(crate) struct Opening {
     pub(crate) chain: Option<Digest>,
     /// What the request bears to be let in: it is looked at again while the stream lasts.
     pub(crate) credentials: HeaderMap,
+    /// Through whose eyes it listens, and what names the part of the space that is seen.
+    pub(crate) sight: Arc<Sight>,
+    pub(crate) scope_set: String,
 }
 
 /// One who listens: where it is, and what it shares with the others.
@@ -43,7 +47,7 @@ pub(crate) struct Listener {
 }
 
 /// The refusal, or the page behind `after`.
-type Opened = Result<(SpaceState, Encoded), Page>;
+type Opened = Result<(SpaceState, Source, Encoded), Page>;
 
 impl Listener {
     /// Looks the first page up and joins the others.
@@ -52,20 +56,24 @@ impl Listener {
     /// 404 without the space, 410 when the cursor is not of this log, 503 when the server stops or has no place left.
     pub(crate) async fn open(app: Arc<App>, opening: Opening) -> Result<Self, Refusal> {
         let place = app.live.take_place().filter(|_| !*app.is_draining.borrow()).ok_or_else(Refusal::unavailable)?;
-        let Opening { space, after, log, chain, credentials } = opening;
-        let (wanted, max_bytes) = (space.clone(), app.live.config.page_bytes);
+        let Opening { space, after, log, chain, credentials, sight, scope_set } = opening;
+        let max_bytes = app.live.config.page_bytes;
         let reading = app.read(move |store| {
-            let Some(view) = store.space(&wanted, None, None)? else { return Ok(Err(Page::NoSpace)) };
-            let source = Source { space: wanted, log: log.unwrap_or_else(|| view.state.log.clone()) };
+            let Some(view) = store.space(&space, None, None)? else { return Ok(Err(Page::NoSpace)) };
+            let log = log.unwrap_or_else(|| view.state.log.clone());
+            let source = Source { space, log, sight, scope_set };
             Ok(match store.page(&source.request(after, chain, max_bytes))? {
-                page @ Page::Entries { .. } => Ok((view.state, source.encode(after, page)?)),
+                page @ Page::Entries { .. } => {
+                    let first = source.encode(after, page)?;
+                    Ok((view.state, source, first))
+                }
                 none => Err(none),
             })
         });
         let opened: Opened = reading.await?;
-        let (state, first) = opened.map_err(|none| crate::routes::no_page(&none, after))?;
-        let joined = app.live.join(&app, &space, &state);
-        let source = Source { space, log: state.log.clone() };
+        let (state, mut source, first) = opened.map_err(|none| crate::routes::no_page(&none, after))?;
+        source.log = state.log.clone();
+        let joined = app.live.join(&app, &source, &state);
         Ok(Self {
             app,
             source,
@@ -118,7 +126,7 @@ impl Listener {
                 Ok(chunk) => self.joined.at = chunk.next,
                 Err(RecvError::Lagged(_)) if self.has_followed => return Err(EndReason::TooSlow),
                 // What the ring lost while it read by itself, it reads by itself.
-                Err(RecvError::Lagged(_)) => self.joined = self.app.live.join(&self.app, &self.source.space, &self.state),
+                Err(RecvError::Lagged(_)) => self.joined = self.app.live.join(&self.app, &self.source, &self.state),
                 Err(RecvError::Closed) => return Err(EndReason::Unavailable),
             }
         }
@@ -150,9 +158,15 @@ impl Listener {
         }
         self.checked_at = Instant::now();
         let admitted = self.app.authorize(&self.credentials, Action::ReadLog, self.source.space.as_str()).await;
-        admitted.map(drop).map_err(|refusal| match refusal.problem.code {
+        let ended = |refusal: Refusal| match refusal.problem.code {
             ProblemCode::Unavailable => EndReason::Unavailable,
             _ => EndReason::Unauthenticated,
-        })
+        };
+        let admission = admitted.map_err(ended)?;
+        match self.app.sight(&admission.scopes).await {
+            Ok((_, scope_set)) if scope_set == self.source.scope_set => Ok(()),
+            Ok(_) => Err(EndReason::ResyncRequired),
+            Err(refusal) => Err(ended(refusal)),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The log as it grows, to everybody who listens: one encoded copy of each page for all listeners of a space.
+//! The log as it grows, to everybody who listens: one encoded copy of each page for all listeners of a space who see the same.
 //!
 //! A space that somebody listens to has one reader (`pump.rs`), which the feed wakes. It reads each page once, encodes it once,
 //! and puts it into a ring that all listeners share. A listener (`listener.rs`) that connects behind reads pages by itself until
@@ -21,6 +21,8 @@ use crate::store::{Page, PageRequest, SpaceState, StoreError};
 use bytes::Bytes;
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{LogId, Seq, SpaceId};
+use gbsync_core::mutant::{Mutant, is};
+use gbsync_core::scope::Sight;
 use gbsync_core::wire::{EndReason, LiveHead, push_group_frame};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,10 +33,13 @@ const PAGE_RECORDS: u64 = 1_000;
 
 /// The spaces that somebody listens to.
 pub(crate) struct Live {
-    channels: Mutex<BTreeMap<SpaceId, Arc<Channel>>>,
+    channels: Mutex<BTreeMap<ChannelKey, Arc<Channel>>>,
     places: Arc<Semaphore>,
     pub(crate) config: LiveConfig,
 }
+
+/// A space, and which part of it: one channel for all who see the same.
+type ChannelKey = (SpaceId, String);
 
 /// A page as every listener of a space gets it.
 #[derive(Debug, Clone)]
@@ -77,12 +82,12 @@ impl Live {
     }
 
     /// Joins a space's listeners; the first one starts the reader, at `state`.
-    fn join(&self, app: &Arc<App>, space: &SpaceId, state: &SpaceState) -> Joined {
+    fn join(&self, app: &Arc<App>, source: &Source, state: &SpaceState) -> Joined {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        let channel = channels.entry(space.clone()).or_insert_with(|| {
+        let channel = channels.entry(source.key()).or_insert_with(|| {
             let (ring, _) = broadcast::channel(self.config.buffered_pages.max(1));
             let channel = Arc::new(Channel { ring, at: Mutex::new(state.head) });
-            tokio::spawn(pump::run(Arc::clone(app), Arc::clone(&channel), space.clone(), state.clone()));
+            tokio::spawn(pump::run(Arc::clone(app), Arc::clone(&channel), source.clone(), state.clone()));
             channel
         });
         let at = channel.at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,26 +95,27 @@ impl Live {
     }
 
     /// Ends a channel that nobody listens to. Answers whether it did.
-    fn end_if_alone(&self, space: &SpaceId, channel: &Arc<Channel>) -> bool {
+    fn end_if_alone(&self, source: &Source, channel: &Arc<Channel>) -> bool {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let is_alone = channel.ring.receiver_count() == 0;
         if is_alone {
-            forget(&mut channels, space, channel);
+            forget(&mut channels, source, channel);
         }
         is_alone
     }
 
     /// Ends a channel: whoever joins from now on begins another.
-    fn end(&self, space: &SpaceId, channel: &Arc<Channel>, reason: EndReason) {
-        forget(&mut self.channels.lock().unwrap_or_else(PoisonError::into_inner), space, channel);
+    fn end(&self, source: &Source, channel: &Arc<Channel>, reason: EndReason) {
+        forget(&mut self.channels.lock().unwrap_or_else(PoisonError::into_inner), source, channel);
         let at = *channel.at.lock().unwrap_or_else(PoisonError::into_inner);
         channel.send(Chunk { after: at, next: at, bytes: reason.frame().into(), is_end: true });
     }
 }
 
-fn forget(channels: &mut BTreeMap<SpaceId, Arc<Channel>>, space: &SpaceId, channel: &Arc<Channel>) {
-    if channels.get(space).is_some_and(|present| Arc::ptr_eq(present, channel)) {
-        channels.remove(space);
+fn forget(channels: &mut BTreeMap<ChannelKey, Arc<Channel>>, source: &Source, channel: &Arc<Channel>) {
+    let key = source.key();
+    if channels.get(&key).is_some_and(|present| Arc::ptr_eq(present, channel)) {
+        channels.remove(&key);
     }
 }
 
@@ -122,17 +128,25 @@ impl Channel {
     }
 }
 
-/// Which log of which space is read.
+/// Which log of which space is read, and through whose eyes.
 #[derive(Debug, Clone)]
 struct Source {
     space: SpaceId,
     log: LogId,
+    sight: Arc<Sight>,
+    /// What names the part of the space that is seen.
+    scope_set: String,
 }
 
 impl Source {
+    fn key(&self) -> ChannelKey {
+        (self.space.clone(), self.scope_set.clone())
+    }
+
     fn request(&self, after: Seq, chain: Option<Digest>, max_bytes: u64) -> PageRequest {
         let (space, log) = (self.space.clone(), Some(self.log.clone()));
-        PageRequest { space, after, log, chain, max_records: PAGE_RECORDS, max_bytes }
+        let sight = if is(Mutant::ScopeFilterMissingLive) { Arc::default() } else { Arc::clone(&self.sight) };
+        PageRequest { space, after, log, chain, max_records: PAGE_RECORDS, max_bytes, sight }
     }
 
     /// The events of a page: its groups, and the head that closes it.

@@ -7,7 +7,7 @@ use super::{Channel, Chunk, Encoded, NoPage, Source};
 use crate::routes::App;
 use crate::store::SpaceState;
 use gbsync_core::digest::Digest;
-use gbsync_core::id::{Seq, SpaceId};
+use gbsync_core::id::Seq;
 use gbsync_core::wire::EndReason;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,12 +32,11 @@ struct Reader {
 }
 
 /// Reads until nobody listens, the server stops, or the log is another one.
-pub(super) async fn run(app: Arc<App>, channel: Arc<Channel>, space: SpaceId, state: SpaceState) {
-    let mut wake_up = app.feed.subscribe(&space);
+pub(super) async fn run(app: Arc<App>, channel: Arc<Channel>, source: Source, state: SpaceState) {
+    let mut wake_up = app.feed.subscribe(&source.space);
     let mut is_draining = app.is_draining.clone();
     let heartbeat = Duration::from_millis(app.live.config.heartbeat_ms.max(1));
-    let source = Source { space: space.clone(), log: state.log };
-    let mut reader = Reader { app: Arc::clone(&app), source, at: state.head, chain: state.chain };
+    let mut reader = Reader { app: Arc::clone(&app), source: source.clone(), at: state.head, chain: state.chain };
     let (mut beat_at, mut failures) = (Instant::now() + heartbeat, 0);
     // What was committed between the look at the state and the subscription woke nobody.
     let mut is_first = true;
@@ -49,7 +48,7 @@ pub(super) async fn run(app: Arc<App>, channel: Arc<Channel>, space: SpaceId, st
                 _ = is_draining.wait_for(|is_draining| *is_draining) => break EndReason::Stopping,
             }
         }
-        if app.live.end_if_alone(&space, &channel) {
+        if app.live.end_if_alone(&source, &channel) {
             return;
         }
         match reader.read_on(&channel, Instant::now() >= beat_at).await {
@@ -69,7 +68,7 @@ pub(super) async fn run(app: Arc<App>, channel: Arc<Channel>, space: SpaceId, st
             }
         }
     };
-    app.live.end(&space, &channel, reason);
+    app.live.end(&source, &channel, reason);
 }
 
 /// Why the reader cannot go on.

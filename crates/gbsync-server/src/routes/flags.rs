@@ -26,6 +26,7 @@ pub(super) async fn flags(
         is_open_only: parameters.choice("state", &["open", "all"])? == "open",
         after: parameters.read("after", "the id of a flag, like 42.0", FlagId::parse)?,
         most: parameters.limit("max", FLAGS.0, FLAGS.1)?,
+        scopes: admission.scopes,
     };
     let flags = app.read(move |store| store.flags(&request)).await?.ok_or_else(Refusal::no_space)?;
     let mut out = String::from("{\"flags\":[");

@@ -35,6 +35,7 @@ pub(super) async fn handshake(
         app.committer.tell(told).await?;
     }
     let rules = app.rules_in_force().await?;
+    let scope_set = admission.scopes.name(rules.as_ref().map(|rules| &rules.schema));
     let answer = Handshake {
         space: admission.space,
         log: view.state.log,
@@ -46,6 +47,8 @@ pub(super) async fn handshake(
         server_time: app.environment.now(),
         device: view.device,
         token: Some(admission.bearer),
+        scopes: admission.scopes,
+        scope_set: Some(scope_set.into()),
         limits: app.limits,
     };
     Ok(json(answer.to_json()))

@@ -26,12 +26,15 @@ pub(super) async fn live(
     headers: HeaderMap,
 ) -> Result<Response<Body>, Refusal> {
     let parameters = Parameters::of(&uri)?;
+    let (sight, scope_set) = app.same_sight(&admission.scopes, &parameters).await?;
     let mut opening = Opening {
         space: admission.space,
         after: Seq(parameters.count("after")?.unwrap_or(0)),
         log: parameters.id("log", |text| LogId::new(text))?,
         chain: parameters.read("chain", "64 hexadecimal digits", Digest::from_hex)?,
         credentials: credentials(&headers),
+        sight,
+        scope_set,
     };
     if let Some(last) = last_event_id(&headers)? {
         // The chain is the one at `after`, which is behind it.

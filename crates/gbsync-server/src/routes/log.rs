@@ -12,6 +12,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Response, Uri};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{LogId, Seq, SpaceId};
+use gbsync_core::mutant::{Mutant, is};
+use gbsync_core::scope::Sight;
 use gbsync_core::wire::page_json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +40,8 @@ pub(super) async fn log(
     headers: HeaderMap,
 ) -> Result<Response<Body>, Refusal> {
     let parameters = Parameters::of(&uri)?;
-    let request = page_request(&parameters, admission.space)?;
+    let (sight, name) = app.same_sight(&admission.scopes, &parameters).await?;
+    let request = page_request(&parameters, admission.space, sight)?;
     let wait_s = parameters.count("wait")?.unwrap_or(0).min(LONGEST_WAIT_S);
     let deadline = Instant::now() + Duration::from_secs(wait_s);
     // Subscribed before the read: what is committed in between wakes.
@@ -54,12 +57,16 @@ pub(super) async fn log(
             _ = tokio::time::sleep_until(deadline) => {}
             _ = is_draining.wait_for(|is_draining| *is_draining) => return Ok(json(answer.body)),
         }
-        // The token may have been revoked meanwhile.
-        app.authorize(&headers, Action::ReadLog, path.space()).await?;
+        // The token may have been revoked meanwhile, or open something else.
+        let admission = app.authorize(&headers, Action::ReadLog, path.space()).await?;
+        if app.sight(&admission.scopes).await?.1 != name {
+            return Ok(json(answer.body));
+        }
     }
 }
 
-fn page_request(parameters: &Parameters, space: SpaceId) -> Result<PageRequest, Refusal> {
+fn page_request(parameters: &Parameters, space: SpaceId, sight: Arc<Sight>) -> Result<PageRequest, Refusal> {
+    let sight = if is(Mutant::ScopeFilterMissingLog) { Arc::default() } else { sight };
     Ok(PageRequest {
         space,
         after: Seq(parameters.count("after")?.unwrap_or(0)),
@@ -67,6 +74,7 @@ fn page_request(parameters: &Parameters, space: SpaceId) -> Result<PageRequest, 
         chain: parameters.read("chain", "64 hexadecimal digits", Digest::from_hex)?,
         max_records: parameters.limit("maxRecords", RECORDS.0, RECORDS.1)?,
         max_bytes: parameters.limit("maxBytes", BYTES.0, BYTES.1)?,
+        sight,
     })
 }
 
@@ -77,7 +85,8 @@ async fn page(app: &App, request: &PageRequest) -> Result<Answer, Refusal> {
         Ok(match store.page(&request)? {
             Page::Entries { entries, next, chain, head } => {
                 let body = page_json(entries.iter().map(String::as_str), next, chain, head);
-                Ok(Answer { body, is_empty: entries.is_empty() })
+                // What is passed over is told as well, by the cursor.
+                Ok(Answer { body, is_empty: entries.is_empty() && next == after })
             }
             other => Err(other),
         })

@@ -38,7 +38,9 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post, put};
 use gbsync_core::limits::Limits;
+use gbsync_core::scope::{ScopeSet, Sight};
 use gbsync_core::wire::ProblemCode;
+use parameters::Parameters;
 use path::Segments;
 use std::any::Any;
 use std::sync::Arc;
@@ -148,6 +150,29 @@ impl App {
             self.read(move |store| rules.reload(store)).await?;
         }
         Ok(self.rules.current())
+    }
+
+    /// Through whose eyes a bearer sees a space, and what names that part of it.
+    pub(crate) async fn sight(&self, scopes: &ScopeSet) -> Result<(Arc<Sight>, String), Refusal> {
+        // Who sees everything does so under any schema.
+        if *scopes == ScopeSet::All {
+            return Ok((Arc::default(), scopes.name(None)));
+        }
+        let rules = self.rules_in_force().await?;
+        let schema = rules.as_ref().map(|rules| &rules.schema);
+        Ok((Arc::new(Sight::new(scopes.clone(), schema)), scopes.name(schema)))
+    }
+
+    /// The same for a device that says which part it has: 410 where that is another one.
+    async fn same_sight(&self, scopes: &ScopeSet, parameters: &Parameters) -> Result<(Arc<Sight>, String), Refusal> {
+        let (sight, name) = self.sight(scopes).await?;
+        match parameters.text("scopeSet")?.is_some_and(|known| known != name) {
+            true => Err(Refusal::resync(
+                "scope_changed",
+                "the device may see another part of the space now; it must bootstrap again",
+            )),
+            false => Ok((sight, name)),
+        }
     }
 
     /// Whether a request may do something in a space.

@@ -23,7 +23,8 @@ impl Parameters {
         pairs.map(read).collect::<Result<_, Refusal>>().map(Self)
     }
 
-    fn text(&self, name: &str) -> Result<Option<&str>, Refusal> {
+    /// A text.
+    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Refusal> {
         let mut values = self.0.iter().filter(|(given, _)| given == name).map(|(_, value)| value.as_str());
         let value = values.next();
         match values.next() {

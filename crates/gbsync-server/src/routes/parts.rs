@@ -6,7 +6,7 @@ use super::path::Segments;
 use super::{App, json, log, push};
 use crate::auth::Admission;
 use crate::error::Refusal;
-use crate::store::{LogPart, Staging, UploadedPart};
+use crate::store::{LogPart, PartRequest, Staging, UploadedPart};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
@@ -66,9 +66,12 @@ pub(super) async fn of_log(
     path: Segments,
     uri: Uri,
 ) -> Result<Response<Body>, Refusal> {
-    let wanted = Parameters::of(&uri)?.id("log", |text| LogId::new(text))?;
+    let parameters = Parameters::of(&uri)?;
+    let log = parameters.id("log", |text| LogId::new(text))?;
     let (seq, number) = (Seq(path.seq()?), path.part()?);
-    match app.read(move |store| store.log_part(&admission.space, wanted.as_ref(), seq, number)).await? {
+    let (sight, _) = app.same_sight(&admission.scopes, &parameters).await?;
+    let request = PartRequest { space: admission.space, log, seq, number, sight };
+    match app.read(move |store| store.log_part(&request)).await? {
         LogPart::Body(body) => Ok(json(body)),
         LogPart::NoSpace => Err(Refusal::no_space()),
         LogPart::NoPart => {

@@ -32,6 +32,7 @@ pub(super) async fn list(
         },
         after: parameters.id("after", |text| GroupId::new(text))?,
         most: parameters.limit("limit", REJECTIONS.0, REJECTIONS.1)?,
+        scopes: admission.scopes,
     };
     let found = app.read(move |store| store.rejections(&request)).await?.ok_or_else(Refusal::no_space)?;
     Ok(json(rejections_json(&found)))
@@ -43,7 +44,7 @@ pub(super) async fn one(
     path: Segments,
 ) -> Result<Response<Body>, Refusal> {
     let id = path.group()?;
-    let found = app.read(move |store| store.rejection(&admission.space, &id)).await?;
+    let found = app.read(move |store| store.rejection(&admission.space, &id, &admission.scopes)).await?;
     found.map(|found| json(rejection_json(&found))).ok_or_else(unknown)
 }
 

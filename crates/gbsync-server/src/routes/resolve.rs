@@ -54,7 +54,8 @@ async fn resolve(
     let request = Resolve::parse(resolved_as, &text, &app.limits)?;
     let person = admission.person(request.actor.as_ref())?;
     let uuid = app.environment.uuid();
-    let resolving = Resolving { space: admission.space, of, request, person, uuid };
+    let Admission { space, scopes, .. } = admission;
+    let resolving = Resolving { space, of, request, person, scopes, uuid };
     match app.committer.resolve(resolving).await? {
         ResolvingOutcome::Closed { resolution, seq, result, head } => {
             Ok(json(resolved_json(Some((&resolution, seq)), result.as_ref(), Some(head))))

@@ -5,6 +5,7 @@
 //! `If-Range` names.
 
 use super::App;
+use super::parameters::Parameters;
 use crate::auth::Admission;
 use crate::error::Refusal;
 use crate::snapshot::{Named, Offer, Snapshots};
@@ -12,7 +13,7 @@ use crate::store::{Part, SnapshotOf};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri, header};
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use std::fs::File;
@@ -27,10 +28,13 @@ const PIECE_BYTES: usize = 64 * 1024;
 pub(super) async fn snapshot(
     State(app): State<Arc<App>>,
     Extension(admission): Extension<Admission>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Refusal> {
+    let (sight, name) = app.same_sight(&admission.scopes, &Parameters::of(&uri)?).await?;
+    let part = if sight.is_whole() { Part::Whole } else { Part::Seen(admission.scopes, name) };
     let begun = text(&headers, header::IF_RANGE).map(str::to_owned);
-    let of = SnapshotOf { space: admission.space, part: Part::Whole };
+    let of = SnapshotOf { space: admission.space, part };
     let Offer::File(named, file) = Snapshots::offer(&app, of, begun.clone()).await? else { return Err(Refusal::no_space()) };
     let is_compressed = takes_zstd(&headers);
     let etag = named.etag(is_compressed);

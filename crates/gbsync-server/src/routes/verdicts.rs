@@ -18,6 +18,7 @@ pub(super) async fn verdicts(
 ) -> Result<Response<Body>, Refusal> {
     let text = body::read_json(request, app.limits.request_bytes).await?;
     let ids = parse_verdicts_request(&text)?;
-    let answer = app.read(move |store| Ok(answer_json(&store.verdicts(&admission.space, ids)?, None))).await?;
+    let answer =
+        app.read(move |store| Ok(answer_json(&store.verdicts(&admission.space, ids, &admission.scopes)?, None))).await?;
     Ok(json(answer))
 }

@@ -14,9 +14,10 @@ use crate::config::Environment;
 use crate::error::ServerError;
 use crate::store::{StoreError, StoredEntry, StoredGroup, StoredSchema, UpgradeStep, Writer, Written};
 use gbsync_core::decide::{Outcome, Record};
-use gbsync_core::id::{DeviceId, DeviceSeq, EpochId, GroupId, GroupType, Seq, SpaceId};
+use gbsync_core::id::{DeviceId, DeviceSeq, EpochId, GroupId, GroupType, RecordKey, Seq, SpaceId};
 use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
+use gbsync_core::scope::{Reach, Trace};
 use gbsync_core::wire::{EntryHeader, changes_json, entry_json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -141,6 +142,7 @@ impl Adoption<'_> {
             Some(Outcome { key: key.clone(), record, cause: None })
         });
         let outcomes: Vec<Outcome> = changed.collect();
+        let trace = trace(&step.records, &outcomes);
         if outcomes.is_empty() {
             return None;
         }
@@ -168,7 +170,7 @@ impl Adoption<'_> {
         let (changes, change_count) = (changes_json(&outcomes), outcomes.len() as u64);
         let chain = state.chain.chained(seq, &id, &changes);
         let entry =
-            StoredEntry { seq, change_count, chain, entry: entry_json(&header, change_count, &changes), parts: None };
+            StoredEntry { seq, change_count, chain, entry: entry_json(&header, change_count, &changes), parts: None, trace };
         let group = StoredGroup { id, digest: None, source: None, seq: Some(seq), flags: Vec::new(), rejected: None };
         Some(Written {
             decided_at: now,
@@ -187,6 +189,20 @@ impl Adoption<'_> {
             sequences: BTreeMap::new(),
         })
     }
+}
+
+/// Where the records of a step are seen, before it and after; `None` where everybody sees and saw all of them.
+fn trace(before: &[(RecordKey, Record)], outcomes: &[Outcome]) -> Option<Trace> {
+    let before: BTreeMap<&RecordKey, &Reach> = before.iter().map(|(key, record)| (key, &record.reach)).collect();
+    let mut trace = Trace::default();
+    for Outcome { key, record, .. } in outcomes {
+        // Whom a record that everybody saw is out of sight from now on begins again, and need not be told which ones there were.
+        let seen = before.get(key).filter(|reach| ***reach != Reach::Everywhere || record.reach == Reach::Everywhere);
+        trace.add(seen.map_or_else(Reach::nowhere, |reach| (*reach).clone()), record.reach.clone());
+    }
+    let is_divided = outcomes.iter().any(|outcome| outcome.record.reach != Reach::Everywhere)
+        || before.values().any(|reach| **reach != Reach::Everywhere);
+    is_divided.then_some(trace)
 }
 
 /// A schema that was stored.

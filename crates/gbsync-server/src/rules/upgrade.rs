@@ -3,7 +3,7 @@
 //! The same rules as for groups that were made under an older schema (docs/schema.md, "Versions"): a rename counts where the
 //! old name is not itself declared, a default where the field is absent.
 
-use gbsync_core::decide::{Marks, Record};
+use gbsync_core::decide::{Marks, Record, reach_of};
 use gbsync_core::id::Entity;
 use gbsync_core::schema::{EntityRules, Field, Schema};
 use std::collections::BTreeSet;
@@ -28,8 +28,14 @@ impl<'s> Upgrade<'s> {
 
     /// The kinds of records that may change.
     pub(super) fn entities(&self) -> BTreeSet<Entity> {
-        let has_changed = |rules: &EntityRules| self.changed(rules).next().is_some();
-        self.to.entities.iter().filter(|(_, rules)| has_changed(rules)).map(|(entity, _)| entity.clone()).collect()
+        let has_changed =
+            |(entity, rules): &(&Entity, &EntityRules)| self.changed(rules).next().is_some() || self.is_moved(entity, rules);
+        self.to.entities.iter().filter(has_changed).map(|(entity, _)| entity.clone()).collect()
+    }
+
+    /// Whether its records are seen elsewhere than before: another field says where they lie, or one does now, or none.
+    fn is_moved(&self, entity: &Entity, rules: &EntityRules) -> bool {
+        self.from.and_then(|from| from.entity(entity)).and_then(|from| from.scope.as_deref()) != rules.scope.as_deref()
     }
 
     /// Bytes that a record grows by at most.
@@ -56,7 +62,16 @@ impl<'s> Upgrade<'s> {
     /// The record under the newer schema; `None` when it stays as it is.
     pub(super) fn record(&self, entity: &Entity, record: &Record) -> Option<Record> {
         let (rules, payload) = (self.to.entity(entity)?, record.payload.as_ref()?);
-        let payload = self.to.translate_record(entity, payload, self.older_version())?;
+        let translated = self.to.translate_record(entity, payload, self.older_version());
+        let is_translated = translated.is_some();
+        let payload = translated.unwrap_or_else(|| payload.clone());
+        let reach = match self.is_moved(entity, rules) {
+            true => reach_of(Some(rules), &payload),
+            false => record.reach.clone(),
+        };
+        if !is_translated && reach == record.reach {
+            return None;
+        }
         let mut marks = record.marks.clone();
         for (name, field) in self.changed(rules) {
             // One that is still declared keeps its own.
@@ -65,7 +80,7 @@ impl<'s> Upgrade<'s> {
                 rename_mark(marks, was, name);
             }
         }
-        Some(Record { payload: Some(payload), marks, ..record.clone() })
+        Some(Record { payload: Some(payload), marks, reach, ..record.clone() })
     }
 
     fn older_version(&self) -> u64 {
@@ -101,6 +116,7 @@ mod tests {
             edit_version: Seq(4),
             payload: Some(Payload::from_stored(payload)),
             marks: Some(Box::new(marks)),
+            reach: Default::default(),
         };
         let after = Upgrade::new(from, to).record(&Entity::new("receipts").expect("a name"), &record)?;
         assert_eq!((after.version, after.edit_version), (Seq(5), Seq(4)));

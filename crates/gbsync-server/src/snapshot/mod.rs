@@ -94,6 +94,7 @@ async fn usable(app: &Arc<App>, of: &SnapshotOf, state: &SpaceState, named: &Nam
         chain: Some(named.chain),
         max_records: 1,
         max_bytes: 1,
+        sight: Arc::default(),
     };
     let is_same = matches!(app.read(move |store| store.page(&request)).await?, Page::Entries { .. });
     // Between the look at the folder and now it may have been removed.

@@ -1,10 +1,11 @@
 //! What both stores keep as JSON, and how a page is filled. Data that cannot have been stored is an error, never a panic.
 
-use super::{Page, PageRequest, StoreError};
+use super::{Page, PageRequest, StoreError, sighted};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, GroupId, Role, Seq};
 use gbsync_core::verdict::{Flag, Rejection, Verdict};
 use gbsync_core::wire::{ActAs, parse_answer, parse_flags};
+use std::borrow::Cow;
 
 /// The flags of an accepted group.
 pub(super) fn flags(text: Option<&str>) -> Result<Vec<Flag>, StoreError> {
@@ -63,7 +64,12 @@ pub(super) struct Filling<'r> {
     chain: Digest,
     records: u64,
     bytes: u64,
+    /// Entries that were looked at.
+    looked_at: u64,
 }
+
+/// Entries that are looked at for a page: what somebody does not see is passed over, but not without end.
+const LOOKED_AT: u64 = 10_000;
 
 /// An entry as a row holds it.
 pub(super) struct Row<'e> {
@@ -72,30 +78,50 @@ pub(super) struct Row<'e> {
     pub(super) chain: Digest,
     pub(super) entry: &'e str,
     pub(super) parts: u64,
+    /// Where its changes are seen.
+    pub(super) trace: Option<&'e str>,
+    /// Of an entry in parts without a trace, how many of its changes are told.
+    pub(super) told: Option<u64>,
 }
 
 impl<'r> Filling<'r> {
     /// An empty page behind `after`, where the chain is this.
     pub(super) fn new(request: &'r PageRequest, chain: Digest) -> Self {
-        Self { request, entries: Vec::new(), next: request.after, chain, records: 0, bytes: 0 }
+        Self { request, entries: Vec::new(), next: request.after, chain, records: 0, bytes: 0, looked_at: 0 }
     }
 
-    /// Takes the entry if it fits; whether the next one may.
-    pub(super) fn add(&mut self, row: &Row<'_>) -> bool {
+    /// What is told of an entry; `None` where nothing is.
+    fn told<'e>(&self, row: &Row<'e>) -> Result<Option<Cow<'e, str>>, StoreError> {
+        let sight = &self.request.sight;
+        let entry = match row.told {
+            Some(told) => sight.untraced_in_parts(row.entry, told).map(|entry| entry.map(Cow::Owned)),
+            None => sight.entry(row.entry, row.trace),
+        };
+        entry.map_err(sighted::damaged)
+    }
+
+    /// Takes the entry if it fits, and passes over one of which nothing is seen; whether the next one may come.
+    pub(super) fn add(&mut self, row: &Row<'_>) -> Result<bool, StoreError> {
+        self.looked_at += 1;
+        let Some(entry) = self.told(row)? else {
+            (self.next, self.chain) = (row.seq, row.chain);
+            return Ok(self.looked_at < LOOKED_AT);
+        };
         self.records += row.change_count;
-        self.bytes += row.entry.len() as u64;
+        self.bytes += entry.len() as u64;
         // An entry in parts is larger than it looks here: it has a page of its own.
         let is_in_parts = row.parts > 0;
         let (most_records, most_bytes) = (self.request.max_records, self.request.max_bytes);
         if !self.entries.is_empty() && (is_in_parts || self.records > most_records || self.bytes > most_bytes) {
-            return false;
+            return Ok(false);
         }
         (self.next, self.chain) = (row.seq, row.chain);
         #[cfg(not(feature = "mutants"))]
-        self.entries.push(row.entry.to_owned());
+        self.entries.push(entry.into_owned());
         #[cfg(feature = "mutants")]
-        self.entries.push(crate::planted::cut(row.entry, self.records, most_records));
-        !(is_in_parts || self.records >= most_records || self.bytes >= most_bytes)
+        self.entries.push(crate::planted::cut(&entry, self.records, most_records));
+        let is_full = is_in_parts || self.records >= most_records || self.bytes >= most_bytes;
+        Ok(!is_full && self.looked_at < LOOKED_AT)
     }
 
     pub(super) fn finish(self, head: Seq) -> Page {

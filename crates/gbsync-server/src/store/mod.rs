@@ -11,6 +11,7 @@ mod location;
 mod postgres;
 mod scan;
 mod schemas;
+mod sighted;
 mod sqlite;
 mod survey;
 
@@ -26,6 +27,7 @@ use crate::feed::Feed;
 use gbsync_core::decide::{Facts, IndexMoves, Needs, Record};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, LogId, RecordKey, Role, Seq, SpaceId};
+use gbsync_core::scope::{ScopeSet, Sight, Trace};
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::{Flag, Rejection, Resolution};
 use gbsync_core::wire::{Bearer, DeviceReport, GroupResult, RejectedGroup, SnapshotRow};
@@ -42,6 +44,8 @@ pub(crate) struct Grant {
     /// In whose names it may speak, and until when.
     pub(crate) bearer: Bearer,
     pub(crate) device: Option<DeviceId>,
+    /// Which part of the space it opens.
+    pub(crate) scopes: ScopeSet,
     pub(crate) is_revoked: bool,
 }
 
@@ -136,6 +140,8 @@ pub(crate) struct HeldRejection {
     pub(crate) group_type: Option<GroupType>,
     pub(crate) actor: Option<Actor>,
     pub(crate) device: Option<DeviceId>,
+    /// The scopes that its author held.
+    pub(crate) scopes: ScopeSet,
 }
 
 /// A group that has its final verdict.
@@ -189,6 +195,8 @@ pub(crate) struct StoredEntry {
     pub(crate) entry: String,
     /// The changes and where they are cut, when the entry only names parts.
     pub(crate) parts: Option<CutChanges>,
+    /// Where its changes are seen; `None` in a space without scopes.
+    pub(crate) trace: Option<Trace>,
 }
 
 /// The changes of a log entry that are served in parts.
@@ -230,6 +238,17 @@ pub(crate) enum Staged {
     Decided,
 }
 
+/// Which part of a log entry is asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct PartRequest {
+    pub(crate) space: SpaceId,
+    pub(crate) log: Option<LogId>,
+    pub(crate) seq: Seq,
+    pub(crate) number: u64,
+    /// Through whose eyes.
+    pub(crate) sight: Arc<Sight>,
+}
+
 /// A part of a log entry, or why there is none.
 #[derive(Debug)]
 pub(crate) enum LogPart {
@@ -264,6 +283,8 @@ pub(crate) struct StoredRejection {
     pub(crate) replaces: Option<GroupId>,
     /// The bytes of its changes, where they arrived.
     pub(crate) changes: Option<Box<str>>,
+    /// The scopes that its author held: who sees as much sees what became of it.
+    pub(crate) scopes: ScopeSet,
 }
 
 /// What a device said of its epochs at the handshake.
@@ -283,6 +304,8 @@ pub(crate) struct PageRequest {
     pub(crate) chain: Option<Digest>,
     pub(crate) max_records: u64,
     pub(crate) max_bytes: u64,
+    /// Through whose eyes.
+    pub(crate) sight: Arc<Sight>,
 }
 
 /// A page, or why there is none.
@@ -302,10 +325,12 @@ pub(crate) struct SnapshotOf {
 }
 
 /// The part of a space that somebody may see. Files are named after it and records are read by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Part {
     /// All of it.
     Whole,
+    /// What the holder of these scopes sees, and what names that.
+    Seen(ScopeSet, String),
 }
 
 impl Part {
@@ -313,6 +338,15 @@ impl Part {
     pub(crate) fn key(&self) -> &str {
         match self {
             Self::Whole => "",
+            Self::Seen(_, name) => name,
+        }
+    }
+
+    /// Whether a record belongs to it, by where it is seen.
+    fn shows(&self, reach: Option<&str>) -> Result<bool, StoreError> {
+        match self {
+            Self::Whole => Ok(true),
+            Self::Seen(scopes, _) => Ok(scopes.sees(&sighted::reach(reach)?)),
         }
     }
 }
@@ -365,6 +399,8 @@ pub(crate) struct FlagsRequest {
     pub(crate) is_open_only: bool,
     pub(crate) after: Option<FlagId>,
     pub(crate) most: u64,
+    /// Of flags on records that are not seen there, nothing is told.
+    pub(crate) scopes: ScopeSet,
 }
 
 /// Which rejections are asked for.
@@ -376,6 +412,8 @@ pub(crate) struct RejectionsRequest {
     /// The last one seen.
     pub(crate) after: Option<GroupId>,
     pub(crate) most: u64,
+    /// Of groups whose author saw more, nothing is told.
+    pub(crate) scopes: ScopeSet,
 }
 
 /// The store: reads from committed states, and writers.
@@ -414,15 +452,15 @@ pub(crate) trait Store: Send + Sync {
     /// Gives one committed state, record by record; `false` when there is no such space.
     fn each_record(&self, of: &SnapshotOf, take: &mut dyn EachRecord) -> Result<bool, StoreError>;
     /// One part of an entry whose changes no page holds.
-    fn log_part(&self, space: &SpaceId, log: Option<&LogId>, seq: Seq, number: u64) -> Result<LogPart, StoreError>;
-    /// What was decided of groups, in the order asked.
-    fn verdicts(&self, space: &SpaceId, ids: Vec<GroupId>) -> Result<Vec<GroupResult>, StoreError>;
+    fn log_part(&self, request: &PartRequest) -> Result<LogPart, StoreError>;
+    /// What was decided of groups, in the order asked, as far as the holder of these scopes is told.
+    fn verdicts(&self, space: &SpaceId, ids: Vec<GroupId>, scopes: &ScopeSet) -> Result<Vec<GroupResult>, StoreError>;
     /// Flags in the order of the log; `None` when there is no such space.
     fn flags(&self, request: &FlagsRequest) -> Result<Option<Vec<FlagInfo>>, StoreError>;
     /// Rejections in the order they came; `None` when there is no such space.
     fn rejections(&self, request: &RejectionsRequest) -> Result<Option<Vec<RejectedGroup>>, StoreError>;
     /// One rejection with all that is kept of it.
-    fn rejection(&self, space: &SpaceId, id: &GroupId) -> Result<Option<RejectedGroup>, StoreError>;
+    fn rejection(&self, space: &SpaceId, id: &GroupId, scopes: &ScopeSet) -> Result<Option<RejectedGroup>, StoreError>;
     /// What a space holds; `None` when there is no such space.
     fn usage(&self, space: &SpaceId) -> Result<Option<Usage>, StoreError>;
     /// Leaves everything in order, for a clean stop.

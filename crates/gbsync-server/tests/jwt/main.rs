@@ -86,6 +86,24 @@ async fn a_token_of_each_algorithm_is_let_in() {
 }
 
 #[tokio::test]
+async fn a_claim_says_which_scopes_a_token_opens_and_one_that_says_nothing_sensible_opens_none() {
+    let rsa = Key::rsa();
+    let server = Trusting::start(&[rsa.jwk("rsa")]).await;
+    let with = |value: Value| rsa.token("rsa", &changed(claims(NOW_S), "scopes", value));
+    let opened = async |token: String| {
+        let answer = Answer::of(server.app.http.get(server.app.space_url("")).bearer_auth(token)).await;
+        if answer.status == 200 { answer.json()["scopes"].clone() } else { answer.json()["reason"].clone() }
+    };
+    assert_eq!(opened(rsa.token("rsa", &claims(NOW_S))).await, Value::Null, "everything");
+    assert_eq!(opened(with(json!("*"))).await, Value::Null);
+    assert_eq!(opened(with(json!(["south", "north"]))).await, json!(["north", "south"]));
+    assert_eq!(opened(with(json!([]))).await, json!([]));
+    for wrong in [json!("north"), json!({}), json!([7]), json!([""]), json!(true)] {
+        assert_eq!(opened(with(wrong.clone())).await, "bad_claims", "{wrong}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_is_not_in_order_is_refused_with_its_own_word() {
     let (rsa, ec, ed) = (Key::rsa(), Key::ec(), Key::ed());
     let server = Trusting::start(&[rsa.jwk("rsa"), ec.jwk("ec")]).await;

@@ -36,6 +36,8 @@ mod rights;
 mod rules;
 #[path = "../schema.rs"]
 mod schema;
+#[path = "../scopes.rs"]
+mod scopes;
 #[path = "../snapshot.rs"]
 mod snapshot;
 #[path = "../verdicts.rs"]

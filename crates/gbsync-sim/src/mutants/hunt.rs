@@ -2,10 +2,11 @@
 
 use crate::power;
 use crate::run;
+use crate::shops;
 use crate::world::Profile;
 use anyhow::Result;
 use gbsync_core::mutant::Mutant;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is printed of a bug that nobody found.
 pub(super) const ESCAPED: &str = "escaped";
@@ -15,7 +16,7 @@ const IMAGES: u64 = 3_000;
 /// Who found a bug.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
-    /// `world` or `power`.
+    /// `world`, `power` or `shops`.
     pub(super) judge: String,
     /// The seed that found it; the first is 1.
     pub(super) seed: u64,
@@ -52,6 +53,10 @@ pub(super) fn hunt(mutant: Option<Mutant>, seeds: u64, must_trace: bool) -> Resu
     if matches!(mutant, Some(Mutant::SynchronousNormal | Mutant::CursorInOwnTransaction)) {
         return lost_power(seeds);
     }
+    let of_scopes = [Mutant::ScopeFilterMissingLive, Mutant::ScopeFilterMissingLog, Mutant::LeavingRecordKept];
+    if mutant.is_some_and(|mutant| of_scopes.contains(&mutant)) {
+        return divided(seeds);
+    }
     for seed in 1..=seeds {
         let ran = run::one(seed, Profile::ALL[(seed % 3) as usize], &BTreeSet::new());
         let Some(message) = ran.broken else { continue };
@@ -68,6 +73,18 @@ pub(super) fn hunt(mutant: Option<Mutant>, seeds: u64, must_trace: bool) -> Resu
             }
             // Whatever else a bug does to the world is no check of a promise.
             None => {}
+        }
+    }
+    Ok(None)
+}
+
+/// In the worlds everybody sees everything.
+fn divided(seeds: u64) -> Result<Option<Found>> {
+    for seed in 1..=seeds {
+        let Err(broken) = shops::one(seed, &mut BTreeMap::new()) else { continue };
+        let message = format!("{broken:#}");
+        if let Some(promise) = promise(&message) {
+            return Ok(Some(Found { judge: "shops".into(), seed, promise, message }));
         }
     }
     Ok(None)

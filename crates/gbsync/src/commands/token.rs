@@ -5,7 +5,8 @@ use crate::config;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, table};
 use anyhow::Result;
-use gbsync_core::id::{Actor, DeviceId, Role, SpaceId};
+use gbsync_core::id::{Actor, DeviceId, Role, Scope, SpaceId};
+use gbsync_core::scope::ScopeSet;
 use gbsync_core::wire::ActAs;
 use gbsync_server::{NewToken, TokenInfo, Tokens};
 use serde_json::json;
@@ -20,6 +21,7 @@ const CREATE_EXAMPLE: &str = "\
 Examples:
   GBSYNC_TOKEN=$(gbsync token create --data ./server --space shop --role cashier --actor cashier-7 --expires 12h)
   gbsync token create --data ./server --space shop --actor till-3 --device 0192d4e0 --act-as cashier-7 --act-as manager-1
+  gbsync token create --data ./server --space shop --role cashier --scope store-north
 
 The token is printed once and alone; the server keeps only its hash. A space that is new is made.
 
@@ -78,6 +80,9 @@ struct Create {
     /// Somebody whose groups it may send too, or * for everybody whose roles are known; may be given several times
     #[arg(long, value_name = "NAME", value_parser = config::act_as)]
     act_as: Vec<ActAs>,
+    /// A scope whose records it sees and may write, beside those that everybody sees; may be given several times. All when absent
+    #[arg(long = "scope", value_name = "NAME", value_parser = config::scope)]
+    scopes: Vec<Scope>,
     /// How long it is valid, like 12h or 30d; for ever when absent
     #[arg(long, value_name = "TIME", value_parser = config::duration_ms)]
     expires: Option<u64>,
@@ -115,7 +120,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
 }
 
 fn create(arguments: &Create, output: &Output) -> Result<()> {
-    let Create { store, space, roles, actor, device, act_as, expires } = arguments;
+    let Create { store, space, roles, actor, device, act_as, scopes, expires } = arguments;
     let tokens = Tokens::open(store.location()?).map_err(|error| config::server_failure(&error))?;
     let new = NewToken {
         space: space.clone(),
@@ -123,6 +128,10 @@ fn create(arguments: &Create, output: &Output) -> Result<()> {
         actor: actor.clone(),
         device: device.clone(),
         act_as: act_as.iter().cloned().reduce(both),
+        scopes: match scopes.is_empty() {
+            true => ScopeSet::All,
+            false => ScopeSet::These(scopes.iter().cloned().collect()),
+        },
         lifetime_ms: *expires,
     };
     let created = tokens.create(new).map_err(|error| config::server_failure(&error))?;
@@ -151,7 +160,10 @@ fn list(arguments: &List, output: &Output) -> Result<()> {
         output.note("no tokens yet; make one with gbsync token create");
     } else {
         let rows: Vec<_> = tokens.iter().map(info_row).collect();
-        output.line(table(&["ID", "SPACE", "ROLES", "ACTOR", "DEVICE", "ACT AS", "CREATED", "EXPIRES", "REVOKED"], &rows));
+        output.line(table(
+            &["ID", "SPACE", "ROLES", "ACTOR", "DEVICE", "ACT AS", "SCOPES", "CREATED", "EXPIRES", "REVOKED"],
+            &rows,
+        ));
     }
     Ok(())
 }
@@ -194,6 +206,10 @@ fn info_json(token: &TokenInfo) -> serde_json::Value {
             Some(ActAs::Anyone) => json!("*"),
             Some(ActAs::These(actors)) => json!(actors.iter().map(Actor::as_str).collect::<Vec<_>>()),
         },
+        "scopes": match &token.scopes {
+            ScopeSet::All => serde_json::Value::Null,
+            ScopeSet::These(scopes) => json!(scopes.iter().map(Scope::as_str).collect::<Vec<_>>()),
+        },
         "createdAt": token.created_at.as_str(),
         "expiresAt": token.expires_at.as_ref().map(|time| time.as_str()),
         "revokedAt": token.revoked_at.as_ref().map(|time| time.as_str()),
@@ -213,6 +229,10 @@ fn info_row(token: &TokenInfo) -> Vec<String> {
             None => "-".into(),
             Some(ActAs::Anyone) => "*".into(),
             Some(ActAs::These(actors)) => actors.iter().map(Actor::as_str).collect::<Vec<_>>().join(","),
+        },
+        match &token.scopes {
+            ScopeSet::All => "-".into(),
+            ScopeSet::These(scopes) => scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(","),
         },
         token.created_at.to_string(),
         or_dash(token.expires_at.as_ref().map(|time| time.as_str())),

@@ -10,8 +10,8 @@ mod settle;
 mod units;
 
 use super::options::SyncError;
-use super::round::Round;
-use crate::error::Error;
+use super::round::{Round, scope_set_parameter};
+use crate::error::{Error, damaged};
 use crate::store::base::{Applier, BaseTable};
 use crate::store::snapshot::{self, Loading};
 use crate::store::{Tx, state};
@@ -76,7 +76,8 @@ impl Round<'_> {
 
     async fn ask_snapshot(&mut self, begun: Option<(String, u64)>) -> Result<Asked, SyncError> {
         self.report.requests += 1;
-        let path = format!("{}/snapshot", self.space_path(&self.state()?));
+        let scope_set = scope_set_parameter(Some(&self.scope_set));
+        let path = format!("{}/snapshot?{}", self.space_path(&self.state()?), scope_set.trim_start_matches('&'));
         let timeout_ms = self.options.request_timeout_ms;
         let request = Request { method: Method::Get, path, body: None, timeout_ms, token: None };
         let from = DownloadFrom { takes_zstd: cfg!(feature = "native"), begun };
@@ -144,7 +145,7 @@ impl Round<'_> {
 
     /// What came is no snapshot, or not of this log: nothing of it is kept.
     fn discard_snapshot(&self, log: &LogId, reason: String) -> Result<Ended, SyncError> {
-        self.client.store().write(|tx| crate::pull::begin_rebase(tx, log))?;
+        self.client.store().write(|tx| crate::pull::begin_rebase(tx, log, &self.scope_set))?;
         Ok(Ended::Broken(reason))
     }
 
@@ -217,7 +218,10 @@ impl Lines {
 
 fn store(tx: &Tx<'_>, lines: &Lines) -> Result<(), Error> {
     if lines.is_first {
-        crate::pull::begin_rebase(tx, &lines.loading.head.log)?;
+        // Of the part of the space that this reading anew was begun for.
+        let begun = state::read(tx)?.rebase.and_then(|rebase| rebase.scope_set);
+        let scope_set = begun.ok_or_else(|| damaged("gbsync_state", "a snapshot came that nobody began to load"))?;
+        crate::pull::begin_rebase(tx, &lines.loading.head.log, &scope_set)?;
     }
     let mut base = Applier::new(tx, BaseTable::Next)?;
     for record in &lines.records {

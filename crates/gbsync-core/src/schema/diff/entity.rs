@@ -28,10 +28,32 @@ pub(super) fn compare(old: &EntityRules, new: &EntityRules, schema: &Schema, pat
     for fields in old.unique.iter().filter(|fields| !new.unique.contains(fields)) {
         changes.harmless(&format!("{path}.unique"), format!("{} need not be unique any more", fields.join(", ")));
     }
+    compare_scopes(old, new, path, changes);
     if old.indexes != new.indexes {
         changes.harmless(&format!("{path}.indexes"), "each device builds its own");
     }
     compare_invariants(&old.invariants, &new.invariants, path, changes);
+}
+
+fn compare_scopes(old: &EntityRules, new: &EntityRules, path: &str, changes: &mut Changes) {
+    let path = format!("{path}.scope");
+    let again = "devices that do not see everything bootstrap again";
+    match (&old.scope, &new.scope) {
+        (None, Some(field)) => {
+            let what = format!("records lie in the scope that {field} names now: {again} and lose those of other scopes");
+            changes.stricter(&path, &what);
+        }
+        (Some(_), None) => {
+            let message = format!("everybody sees all of them now, whatever scope they were in: {again}");
+            changes.harmless(&path, message);
+        }
+        (Some(was), Some(field)) if was != field => {
+            let what =
+                format!("{field} says where records lie now, and not {was}: {again}, and tokens must name other scopes");
+            changes.stricter(&path, &what);
+        }
+        _ => {}
+    }
 }
 
 /// Changes of the rules of an entity or an operation type.

@@ -3,7 +3,7 @@
 use super::Changes;
 use super::entity::compare_invariants;
 use crate::id::Entity;
-use crate::schema::{Count, OperationRules, Schema, Undeclared};
+use crate::schema::{Count, OperationRules, OperationScope, Schema, Undeclared};
 use std::collections::BTreeMap;
 
 pub(super) fn compare(old: &Schema, new: &Schema, changes: &mut Changes) {
@@ -47,6 +47,17 @@ fn compare_rules(old: &OperationRules, new: &OperationRules, path: &str, changes
     }
     compare_shapes(old.shape.as_ref(), new.shape.as_ref(), &format!("{path}.shape"), changes);
     compare_invariants(&old.invariants, &new.invariants, path, changes);
+    let path = format!("{path}.scope");
+    match (old.scope, new.scope) {
+        (OperationScope::AllOrNone, OperationScope::Closure) => {
+            let message = "it may reach into several scopes now; what its records refer to is seen wherever they are";
+            changes.harmless(&path, message);
+        }
+        (OperationScope::Closure, OperationScope::AllOrNone) => {
+            changes.stricter(&path, "its records must lie in one scope now");
+        }
+        _ => {}
+    }
 }
 
 type Shape = BTreeMap<Entity, Count>;

@@ -26,6 +26,24 @@ pub(super) fn check(schema: &Schema, entities: &[&Entry], sequences: &[&Entry], 
         }
     }
     check_cascades(schema, entities, problems);
+    check_scopes(schema, entities, problems);
+}
+
+/// A record that everybody sees cannot refer to one that only some see: the others would hold it without that one.
+fn check_scopes(schema: &Schema, entities: &[&Entry], problems: &mut Problems) {
+    let is_scoped = |entity: &Entity| schema.entity(entity).is_some_and(|rules| rules.scope.is_some());
+    for (entity, rules) in schema.entities.iter().filter(|(_, rules)| rules.scope.is_none()) {
+        let far = rules.references().filter(|(_, reference)| reference.on_delete != OnDelete::Ignore);
+        for (field, reference) in far.filter(|(_, reference)| is_scoped(&reference.entity)) {
+            let entry = entities.iter().find(|entry| entry.key == entity.as_str());
+            let field_at = entry.and_then(|entry| members(entry, "fields").into_iter().find(|entry| entry.key == field));
+            let at = field_at.map_or(0, |field| text_of(field, "references").map_or(field.at, |(_, at)| at));
+            let message = format!("{entity} are seen by everybody, and {} only in their scopes", reference.entity);
+            let fix = format!("give {entity} a scope as well, or the reference on_delete = \"ignore\"");
+            let path = format!("entities.{entity}.fields.{field}.references");
+            problems.add_with(at, &path, Code::Contradiction, message, fix);
+        }
+    }
 }
 
 /// SQL does not tell case apart, and each entity has a second relation, `{entity}_all`.

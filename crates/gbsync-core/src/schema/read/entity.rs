@@ -2,14 +2,14 @@
 
 use super::super::problem::{Code, Problems};
 use super::super::source::{Entry, Item, Value};
-use super::super::{EntityRules, OnConflict, OnDeleteConflict, Undeclared, names};
+use super::super::{EntityRules, FieldKind, OnConflict, OnDeleteConflict, Undeclared, names};
 use super::keys::{self, Keys};
 use super::{UNDECLARED, field};
 use crate::id::Entity;
 use crate::limits::{SCHEMA_FIELDS, SCHEMA_RULES};
 
-const KEYS: [&str; 8] =
-    ["fields", "additional", "ungrouped", "on_conflict", "on_delete_conflict", "unique", "indexes", "invariants"];
+const KEYS: [&str; 9] =
+    ["fields", "additional", "ungrouped", "on_conflict", "on_delete_conflict", "unique", "indexes", "invariants", "scope"];
 const ON_CONFLICT: [OnConflict; 4] = [OnConflict::Reject, OnConflict::Merge, OnConflict::LastWriteWins, OnConflict::Accept];
 const ON_DELETE_CONFLICT: [OnDeleteConflict; 3] =
     [OnDeleteConflict::Reject, OnDeleteConflict::DeleteWins, OnDeleteConflict::EditWins];
@@ -44,6 +44,7 @@ pub(super) fn read(entry: &Entry, version: u64, problems: &mut Problems) -> Opti
     rules.unique = read_field_lists(&keys, "unique", &fields, problems);
     rules.indexes = read_field_lists(&keys, "indexes", &fields, problems);
     check_unique_fields(&keys, &rules, problems);
+    rules.scope = read_scope(&keys, &fields, &rules, problems);
     Some((Entity::new(entry.key.as_str()).ok()?, rules))
 }
 
@@ -131,6 +132,32 @@ fn read_field_list(names: &[Item], list: &Item, path: &str, fields: &[&Entry], p
         read.push(name.to_owned());
     }
     read
+}
+
+/// The field that says where a record lies: every record has it, and it never changes unseen.
+fn read_scope(keys: &Keys<'_>, fields: &[&Entry], rules: &EntityRules, problems: &mut Problems) -> Option<String> {
+    let (name, at) = keys.text("scope", problems)?;
+    let path = keys.path_of("scope");
+    if !fields.iter().any(|field| field.key == name) {
+        let known: Vec<&str> = fields.iter().map(|field| field.key.as_str()).collect();
+        let message = format!("{name:?} is no declared field");
+        problems.add_unknown(at, &path, Code::UnknownName, message, name, &known);
+        return None;
+    }
+    // One that is declared and not here is reported already.
+    let field = rules.fields.get(name)?;
+    let (why, fix) = if !matches!(field.kind, FieldKind::Text | FieldKind::Integer) {
+        (format!("has the type {}", field.kind.as_str()), "name a field of type text or integer")
+    } else if field.counter.is_some() {
+        ("is a counter".to_owned(), "name a field that is none")
+    } else if !field.required {
+        ("may be left out, and a record without it would lie nowhere".to_owned(), "add required = true to the field")
+    } else {
+        return Some(name.to_owned());
+    };
+    let message = format!("{name:?} cannot say in which scope a record lies: it {why}");
+    problems.add_with(at, &path, Code::Contradiction, message, fix);
+    None
 }
 
 /// What is unique must be comparable, and must not change unseen.

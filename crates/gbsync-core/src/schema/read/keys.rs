@@ -4,9 +4,6 @@ use super::super::problem::{Code, Problems, nearest};
 use super::super::source::{Entry, Item, Value};
 use crate::json::Decimal;
 
-/// Keys that another version of this product will know.
-const LATER: [&str; 1] = ["scope"];
-
 /// The keys of one table.
 pub(super) struct Keys<'i> {
     /// What leads here, e.g. `entities.receipts`.
@@ -37,12 +34,7 @@ impl<'i> Keys<'i> {
     pub fn only(&self, known: &[&str], problems: &mut Problems) {
         for entry in self.entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
             let (path, key) = (self.path_of(&entry.key), &entry.key);
-            if LATER.contains(&key.as_str()) {
-                let message = format!("the key {key:?} is not supported yet");
-                problems.add_with(entry.at, &path, Code::NotSupported, message, "leave it out");
-            } else {
-                problems.add_unknown(entry.at, &path, Code::UnknownKey, format!("unknown key {key:?}"), key, known);
-            }
+            problems.add_unknown(entry.at, &path, Code::UnknownKey, format!("unknown key {key:?}"), key, known);
         }
     }
 

@@ -2,12 +2,14 @@
 
 use super::super::problem::{Code, Problems};
 use super::super::source::Entry;
-use super::super::{Count, OperationRules};
+use super::super::{Count, OperationRules, OperationScope};
 use super::keys::{self, Keys};
 use super::rule::{self, Names};
 use crate::id::{Entity, GroupType, Role};
 use crate::limits::{SCHEMA_ENTITIES, SCHEMA_RULES};
 use std::collections::{BTreeMap, BTreeSet};
+
+const SCOPES: [OperationScope; 2] = [OperationScope::AllOrNone, OperationScope::Closure];
 
 /// Reads one operation type.
 pub(super) fn read(
@@ -22,12 +24,13 @@ pub(super) fn read(
         problems.add(entry.at, &path, Code::InvalidName, format!("an operation's name {}", error.problem));
     }
     let keys = Keys::of(&entry.item, entry.at, path, problems)?;
-    keys.only(&["roles", "shape", "invariants"], problems);
+    keys.only(&["roles", "shape", "invariants", "scope"], problems);
     let names = Names { entities, text };
     let rules = OperationRules {
         roles: read_roles(&keys, problems),
         shape: read_shape(&keys, entities, problems),
         invariants: rule::read_list(&keys, &names, problems),
+        scope: keys.choice("scope", &SCOPES.map(|scope| (scope.as_str(), scope)), problems).unwrap_or_default(),
     };
     Some((group_type.ok()?, rules))
 }

@@ -2,7 +2,8 @@
 
 use super::config::ClaimNames;
 use crate::auth::principal::Principal;
-use gbsync_core::id::{Actor, DeviceId, InvalidId, Role, SpaceId};
+use gbsync_core::id::{Actor, DeviceId, InvalidId, Role, Scope, SpaceId};
+use gbsync_core::scope::ScopeSet;
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire::{ActAs, Bearer};
 use serde_json::{Map, Value};
@@ -55,6 +56,7 @@ impl Claims {
                 expires_at: expires_at.map(Timestamp::from_unix_ms),
             },
             device: device.map(|device| id(&names.device, device, |text| DeviceId::new(text))).transpose()?,
+            scopes: self.scopes(&names.scopes)?,
         })
     }
 
@@ -63,6 +65,19 @@ impl Claims {
             None | Some(Value::Null) => Ok(BTreeSet::new()),
             Some(Value::Array(items)) => items.iter().map(|item| id(name, item, |text| Role::new(text))).collect(),
             Some(_) => Err(format!("the roles in the claim {name:?} must be a list")),
+        }
+    }
+
+    fn scopes(&self, name: &str) -> Result<ScopeSet, String> {
+        match self.0.get(name) {
+            None => Ok(ScopeSet::All),
+            Some(Value::String(word)) if word == "*" => Ok(ScopeSet::All),
+            Some(Value::Array(items)) => {
+                let scopes = items.iter().map(|item| id(name, item, |text| Scope::new(text)));
+                scopes.collect::<Result<_, _>>().map(ScopeSet::These)
+            }
+            // Null too: whoever says something of scopes and names none must not be let in everywhere.
+            Some(_) => Err(format!("the claim {name:?} must be \"*\" or a list of scopes")),
         }
     }
 

@@ -70,10 +70,18 @@ pub struct ClaimNames {
     pub device: String,
     /// For whom the token may act beside its actor: a list, or `"*"`.
     pub act_as: String,
+    /// Which scopes of its spaces it opens: a list, or `"*"`; all when it is absent.
+    pub scopes: String,
 }
 
 impl Default for ClaimNames {
     fn default() -> Self {
-        Self { spaces: "spaces".into(), roles: "roles".into(), device: "device".into(), act_as: "act_as".into() }
+        Self {
+            spaces: "spaces".into(),
+            roles: "roles".into(),
+            device: "device".into(),
+            act_as: "act_as".into(),
+            scopes: "scopes".into(),
+        }
     }
 }

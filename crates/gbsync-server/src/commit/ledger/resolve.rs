@@ -14,6 +14,8 @@ use gbsync_core::decide::{Accepted, Decision, Needs};
 use gbsync_core::group::{Group, Header};
 use gbsync_core::id::{DeviceSeq, GroupId, RecordKey, Seq};
 use gbsync_core::mutant::{Mutant, is};
+use gbsync_core::schema::Schema;
+use gbsync_core::scope::{Reach, ScopeSet, Trace};
 use gbsync_core::verdict::{Rejection, RejectionCode, Resolution, ResolvedAs, Verdict};
 use gbsync_core::wire::{Arrival, Content, GroupResult, Remedy, SealedAs, resolution_entry_json, result_json};
 use std::collections::btree_map::Entry;
@@ -33,7 +35,11 @@ impl Ledger<'_> {
         work: &Resolving,
         source: &mut Source<'_>,
     ) -> Result<ResolvingOutcome, StoreError> {
+        self.scopes = work.scopes.clone();
+        let author = self.rejected.get(&work.of).map(|rejected| rejected.scopes.clone()).unwrap_or_default();
         match self.groups.get(&work.of).map(|decided| &decided.outcome) {
+            // What somebody sees nothing of is not theirs to close.
+            _ if !work.scopes.covers(&author) => return Ok(ResolvingOutcome::Unknown),
             None => return Ok(ResolvingOutcome::Unknown),
             Some(DecidedAs::Accepted { seq, .. }) => {
                 return Ok(ResolvingOutcome::AlreadyClosed(format!("{} was accepted as {seq}", work.of)));
@@ -60,17 +66,24 @@ impl Ledger<'_> {
             actor: Some(work.person.clone()),
             reason: Some(work.request.reason.clone()),
         };
-        let seq = self.log_resolution(&resolution);
+        let seq = self.log_resolution(&resolution, author);
         self.families.close(&work.of, resolution.clone());
         Ok(ResolvingOutcome::Closed { resolution, seq, result, head: self.state.head })
     }
 
-    fn log_resolution(&mut self, resolution: &Resolution) -> Seq {
+    /// Those hear of it who hold a scope of the group's author, and so perhaps the device that has it parked.
+    fn log_resolution(&mut self, resolution: &Resolution, author: ScopeSet) -> Seq {
         let seq = self.state.head.next();
         let chain = self.state.chain.chained(seq, &resolution.of, "[]");
         (self.state.head, self.state.chain) = (seq, chain);
         let entry = resolution_entry_json(seq, resolution);
-        self.entries.push(StoredEntry { seq, change_count: 0, chain, entry, parts: None });
+        let reach = match author {
+            ScopeSet::All => Reach::nowhere(),
+            ScopeSet::These(scopes) => Reach::In(scopes),
+        };
+        let has_scopes = self.terms.schema.is_some_and(Schema::has_scopes);
+        let trace = has_scopes.then(|| Trace::of_entry(reach));
+        self.entries.push(StoredEntry { seq, change_count: 0, chain, entry, parts: None, trace });
         seq
     }
 
@@ -104,7 +117,7 @@ impl Ledger<'_> {
             Decision::Reject(rejection) => rejected(rejection),
             Decision::Block(by) => Verdict::Blocked { by },
         };
-        let result = GroupResult { id: group.id().clone(), verdict };
+        let result = GroupResult { id: group.id().clone(), verdict: self.told(verdict) };
         match result.verdict {
             Verdict::Accepted { .. } => Ok(Ok(result)),
             _ => Ok(Err(ResolvingOutcome::Refused(Box::new(result)))),
@@ -172,9 +185,16 @@ impl Ledger<'_> {
             (None, Some(sealed_as)) => (Some(&sealed_as.device), sealed_as.actor.as_ref()),
             (None, None) => (None, None),
         };
+        let scopes = &work.admission.scopes;
         if let Err(refusal) = work.admission.check_owner(device, actor) {
             return DiscardOutcome::Refused(Box::new(refusal));
         }
+        // A device discards its own also when its scopes are others now.
+        let is_own = device.is_some() && device == work.request.sealed_as.as_ref().map(|sealed_as| &sealed_as.device);
+        if of.is_some_and(|of| !is_own && !scopes.covers(&of.scopes)) {
+            return DiscardOutcome::Refused(Box::new(work.admission.sees_not(&work.id)));
+        }
+        self.scopes = scopes.clone();
         let verdict = match self.groups.get(&work.id) {
             Some(decided) => verdict_again(decided),
             None => self.discard_unknown(work),
@@ -193,7 +213,7 @@ impl Ledger<'_> {
             };
             self.families.close(&work.id, resolution);
         }
-        DiscardOutcome::Result(Box::new(GroupResult { id: work.id.clone(), verdict }))
+        DiscardOutcome::Result(Box::new(GroupResult { id: work.id.clone(), verdict: self.told(verdict) }))
     }
 
     /// Remembers the number of a group that never came, unless another has it.
@@ -222,6 +242,7 @@ impl Ledger<'_> {
             created_at: None,
             replaces: None,
             changes: None,
+            scopes: self.scopes.clone(),
         };
         let source = sealed_as.map(|sealed_as| {
             let key = EpochKey { device: sealed_as.device.clone(), epoch: sealed_as.epoch.clone() };

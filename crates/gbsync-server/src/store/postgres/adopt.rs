@@ -172,10 +172,10 @@ async fn records_after(
 ) -> Result<Vec<(RecordKey, Record)>, StoreError> {
     let statement = client
         .prepare_cached(
-            "SELECT version, edit_version, payload, marks, id FROM (
-               SELECT version, edit_version, payload, marks, id, row_number() OVER w AS place,
+            "SELECT version, edit_version, payload, marks, scopes, id FROM (
+               SELECT version, edit_version, payload, marks, scopes, id, row_number() OVER w AS place,
                       sum(octet_length(payload) + $4::bigint) OVER w AS bytes
-                 FROM (SELECT version, edit_version, payload, marks, id FROM records
+                 FROM (SELECT version, edit_version, payload, marks, scopes, id FROM records
                         WHERE space_no = $1 AND entity = $2 AND id > $3 AND payload IS NOT NULL ORDER BY id LIMIT $6) AS r
                WINDOW w AS (ORDER BY id ROWS UNBOUNDED PRECEDING)) AS s
               WHERE place = 1 OR bytes <= $5::bigint ORDER BY id",
@@ -183,7 +183,7 @@ async fn records_after(
         .await?;
     let (most, each) = (stored(most_bytes), stored(record_bytes));
     let rows = client.query(&statement, &[&space_no, &entity.as_str(), &after, &each, &most, &STEP_RECORDS]).await?;
-    let keyed = |row: &Row| Ok((RecordKey { entity: entity.clone(), id: id(row, 4, RecordId::new)? }, record(row, 0)?));
+    let keyed = |row: &Row| Ok((RecordKey { entity: entity.clone(), id: id(row, 5, RecordId::new)? }, record(row, 0)?));
     rows.iter().map(keyed).collect()
 }
 

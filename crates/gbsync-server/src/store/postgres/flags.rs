@@ -6,6 +6,7 @@ use deadpool_postgres::ClientWrapper;
 use gbsync_core::id::{RecordKey, Seq};
 use gbsync_core::verdict::{Flag, RejectionCode};
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 /// Flags in the order of the log; the first row is the space's.
 pub(super) async fn list(client: &ClientWrapper, request: &FlagsRequest) -> Result<Option<Vec<FlagInfo>>, StoreError> {
@@ -13,14 +14,20 @@ pub(super) async fn list(client: &ClientWrapper, request: &FlagsRequest) -> Resu
         .prepare_cached(
             "SELECT f.seq, f.place, f.code, f.rule, f.message, f.entity, f.id, f.cleared_by
                FROM spaces s LEFT JOIN LATERAL (
-                 SELECT * FROM flags WHERE space_no = s.space_no AND (seq, place) > ($2, $3) AND (cleared_by IS NULL OR NOT $4)
+                 SELECT * FROM flags AS g WHERE space_no = s.space_no AND (seq, place) > ($2, $3) AND (cleared_by IS NULL OR NOT $4)
+                    AND ($6::text IS NULL OR EXISTS (
+                      SELECT 1 FROM records r WHERE r.space_no = g.space_no AND r.entity = g.entity AND r.id = g.id
+                         AND (r.scopes IS NULL OR EXISTS (SELECT 1 FROM jsonb_array_elements_text(r.scopes::jsonb) AS held(scope)
+                           WHERE held.scope IN (SELECT jsonb_array_elements_text($6::text::jsonb))))))
                   ORDER BY seq, place LIMIT $5) AS f ON true
               WHERE s.space = $1 ORDER BY f.seq, f.place",
         )
         .await?;
     let (seq, place) = request.after.map_or((0, -1), |after| (stored(after.seq.0), stored(after.place)));
     let most = stored(request.most);
-    let rows = client.query(&statement, &[&request.space.as_str(), &seq, &place, &request.is_open_only, &most]).await?;
+    let scopes = request.scopes.to_json();
+    let values: [&(dyn ToSql + Sync); 6] = [&request.space.as_str(), &seq, &place, &request.is_open_only, &most, &scopes];
+    let rows = client.query(&statement, &values).await?;
     if rows.is_empty() {
         return Ok(None);
     }

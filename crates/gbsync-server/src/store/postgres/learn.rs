@@ -10,7 +10,7 @@ use gbsync_core::id::{Entity, RecordId, RecordKey};
 use std::collections::BTreeMap;
 
 const RECORDS: &str = "
-SELECT r.entity, r.id, r.version, r.edit_version, r.payload, r.marks
+SELECT r.entity, r.id, r.version, r.edit_version, r.payload, r.marks, r.scopes
   FROM unnest($2::text[], $3::text[]) AS w(entity, id)
   JOIN records AS r ON r.space_no = $1 AND r.entity = w.entity AND r.id = w.id";
 

@@ -3,7 +3,7 @@
 use super::flight::Flight;
 use super::row::{count, decided, id, optional_id, space as space_row, stored};
 use super::writer::{BEGIN, PostgresWriter, lock};
-use crate::store::{EpochKey, FlagId, Held, HeldRejection, SchemaMark, StoreError, Wanted};
+use crate::store::{EpochKey, FlagId, Held, HeldRejection, SchemaMark, StoreError, Wanted, sighted};
 use deadpool_postgres::ClientWrapper;
 use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, Seq, SpaceId};
 use gbsync_core::verdict::{Resolution, ResolvedAs};
@@ -34,7 +34,7 @@ SELECT d.device, d.epoch, n.device_seq, n.group_id
   JOIN numbers AS n ON n.space_no = s.space_no AND n.epoch_no = d.epoch_no AND n.device_seq = w.device_seq";
 
 const REJECTED: &str = "
-SELECT r.group_id, r.group_type, r.actor, d.device
+SELECT r.group_id, r.group_type, r.actor, d.device, r.scopes
   FROM (SELECT space_no FROM spaces WHERE space = $1) AS s
   JOIN rejections AS r ON r.space_no = s.space_no AND r.group_id = ANY($2)
   JOIN groups AS g ON g.space_no = s.space_no AND g.group_id = r.group_id
@@ -157,11 +157,12 @@ fn hold_group(held: &mut Held, row: &Row) -> Result<(), StoreError> {
 }
 
 fn held_rejections(rows: &[Row]) -> Result<BTreeMap<GroupId, HeldRejection>, StoreError> {
-    let held = |row| {
+    let held = |row: &Row| {
         let rejection = HeldRejection {
             group_type: optional_id(row, 1, GroupType::new)?,
             actor: optional_id(row, 2, Actor::new)?,
             device: optional_id(row, 3, DeviceId::new)?,
+            scopes: sighted::scope_set(row.try_get(4)?)?,
         };
         Ok((id(row, 0, GroupId::new)?, rejection))
     };

@@ -30,8 +30,8 @@ mod write;
 mod writer;
 
 use super::{
-    EachRecord, FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, RejectionsRequest, SnapshotOf, SpaceView, Store,
-    StoreError, StoredSchema, ToldEpoch, Usage, Writer,
+    EachRecord, FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, PartRequest, RejectionsRequest, SnapshotOf,
+    SpaceView, Store, StoreError, StoredSchema, ToldEpoch, Usage, Writer,
 };
 use crate::config::FaultPoint;
 use crate::feed::Feed;
@@ -39,7 +39,8 @@ use announce::Announcer;
 use connect::Address;
 use deadpool_postgres::{ClientWrapper, Object, Pool};
 use engine::Engine;
-use gbsync_core::id::{Actor, DeviceId, GroupId, LogId, Role, Seq, SpaceId};
+use gbsync_core::id::{Actor, DeviceId, GroupId, Role, Seq, SpaceId};
+use gbsync_core::scope::ScopeSet;
 use gbsync_core::wire::{GroupResult, RejectedGroup};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -174,12 +175,12 @@ impl Store for PostgresStore {
         })
     }
 
-    fn log_part(&self, space: &SpaceId, log: Option<&LogId>, seq: Seq, number: u64) -> Result<LogPart, StoreError> {
-        self.read(async |client| parts::log_part(client, space, log, seq, number).await)
+    fn log_part(&self, request: &PartRequest) -> Result<LogPart, StoreError> {
+        self.read(async |client| parts::log_part(client, request).await)
     }
 
-    fn verdicts(&self, space: &SpaceId, ids: Vec<GroupId>) -> Result<Vec<GroupResult>, StoreError> {
-        self.read(async |client| read::verdicts(client, space, &ids).await)
+    fn verdicts(&self, space: &SpaceId, ids: Vec<GroupId>, scopes: &ScopeSet) -> Result<Vec<GroupResult>, StoreError> {
+        self.read(async |client| read::verdicts(client, space, &ids, scopes).await)
     }
 
     fn flags(&self, request: &FlagsRequest) -> Result<Option<Vec<FlagInfo>>, StoreError> {
@@ -190,8 +191,8 @@ impl Store for PostgresStore {
         self.read(async |client| rejections::list(client, request).await)
     }
 
-    fn rejection(&self, space: &SpaceId, id: &GroupId) -> Result<Option<RejectedGroup>, StoreError> {
-        self.read(async |client| rejections::one(client, space, id).await)
+    fn rejection(&self, space: &SpaceId, id: &GroupId, scopes: &ScopeSet) -> Result<Option<RejectedGroup>, StoreError> {
+        self.read(async |client| rejections::one(client, space, id, scopes).await)
     }
 
     fn close(&self) -> Result<(), StoreError> {

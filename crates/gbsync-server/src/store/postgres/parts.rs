@@ -5,10 +5,12 @@
 use super::flight::Flight;
 use super::read::{END, SNAPSHOT, SPACE};
 use super::row::{count, id, space as space_row, stored};
-use crate::store::{LogPart, Staged, Staging, StoreError, UploadedPart};
+use crate::store::{LogPart, PartRequest, Staged, Staging, StoreError, UploadedPart, sighted};
 use deadpool_postgres::ClientWrapper;
-use gbsync_core::id::{DeviceId, GroupId, LogId, Seq, SpaceId};
+use gbsync_core::id::{DeviceId, GroupId, Seq, SpaceId};
 use gbsync_core::limits::MISSING_PARTS;
+use gbsync_core::scope::Sight;
+use gbsync_core::wire::change_count;
 
 /// How many of the largest groups a device may have staged at a time.
 const DEVICE_GROUPS: u64 = 2;
@@ -146,20 +148,16 @@ pub(super) async fn expire(client: &ClientWrapper, space_no: i64, before_ms: u64
     Ok(())
 }
 
-pub(super) async fn log_part(
-    client: &ClientWrapper,
-    space: &SpaceId,
-    log: Option<&LogId>,
-    seq: Seq,
-    number: u64,
-) -> Result<LogPart, StoreError> {
+pub(super) async fn log_part(client: &ClientWrapper, request: &PartRequest) -> Result<LogPart, StoreError> {
+    let PartRequest { space, log, seq, number, sight } = request;
     let of_space = client.prepare_cached(SPACE).await?;
     let of_part = client
         .prepare_cached(
-            "SELECT p.body FROM log_parts p JOIN spaces s USING (space_no) WHERE s.space = $1 AND p.seq = $2 AND p.part = $3",
+            "SELECT p.body, l.scopes FROM log_parts p JOIN spaces s USING (space_no) JOIN log l USING (space_no, seq)
+              WHERE s.space = $1 AND p.seq = $2 AND p.part = $3",
         )
         .await?;
-    let (name, place, part) = (space.as_str(), stored(seq.0), stored(number));
+    let (name, place, part) = (space.as_str(), stored(seq.0), stored(*number));
     let mut flight = Flight::new(client);
     flight.say(SNAPSHOT);
     let at_space = flight.add(&of_space, vec![&name]);
@@ -167,13 +165,43 @@ pub(super) async fn log_part(
     flight.say(END);
     let rows = flight.land().await?;
     let Some(row) = rows[at_space].first() else { return Ok(LogPart::NoSpace) };
-    let (_, state) = space_row(row)?;
-    if log.is_some_and(|log| *log != state.log) {
+    let (space_no, state) = space_row(row)?;
+    if log.as_ref().is_some_and(|log| *log != state.log) {
         return Ok(LogPart::LogChanged);
     }
-    if seq > state.head {
+    if *seq > state.head {
         return Ok(LogPart::BeyondHead { head: state.head });
     }
-    let body = rows[at_part].first().map(|row| row.try_get(0)).transpose()?;
-    Ok(body.map_or(LogPart::NoPart, LogPart::Body))
+    let Some(row) = rows[at_part].first() else { return Ok(LogPart::NoPart) };
+    let (body, trace): (&str, Option<&str>) = (row.try_get(0)?, row.try_get(1)?);
+    let is_divided = sight.of_entry(trace).map_err(sighted::damaged)?.is_none();
+    let skipped = if is_divided { changes_before(client, space_no, *seq, *number).await? } else { 0 };
+    let told = sighted::log_part(sight, *seq, body, || Ok(skipped), trace)?;
+    Ok(told.map_or(LogPart::NoPart, LogPart::Body))
+}
+
+/// How many changes of an entry are in the parts before one. One at a time, as each may be large.
+async fn changes_before(client: &ClientWrapper, space_no: i64, seq: Seq, number: u64) -> Result<u64, StoreError> {
+    let mut changes = 0;
+    for before in 0..number {
+        changes += part_of(client, space_no, seq, before).await?.map_or(0, |body| change_count(&body));
+    }
+    Ok(changes)
+}
+
+/// How many changes of an entry in parts are told, where nothing is stored beside it that says so.
+pub(super) async fn told(client: &ClientWrapper, space_no: i64, seq: Seq, sight: &Sight) -> Result<u64, StoreError> {
+    let (mut told, mut number) = (0, 0);
+    while let Some(body) = part_of(client, space_no, seq, number).await? {
+        told += sighted::told_in_parts(sight, [body])?;
+        number += 1;
+    }
+    Ok(told)
+}
+
+async fn part_of(client: &ClientWrapper, space_no: i64, seq: Seq, number: u64) -> Result<Option<String>, StoreError> {
+    let sql = "SELECT body FROM log_parts WHERE space_no = $1 AND seq = $2 AND part = $3";
+    let statement = client.prepare_cached(sql).await?;
+    let row = client.query_opt(&statement, &[&space_no, &stored(seq.0), &stored(number)]).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
 }

@@ -1,13 +1,15 @@
 //! What routes ask of committed states. What takes several statements reads one snapshot.
 
 use super::flight::Flight;
+use super::parts;
 use super::row::{count, decided, digest, id, space as space_row, stored};
 use crate::shown::Shown;
 use crate::store::kept::{Filling, Row};
-use crate::store::{DecidedAs, Page, PageRequest, SpaceState, SpaceView, StoreError, ToldEpoch, Usage};
+use crate::store::{Page, PageRequest, SpaceState, SpaceView, StoreError, ToldEpoch, Usage, sighted};
 use deadpool_postgres::ClientWrapper;
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{DeviceId, DeviceSeq, EpochId, GroupId, Seq, SpaceId};
+use gbsync_core::scope::ScopeSet;
 use gbsync_core::verdict::Verdict;
 use gbsync_core::wire::{DeviceReport, GroupResult};
 use std::collections::BTreeMap;
@@ -96,7 +98,7 @@ pub(super) async fn page(client: &ClientWrapper, request: &PageRequest) -> Resul
     flight.say(END);
     let rows = flight.land().await?;
     let Some(row) = rows[at_space].first() else { return Ok(Page::NoSpace) };
-    let (_, state) = space_row(row)?;
+    let (space_no, state) = space_row(row)?;
     if let Some(page) = refused(request, &state) {
         return Ok(page);
     }
@@ -114,7 +116,13 @@ pub(super) async fn page(client: &ClientWrapper, request: &PageRequest) -> Resul
     let mut filling = Filling::new(request, chain);
     for row in &rows[at_entries] {
         let (seq, change_count, parts) = (Seq(count(row, 0)?), count(row, 1)?, count(row, 4)?);
-        if !filling.add(&Row { seq, change_count, chain: digest(row, 2)?, entry: row.try_get(3)?, parts }) {
+        let trace: Option<&str> = row.try_get(5)?;
+        let told = match parts > 0 && trace.is_none() && !request.sight.is_whole() {
+            true => Some(parts::told(client, space_no, seq, &request.sight).await?),
+            false => None,
+        };
+        let entry = Row { seq, change_count, chain: digest(row, 2)?, entry: row.try_get(3)?, parts, trace, told };
+        if !filling.add(&entry)? {
             break;
         }
     }
@@ -123,10 +131,10 @@ pub(super) async fn page(client: &ClientWrapper, request: &PageRequest) -> Resul
 
 /// No more than what a page may hold leaves PostgreSQL: the rows that fit by their running sums, and always the first.
 const ENTRIES: &str = "
-SELECT seq, change_count, chain, entry, parts FROM (
-  SELECT l.seq, l.change_count, l.chain, l.entry, l.parts, row_number() OVER w AS place,
+SELECT seq, change_count, chain, entry, parts, scopes FROM (
+  SELECT l.seq, l.change_count, l.chain, l.entry, l.parts, l.scopes, row_number() OVER w AS place,
          sum(l.change_count) OVER w AS records, sum(octet_length(l.entry)) OVER w AS bytes
-    FROM (SELECT seq, change_count, chain, entry, parts FROM log
+    FROM (SELECT seq, change_count, chain, entry, parts, scopes FROM log
            WHERE space_no = (SELECT space_no FROM spaces WHERE space = $1) AND seq > $2 ORDER BY seq
            LIMIT greatest($3::bigint, 1)) AS l
   WINDOW w AS (ORDER BY l.seq ROWS UNBOUNDED PRECEDING)) AS p
@@ -143,10 +151,13 @@ pub(super) async fn verdicts(
     client: &ClientWrapper,
     space: &SpaceId,
     ids: &[GroupId],
+    scopes: &ScopeSet,
 ) -> Result<Vec<GroupResult>, StoreError> {
     let statement = client
         .prepare_cached(
-            "SELECT g.group_id, g.digest, g.seq, g.flags, r.result FROM groups g LEFT JOIN rejections r USING (space_no, group_id)
+            "SELECT g.group_id, g.digest, g.seq, g.flags, r.result, r.scopes, l.seq IS NOT NULL, l.scopes
+               FROM groups g LEFT JOIN rejections r USING (space_no, group_id)
+               LEFT JOIN log l ON l.space_no = g.space_no AND l.seq = g.seq
               WHERE g.space_no = (SELECT space_no FROM spaces WHERE space = $1) AND g.group_id = ANY($2)",
         )
         .await?;
@@ -155,18 +166,15 @@ pub(super) async fn verdicts(
     for row in &client.query(&statement, &[&space.as_str(), &names]).await? {
         let group = id(row, 0, GroupId::new)?;
         let outcome = decided(&group, row, 1)?.outcome;
-        known.insert(group, outcome);
+        let (is_logged, trace): (bool, Option<&str>) = (row.try_get(6)?, row.try_get(7)?);
+        known.insert(group, sighted::verdict(outcome, is_logged.then_some(trace), row.try_get(5)?, scopes)?);
     }
     let mut shown = Shown::new();
     let verdict = |id: &GroupId| {
-        let verdict = match known.get(id).cloned() {
-            Some(DecidedAs::Accepted { seq, flags }) => Verdict::Accepted { seq, is_duplicate: true, flags },
-            Some(DecidedAs::Rejected(mut rejection)) => {
-                shown.fit(&mut rejection);
-                Verdict::Rejected { rejection: *rejection, is_duplicate: true }
-            }
-            None => Verdict::Unknown,
-        };
+        let mut verdict = known.get(id).cloned().unwrap_or(Verdict::Unknown);
+        if let Verdict::Rejected { rejection, .. } = &mut verdict {
+            shown.fit(rejection);
+        }
         GroupResult { id: id.clone(), verdict }
     };
     Ok(ids.iter().map(verdict).collect())

@@ -4,6 +4,7 @@ use super::row::{id, optional_count, optional_id, stored, time};
 use crate::store::{RejectionsRequest, StoreError, kept};
 use deadpool_postgres::ClientWrapper;
 use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, SpaceId};
+use gbsync_core::scope::ScopeSet;
 use gbsync_core::verdict::Verdict;
 use gbsync_core::wire::{Closed, GroupResult, RejectedGroup, SealedAs};
 use tokio_postgres::Row;
@@ -15,6 +16,9 @@ SELECT r.group_id, r.group_type, d.device, d.epoch, g.device_seq, r.actor, r.cre
   JOIN groups AS g ON g.space_no = r.space_no AND g.group_id = r.group_id
   LEFT JOIN devices AS d ON d.space_no = g.space_no AND d.epoch_no = g.epoch_no
  WHERE r.space_no = (SELECT space_no FROM spaces WHERE space = $1)";
+
+/// That the author of a group held no scope beside these, a JSON array; NULL stands for everything.
+const IS_COVERED: &str = "($3::text IS NULL OR r.scopes::jsonb <@ $3::text::jsonb)";
 
 /// Rejections in the order they came.
 pub(super) async fn list(
@@ -29,12 +33,13 @@ pub(super) async fn list(
     let statement = client
         .prepare_cached(&format!(
             "{COLUMNS} AND r.came > coalesce((SELECT came FROM rejections WHERE space_no = r.space_no AND group_id = $2), 0)
-                AND ($3::boolean IS NULL OR (r.closed_as IS NOT NULL) = $3) ORDER BY r.came LIMIT $4"
+                AND {IS_COVERED} AND ($4::boolean IS NULL OR (r.closed_as IS NOT NULL) = $4) ORDER BY r.came LIMIT $5"
         ))
         .await?;
     let (after, most) = (request.after.as_ref().map(GroupId::as_str), stored(request.most));
-    let rows = client.query(&statement, &[&space, &after, &request.is_closed, &most]).await?;
-    let without_changes = |row| Ok(RejectedGroup { changes: None, ..rejected(row)? });
+    let scopes = request.scopes.to_json();
+    let rows = client.query(&statement, &[&space, &after, &scopes, &request.is_closed, &most]).await?;
+    let without_changes = |row| Ok(RejectedGroup { changes: None, ..rejected(row, &request.scopes)? });
     rows.iter().map(without_changes).collect::<Result<_, _>>().map(Some)
 }
 
@@ -43,20 +48,21 @@ pub(super) async fn one(
     client: &ClientWrapper,
     space: &SpaceId,
     group: &GroupId,
+    scopes: &ScopeSet,
 ) -> Result<Option<RejectedGroup>, StoreError> {
-    let statement = client.prepare_cached(&format!("{COLUMNS} AND r.group_id = $2")).await?;
-    let row = client.query_opt(&statement, &[&space.as_str(), &group.as_str()]).await?;
-    row.as_ref().map(rejected).transpose()
+    let statement = client.prepare_cached(&format!("{COLUMNS} AND r.group_id = $2 AND {IS_COVERED}")).await?;
+    let row = client.query_opt(&statement, &[&space.as_str(), &group.as_str(), &scopes.to_json()]).await?;
+    row.as_ref().map(|row| rejected(row, scopes)).transpose()
 }
 
-fn rejected(row: &Row) -> Result<RejectedGroup, StoreError> {
+fn rejected(row: &Row, scopes: &ScopeSet) -> Result<RejectedGroup, StoreError> {
     let group = id(row, 0, GroupId::new)?;
     let missing = || StoreError::Damaged(format!("the rejection of {group} has no time"));
     let (actor, group_type) = (optional_id(row, 5, Actor::new)?, optional_id(row, 1, GroupType::new)?);
     let sealed = optional_id(row, 2, DeviceId::new)?.zip(optional_id(row, 3, EpochId::new)?);
     let device_seq = if sealed.is_some() { optional_count(row, 4)? } else { None };
     let closed_as: Option<&str> = row.try_get(9)?;
-    let rejection = kept::rejection(&group, row.try_get(15)?)?;
+    let rejection = kept::rejection(&group, row.try_get(15)?)?.told_to(scopes);
     Ok(RejectedGroup {
         sealed_as: sealed.zip(device_seq).map(|((device, epoch), device_seq)| SealedAs {
             device,

@@ -1,6 +1,6 @@
 //! Between columns and the types that code uses. Data that cannot have been stored is an error, never a panic.
 
-use crate::store::{Decided, DecidedAs, SpaceState, StoreError, kept};
+use crate::store::{Decided, DecidedAs, SpaceState, StoreError, kept, sighted};
 use gbsync_core::change::Payload;
 use gbsync_core::decide::{Marks, Record};
 use gbsync_core::digest::Digest;
@@ -75,7 +75,7 @@ pub(super) fn decided(group: &GroupId, row: &Row, column: usize) -> Result<Decid
     Ok(Decided { digest, outcome })
 }
 
-/// A record, from four columns: version, edit version, payload, marks.
+/// A record, from five columns: version, edit version, payload, marks, scopes.
 pub(super) fn record(row: &Row, column: usize) -> Result<Record, StoreError> {
     let (payload, marks): (Option<&str>, Option<&str>) = (row.try_get(column + 2)?, row.try_get(column + 3)?);
     let marks = marks.map(|text| Marks::parse(text).map_err(|error| StoreError::Damaged(format!("marks: {error}"))));
@@ -84,5 +84,6 @@ pub(super) fn record(row: &Row, column: usize) -> Result<Record, StoreError> {
         edit_version: Seq(count(row, column + 1)?),
         payload: payload.map(|text| Payload::from_stored(Box::<str>::from(text))),
         marks: marks.transpose()?.map(Box::new),
+        reach: sighted::reach(row.try_get(column + 4)?)?,
     })
 }

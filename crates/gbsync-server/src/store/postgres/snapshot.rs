@@ -5,7 +5,7 @@
 
 use super::read::{END, SNAPSHOT, SPACE};
 use super::row::{count, space as space_row, stored};
-use crate::store::{EachRecord, Part, SnapshotOf, StoreError};
+use crate::store::{EachRecord, SnapshotOf, StoreError};
 use deadpool_postgres::ClientWrapper;
 use gbsync_core::id::Seq;
 use gbsync_core::wire::SnapshotRow;
@@ -13,11 +13,11 @@ use gbsync_core::wire::SnapshotRow;
 /// Records and bytes of payloads of a step.
 const STEP: (i64, i64) = (2_000, 1024 * 1024);
 
-const WHOLE: &str = "
-SELECT entity, id, version, edit_version, payload FROM (
-  SELECT entity, id, version, edit_version, payload, row_number() OVER w AS place,
+const RECORDS: &str = "
+SELECT entity, id, version, edit_version, payload, scopes FROM (
+  SELECT entity, id, version, edit_version, payload, scopes, row_number() OVER w AS place,
          sum(coalesce(octet_length(payload), 0)) OVER w AS bytes
-    FROM (SELECT entity, id, version, edit_version, payload FROM records
+    FROM (SELECT entity, id, version, edit_version, payload, scopes FROM records
            WHERE space_no = $1 AND (entity, id) > ($2, $3) AND (payload IS NOT NULL OR version > $4)
            ORDER BY entity, id LIMIT $5) AS r
   WINDOW w AS (ORDER BY entity, id ROWS UNBOUNDED PRECEDING)) AS s
@@ -29,9 +29,7 @@ pub(super) async fn each_record(
     take: &mut dyn EachRecord,
 ) -> Result<bool, StoreError> {
     let of_space = client.prepare_cached(SPACE).await?;
-    let step = match of.part {
-        Part::Whole => client.prepare_cached(WHOLE).await?,
-    };
+    let step = client.prepare_cached(RECORDS).await?;
     client.batch_execute(SNAPSHOT).await?;
     let row = client.query_opt(&of_space, &[&of.space.as_str()]).await?;
     let Some((space_no, state)) = row.as_ref().map(space_row).transpose()? else {
@@ -45,6 +43,9 @@ pub(super) async fn each_record(
             let Some(last) = rows.last() else { break };
             after = (last.try_get(0)?, last.try_get(1)?);
             for row in &rows {
+                if !of.part.shows(row.try_get(5)?)? {
+                    continue;
+                }
                 take.record(&SnapshotRow {
                     entity: row.try_get(0)?,
                     id: row.try_get(1)?,

@@ -4,7 +4,7 @@ use super::PostgresStore;
 use super::row::{id, optional_id, time};
 use crate::auth::{ActorInfo, NewToken, TokenInfo};
 use crate::store::kept::{self, act_as_json, roles_json};
-use crate::store::{Grant, Made, StoreError, TokenTable};
+use crate::store::{Grant, Made, StoreError, TokenTable, sighted};
 use deadpool_postgres::ClientWrapper;
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, Role, SpaceId};
@@ -18,7 +18,7 @@ use tokio_postgres::types::ToSql;
 pub(super) async fn grant(client: &ClientWrapper, hash: &[u8; 32]) -> Result<Option<Grant>, StoreError> {
     let statement = client
         .prepare_cached(
-            "SELECT t.token_id, s.space, t.roles, t.actor, t.device, t.revoked_at IS NOT NULL, t.expires_at, t.act_as
+            "SELECT t.token_id, s.space, t.roles, t.actor, t.device, t.revoked_at IS NOT NULL, t.expires_at, t.act_as, t.scopes
                FROM tokens t JOIN spaces s USING (space_no) WHERE t.hash = $1",
         )
         .await?;
@@ -33,6 +33,7 @@ pub(super) async fn grant(client: &ClientWrapper, hash: &[u8; 32]) -> Result<Opt
             expires_at: time(&row, 6)?,
         },
         device: optional_id(&row, 4, DeviceId::new)?,
+        scopes: sighted::scope_set(row.try_get(8)?)?,
         is_revoked: row.try_get(5)?,
     }))
 }
@@ -71,6 +72,7 @@ impl TokenTable for PostgresStore {
         let (actor, device) = (new.actor.as_ref().map(Actor::as_str), new.device.as_ref().map(DeviceId::as_str));
         let (space, log, now, hash) = (new.space.as_str(), made.log.as_str(), made.now.as_str(), made.hash.as_slice());
         let (expires_at, act_as) = (made.expires_at.as_ref().map(Timestamp::as_str), new.act_as.as_ref().map(act_as_json));
+        let scopes = new.scopes.to_json();
         self.administer(async |client| {
             // The space first, the token last: what is there without it opens nothing. The same again where an answer was lost.
             let sql = "INSERT INTO spaces (space, log, head, chain, horizon, created_at) VALUES ($1, $2, 0, $3, 0, $4)
@@ -81,10 +83,10 @@ impl TokenTable for PostgresStore {
                            SELECT space_no, $2, $3, $4 FROM spaces WHERE space = $1 ON CONFLICT DO NOTHING";
                 client.execute(sql, &[&space, &actor, &roles, &now]).await?;
             }
-            let sql = "INSERT INTO tokens (space_no, token_id, hash, roles, actor, device, created_at, expires_at, act_as)
-                       SELECT space_no, $2, $3, $4, $5, $6, $7, $8, $9 FROM spaces WHERE space = $1 ON CONFLICT DO NOTHING";
+            let sql = "INSERT INTO tokens (space_no, token_id, hash, roles, actor, device, created_at, expires_at, act_as, scopes)
+                       SELECT space_no, $2, $3, $4, $5, $6, $7, $8, $9, $10 FROM spaces WHERE space = $1 ON CONFLICT DO NOTHING";
             client
-                .execute(sql, &[&space, &made.token_id, &hash, &roles, &actor, &device, &now, &expires_at, &act_as])
+                .execute(sql, &[&space, &made.token_id, &hash, &roles, &actor, &device, &now, &expires_at, &act_as, &scopes])
                 .await?;
             Ok(())
         })
@@ -97,7 +99,7 @@ impl TokenTable for PostgresStore {
     fn with_prefix(&self, prefix: &str) -> Result<Vec<TokenInfo>, StoreError> {
         self.administer(async |client| {
             let sql =
-                "SELECT t.token_id, s.space, t.roles, t.actor, t.device, t.created_at, t.revoked_at, t.expires_at, t.act_as
+                "SELECT t.token_id, s.space, t.roles, t.actor, t.device, t.created_at, t.revoked_at, t.expires_at, t.act_as, t.scopes
                          FROM tokens t JOIN spaces s USING (space_no) WHERE starts_with(t.token_id, $1)
                         ORDER BY t.created_at, t.token_id";
             client.query(sql, &[&prefix]).await?.iter().map(info).collect()
@@ -181,5 +183,6 @@ fn info(row: &Row) -> Result<TokenInfo, StoreError> {
         revoked_at: time(row, 6)?,
         expires_at: time(row, 7)?,
         act_as: kept::act_as(row.try_get(8)?)?,
+        scopes: sighted::scope_set(row.try_get(9)?)?,
     })
 }

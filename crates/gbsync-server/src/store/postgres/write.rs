@@ -6,15 +6,17 @@ use crate::store::{CutChanges, EpochKey, StoreError, StoredGroup, ToldEpoch, Wri
 use deadpool_postgres::ClientWrapper;
 use gbsync_core::change::Payload;
 use gbsync_core::id::{Actor, GroupId};
+use gbsync_core::scope::Trace;
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire::{flags_json, part_json};
 use std::collections::{BTreeMap, BTreeSet};
 
 const RECORDS: &str = "
-INSERT INTO records (space_no, entity, id, version, edit_version, payload, marks)
-SELECT $1, w.* FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[]) AS w
+INSERT INTO records (space_no, entity, id, version, edit_version, payload, marks, scopes)
+SELECT $1, w.* FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[]) AS w
 ON CONFLICT (space_no, entity, id) DO UPDATE
-SET version = excluded.version, edit_version = excluded.edit_version, payload = excluded.payload, marks = excluded.marks";
+SET version = excluded.version, edit_version = excluded.edit_version, payload = excluded.payload, marks = excluded.marks,
+    scopes = excluded.scopes";
 
 /// Notes lives of devices; `highest` 0 is one that has not pushed. Under the lock of the space, so no number is given twice.
 const DEVICES: &str = "
@@ -40,12 +42,12 @@ SELECT $1, w.group_id, w.digest, w.seq, d.epoch_no, w.device_seq, $8, w.flags
   LEFT JOIN devices AS d ON d.space_no = $1 AND d.device = w.device AND d.epoch = w.epoch";
 
 const REJECTIONS: &str = "
-INSERT INTO rejections (space_no, group_id, result, group_type, actor, created_at, replaces, changes)
-SELECT $1, w.* FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[]) AS w";
+INSERT INTO rejections (space_no, group_id, result, group_type, actor, created_at, replaces, changes, scopes)
+SELECT $1, w.* FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[]) AS w";
 
 const LOG: &str = "
-INSERT INTO log (space_no, seq, change_count, chain, entry, parts)
-SELECT $1, w.* FROM unnest($2::bigint[], $3::bigint[], $4::bytea[], $5::text[], $6::bigint[]) AS w";
+INSERT INTO log (space_no, seq, change_count, chain, entry, parts, scopes)
+SELECT $1, w.* FROM unnest($2::bigint[], $3::bigint[], $4::bytea[], $5::text[], $6::bigint[], $7::text[]) AS w";
 
 const LOG_PARTS: &str = "
 INSERT INTO log_parts (space_no, seq, part, body) SELECT $1, w.* FROM unnest($2::bigint[], $3::bigint[], $4::text[]) AS w";
@@ -133,6 +135,7 @@ fn records<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
     let edit_versions: Vec<i64> = records().map(|record| stored(record.edit_version.0)).collect();
     let payloads: Vec<Option<&str>> = records().map(|record| record.payload.as_ref().map(Payload::as_str)).collect();
     let marks: Vec<Option<String>> = records().map(|record| record.marks.as_ref().map(|marks| marks.to_json())).collect();
+    let scopes: Vec<Option<String>> = records().map(|record| record.reach.to_json()).collect();
     outgoing.add(
         RECORDS,
         vec![
@@ -142,6 +145,7 @@ fn records<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
             Box::new(edit_versions),
             Box::new(payloads),
             Box::new(marks),
+            Box::new(scopes),
         ],
     );
 }
@@ -217,6 +221,7 @@ fn rejections<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
     let replaced: Vec<Option<&str>> =
         rejected.iter().map(|(_, rejected)| Some(rejected.replaces.as_ref()?.as_str())).collect();
     let changes: Vec<Option<&str>> = rejected.iter().map(|(_, rejected)| rejected.changes.as_deref()).collect();
+    let scopes: Vec<Option<String>> = rejected.iter().map(|(_, rejected)| rejected.scopes.to_json()).collect();
     outgoing.add(
         REJECTIONS,
         vec![
@@ -227,6 +232,7 @@ fn rejections<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
             Box::new(times),
             Box::new(replaced),
             Box::new(changes),
+            Box::new(scopes),
         ],
     );
 }
@@ -333,7 +339,11 @@ fn log<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
     let texts: Vec<&str> = entries().map(|entry| entry.entry.as_str()).collect();
     let parts: Vec<i64> =
         entries().map(|entry| stored(entry.parts.as_ref().map_or(0, |parts| parts.cuts.len() as u64))).collect();
-    outgoing.add(LOG, vec![Box::new(seqs), Box::new(change_counts), Box::new(chains), Box::new(texts), Box::new(parts)]);
+    let traces: Vec<Option<String>> = entries().map(|entry| entry.trace.as_ref().map(Trace::to_json)).collect();
+    outgoing.add(
+        LOG,
+        vec![Box::new(seqs), Box::new(change_counts), Box::new(chains), Box::new(texts), Box::new(parts), Box::new(traces)],
+    );
     for entry in entries() {
         let Some(CutChanges { changes, cuts }) = &entry.parts else { continue };
         // One statement a part: together they may be larger than one message takes.

@@ -118,7 +118,7 @@ fn records_after(
     (most_bytes, record_bytes): (u64, u64),
 ) -> Result<Vec<(RecordKey, Record)>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT version, edit_version, payload, marks, id FROM records
+        "SELECT version, edit_version, payload, marks, scopes, id FROM records
          WHERE space_no = ?1 AND entity = ?2 AND id > ?3 AND payload IS NOT NULL ORDER BY id",
     )?;
     let mut rows = statement.query(params![space_no, entity.as_str(), after])?;
@@ -129,7 +129,7 @@ fn records_after(
         if bytes > most_bytes && !records.is_empty() {
             break;
         }
-        records.push((RecordKey { entity: entity.clone(), id: id(row, 4, RecordId::new)? }, record));
+        records.push((RecordKey { entity: entity.clone(), id: id(row, 5, RecordId::new)? }, record));
     }
     Ok(records)
 }

@@ -58,16 +58,22 @@ pub(super) fn clear_flags(
     Ok(())
 }
 
+/// That the record of a flag is seen in one of these scopes, a JSON array.
+const IS_SEEN: &str = "EXISTS (
+  SELECT 1 FROM records AS r WHERE r.space_no = f.space_no AND r.entity = f.entity AND r.id = f.id AND (r.scopes IS NULL OR EXISTS (
+    SELECT 1 FROM json_each(r.scopes) AS s WHERE s.value IN (SELECT value FROM json_each(?5)))))";
+
 /// Flags in the order of the log.
 pub(super) fn list(connection: &Connection, request: &FlagsRequest) -> Result<Option<Vec<FlagInfo>>, StoreError> {
     let Some((space_no, _)) = space_row(connection, &request.space)? else { return Ok(None) };
     let open = if request.is_open_only { "AND cleared_by IS NULL" } else { "" };
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT seq, place, code, rule, message, entity, id, cleared_by FROM flags
-         WHERE space_no = ?1 AND (seq, place) > (?2, ?3) {open} ORDER BY seq, place LIMIT ?4"
+        "SELECT seq, place, code, rule, message, entity, id, cleared_by FROM flags AS f
+         WHERE space_no = ?1 AND (seq, place) > (?2, ?3) {open} AND (?5 IS NULL OR {IS_SEEN}) ORDER BY seq, place LIMIT ?4"
     ))?;
     let (seq, after) = request.after.map_or((0, -1), |after| (stored(after.seq.0), stored(after.place)));
-    let mut rows = statement.query(params![space_no, seq, after, stored(request.most)])?;
+    let scopes = request.scopes.to_json();
+    let mut rows = statement.query(params![space_no, seq, after, stored(request.most), scopes])?;
     let mut flags = Vec::new();
     while let Some(row) = rows.next()? {
         flags.push(info(row)?);

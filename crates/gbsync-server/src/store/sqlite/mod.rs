@@ -21,11 +21,12 @@ pub(crate) use survey::survey;
 pub(crate) use tokens::SqliteTokens;
 
 use super::{
-    EachRecord, FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, RejectionsRequest, SnapshotOf, SpaceView, Store,
-    StoreError, StoredSchema, ToldEpoch, Usage, Writer,
+    EachRecord, FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, PartRequest, RejectionsRequest, SnapshotOf,
+    SpaceView, Store, StoreError, StoredSchema, ToldEpoch, Usage, Writer,
 };
 use crate::config::FaultPoint;
-use gbsync_core::id::{Actor, DeviceId, GroupId, LogId, Role, Seq, SpaceId};
+use gbsync_core::id::{Actor, DeviceId, GroupId, Role, SpaceId};
+use gbsync_core::scope::ScopeSet;
 use gbsync_core::wire::{GroupResult, RejectedGroup};
 use rusqlite::{Connection, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
@@ -128,12 +129,12 @@ impl Store for SqliteStore {
         self.read(|transaction| snapshot::each_record(transaction, of, take))
     }
 
-    fn log_part(&self, space: &SpaceId, log: Option<&LogId>, seq: Seq, number: u64) -> Result<LogPart, StoreError> {
-        self.read(|transaction| parts::log_part(transaction, space, log, seq, number))
+    fn log_part(&self, request: &PartRequest) -> Result<LogPart, StoreError> {
+        self.read(|transaction| parts::log_part(transaction, request))
     }
 
-    fn verdicts(&self, space: &SpaceId, ids: Vec<GroupId>) -> Result<Vec<GroupResult>, StoreError> {
-        self.read(|transaction| read::verdicts(transaction, space, ids))
+    fn verdicts(&self, space: &SpaceId, ids: Vec<GroupId>, scopes: &ScopeSet) -> Result<Vec<GroupResult>, StoreError> {
+        self.read(|transaction| read::verdicts(transaction, space, ids, scopes))
     }
 
     fn flags(&self, request: &FlagsRequest) -> Result<Option<Vec<FlagInfo>>, StoreError> {
@@ -144,8 +145,8 @@ impl Store for SqliteStore {
         self.read(|transaction| rejections::list(transaction, request))
     }
 
-    fn rejection(&self, space: &SpaceId, id: &GroupId) -> Result<Option<RejectedGroup>, StoreError> {
-        self.read(|transaction| rejections::one(transaction, space, id))
+    fn rejection(&self, space: &SpaceId, id: &GroupId, scopes: &ScopeSet) -> Result<Option<RejectedGroup>, StoreError> {
+        self.read(|transaction| rejections::one(transaction, space, id, scopes))
     }
 
     fn schema(&self) -> Result<Option<StoredSchema>, StoreError> {

@@ -3,9 +3,11 @@
 //! Invariant: nothing staged is read but by the push that names it, in the transaction that decides it.
 
 use super::row::{count, decided, place, space as space_row, stored};
-use crate::store::{LogPart, Staged, Staging, StoreError, UploadedPart};
-use gbsync_core::id::{DeviceId, GroupId, LogId, Seq, SpaceId};
+use crate::store::{LogPart, PartRequest, Staged, Staging, StoreError, UploadedPart, sighted};
+use gbsync_core::id::{DeviceId, GroupId, SpaceId};
 use gbsync_core::limits::MISSING_PARTS;
+use gbsync_core::scope::Sight;
+use gbsync_core::wire::change_count;
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// How many of the largest groups a device may have staged at a time.
@@ -169,21 +171,42 @@ pub(super) fn write_log_parts(
     Ok(())
 }
 
-pub(super) fn log_part(
-    connection: &Connection,
-    space: &SpaceId,
-    log: Option<&LogId>,
-    seq: Seq,
-    number: u64,
-) -> Result<LogPart, StoreError> {
+pub(super) fn log_part(connection: &Connection, request: &PartRequest) -> Result<LogPart, StoreError> {
+    let PartRequest { space, log, seq, number, sight } = request;
     let Some((space_no, state)) = space_row(connection, space)? else { return Ok(LogPart::NoSpace) };
-    if log.is_some_and(|log| *log != state.log) {
+    if log.as_ref().is_some_and(|log| *log != state.log) {
         return Ok(LogPart::LogChanged);
     }
-    if seq > state.head {
+    if *seq > state.head {
         return Ok(LogPart::BeyondHead { head: state.head });
     }
-    let mut statement = connection.prepare_cached("SELECT body FROM log_parts WHERE place = ?1 AND part = ?2")?;
-    let body = statement.query_row([place(space_no, seq)?, stored(number)], |row| row.get(0)).optional()?;
-    Ok(body.map_or(LogPart::NoPart, LogPart::Body))
+    let at = place(space_no, *seq)?;
+    let mut statement = connection.prepare_cached(
+        "SELECT body, scopes FROM log_parts JOIN log ON log.place = log_parts.place WHERE log_parts.place = ?1 AND part = ?2",
+    )?;
+    let found: Option<(String, Option<String>)> =
+        statement.query_row([at, stored(*number)], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let Some((body, trace)) = found else { return Ok(LogPart::NoPart) };
+    let skipped = || -> Result<u64, StoreError> {
+        let mut statement = connection.prepare_cached("SELECT body FROM log_parts WHERE place = ?1 AND part < ?2")?;
+        let mut rows = statement.query([at, stored(*number)])?;
+        let mut skipped = 0;
+        while let Some(row) = rows.next()? {
+            skipped += change_count(&row.get::<_, String>(0)?);
+        }
+        Ok(skipped)
+    };
+    let told = sighted::log_part(sight, *seq, &body, skipped, trace.as_deref())?;
+    Ok(told.map_or(LogPart::NoPart, LogPart::Body))
+}
+
+/// How many changes of an entry in parts are told, where nothing is stored beside it that says so.
+pub(super) fn told(connection: &Connection, at: i64, sight: &Sight) -> Result<u64, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT body FROM log_parts WHERE place = ?1 ORDER BY part")?;
+    let mut rows = statement.query([at])?;
+    let mut told = 0;
+    while let Some(row) = rows.next()? {
+        told += sighted::told_in_parts(sight, [row.get::<_, String>(0)?])?;
+    }
+    Ok(told)
 }

@@ -1,15 +1,16 @@
 //! What routes ask of committed states.
 
 use super::row::{count, decided, digest, id, place, seq_at, space as space_row};
-use super::sequences;
+use super::{parts, sequences};
 use crate::shown::Shown;
 use crate::store::kept::{Filling, Row};
-use crate::store::{DecidedAs, Page, PageRequest, SpaceView, StoreError, ToldEpoch, Usage};
+use crate::store::{DecidedAs, Page, PageRequest, SpaceView, StoreError, ToldEpoch, Usage, sighted};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{DeviceId, DeviceSeq, EpochId, GroupId, Seq, SpaceId};
+use gbsync_core::scope::ScopeSet;
 use gbsync_core::verdict::Verdict;
 use gbsync_core::wire::{DeviceReport, GroupResult};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 /// What a space holds.
 pub(super) fn usage(connection: &Connection, space: &SpaceId) -> Result<Option<Usage>, StoreError> {
@@ -73,19 +74,24 @@ pub(super) fn page(connection: &Connection, request: &PageRequest) -> Result<Pag
         return Ok(Page::LogChanged);
     }
     let mut statement = connection.prepare_cached(
-        "SELECT place, change_count, chain, entry, parts FROM log WHERE place > ?1 AND place < ?2 ORDER BY place",
+        "SELECT place, change_count, chain, entry, parts, scopes FROM log WHERE place > ?1 AND place < ?2 ORDER BY place",
     )?;
     let mut rows = statement.query([place(space_no, request.after)?, place(space_no + 1, Seq(0))?])?;
     let mut filling = Filling::new(request, chain);
     while let Some(row) = rows.next()? {
+        let (at, trace): (i64, Option<String>) = (row.get(0)?, row.get(5)?);
+        let parts = count(row, 4)?;
+        let is_untraced = parts > 0 && trace.is_none() && !request.sight.is_whole();
         let entry = Row {
-            seq: seq_at(row.get(0)?),
+            seq: seq_at(at),
             change_count: count(row, 1)?,
             chain: digest(row, 2)?,
             entry: row.get_ref(3)?.as_str().map_err(|error| StoreError::Damaged(error.to_string()))?,
-            parts: count(row, 4)?,
+            parts,
+            trace: trace.as_deref(),
+            told: is_untraced.then(|| parts::told(connection, at, &request.sight)).transpose()?,
         };
-        if !filling.add(&entry) {
+        if !filling.add(&entry)? {
             break;
         }
     }
@@ -104,22 +110,51 @@ fn chain_at(connection: &Connection, space_no: i64, seq: Seq) -> Result<Digest, 
     }
 }
 
-pub(super) fn verdicts(connection: &Connection, space: &SpaceId, ids: Vec<GroupId>) -> Result<Vec<GroupResult>, StoreError> {
+pub(super) fn verdicts(
+    connection: &Connection,
+    space: &SpaceId,
+    ids: Vec<GroupId>,
+    scopes: &ScopeSet,
+) -> Result<Vec<GroupResult>, StoreError> {
     let space_no = space_row(connection, space)?.map(|(space_no, _)| space_no);
     let mut shown = Shown::new();
     let verdict = |id: GroupId| {
         #[cfg(feature = "mutants")]
         let space_no = crate::planted::any_space(connection, space_no, &id)?;
         let decided = space_no.map(|space_no| decided(connection, space_no, &id)).transpose()?.flatten();
-        let verdict = match decided.map(|decided| decided.outcome) {
-            Some(DecidedAs::Accepted { seq, flags }) => Verdict::Accepted { seq, is_duplicate: true, flags },
-            Some(DecidedAs::Rejected(mut rejection)) => {
-                shown.fit(&mut rejection);
-                Verdict::Rejected { rejection: *rejection, is_duplicate: true }
-            }
-            None => Verdict::Unknown,
+        let mut verdict = match (space_no, decided.map(|decided| decided.outcome)) {
+            (Some(space_no), Some(outcome)) => told(connection, space_no, &id, outcome, scopes)?,
+            _ => Verdict::Unknown,
         };
+        if let Verdict::Rejected { rejection, .. } = &mut verdict {
+            shown.fit(rejection);
+        }
         Ok(GroupResult { id, verdict })
     };
     ids.into_iter().map(verdict).collect()
+}
+
+/// What the holder of these scopes is told of a group that was decided.
+fn told(
+    connection: &Connection,
+    space_no: i64,
+    id: &GroupId,
+    outcome: DecidedAs,
+    scopes: &ScopeSet,
+) -> Result<Verdict, StoreError> {
+    if *scopes == ScopeSet::All {
+        return sighted::verdict(outcome, None, None, scopes);
+    }
+    let (mut trace, mut author): (Option<Option<String>>, Option<String>) = (None, None);
+    match &outcome {
+        DecidedAs::Accepted { seq, .. } => {
+            let mut statement = connection.prepare_cached("SELECT scopes FROM log WHERE place = ?1")?;
+            trace = statement.query_row([place(space_no, *seq)?], |row| row.get(0)).optional()?;
+        }
+        DecidedAs::Rejected(_) => {
+            let sql = "SELECT scopes FROM rejections WHERE space_no = ?1 AND group_id = ?2";
+            author = connection.prepare_cached(sql)?.query_row(params![space_no, id.as_str()], |row| row.get(0))?;
+        }
+    }
+    sighted::verdict(outcome, trace.as_ref().map(Option::as_deref), author.as_deref(), scopes)
 }

@@ -3,8 +3,9 @@
 //! Invariant: a closure belongs to a family; its members in `rejections` show the same one, also those that come later.
 
 use super::row::{id, optional_id, rejection, space as space_row, stored};
-use crate::store::{HeldRejection, RejectionsRequest, StoreError, Written};
+use crate::store::{HeldRejection, RejectionsRequest, StoreError, Written, sighted};
 use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, SpaceId};
+use gbsync_core::scope::ScopeSet;
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::{Resolution, ResolvedAs, Verdict};
 use gbsync_core::wire::{Closed, GroupResult, RejectedGroup, SealedAs};
@@ -18,7 +19,7 @@ pub(super) fn load_rejected(
     wanted: &BTreeSet<&GroupId>,
 ) -> Result<BTreeMap<GroupId, HeldRejection>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT r.group_type, r.actor, d.device FROM rejections AS r
+        "SELECT r.group_type, r.actor, d.device, r.scopes FROM rejections AS r
            JOIN groups AS g ON g.space_no = r.space_no AND g.group_id = r.group_id
            LEFT JOIN devices AS d ON d.space_no = g.space_no AND d.epoch_no = g.epoch_no
           WHERE r.space_no = ?1 AND r.group_id = ?2",
@@ -31,6 +32,7 @@ pub(super) fn load_rejected(
             group_type: optional_id(row, 0, GroupType::new)?,
             actor: optional_id(row, 1, Actor::new)?,
             device: optional_id(row, 2, DeviceId::new)?,
+            scopes: sighted::scope_set(row.get::<_, Option<String>>(3)?.as_deref())?,
         };
         held.insert((*group).clone(), found);
     }
@@ -139,32 +141,42 @@ SELECT r.group_id, r.group_type, d.device, d.epoch, g.device_seq, r.actor, r.cre
   LEFT JOIN devices AS d ON d.space_no = g.space_no AND d.epoch_no = g.epoch_no
  WHERE r.space_no = ?1";
 
+/// That the author of a group held no scope beside these, a JSON array; NULL stands for everything.
+const IS_COVERED: &str = "(?3 IS NULL OR (r.scopes IS NOT NULL AND NOT EXISTS (
+  SELECT 1 FROM json_each(r.scopes) AS s WHERE s.value NOT IN (SELECT value FROM json_each(?3)))))";
+
 /// Rejections in the order they came.
 pub(super) fn list(connection: &Connection, request: &RejectionsRequest) -> Result<Option<Vec<RejectedGroup>>, StoreError> {
     let Some((space_no, _)) = space_row(connection, &request.space)? else { return Ok(None) };
     let sql = format!(
         "{COLUMNS} AND r.rowid > coalesce((SELECT rowid FROM rejections WHERE space_no = ?1 AND group_id = ?2), 0)
-            AND (?3 IS NULL OR (r.closed_as IS NOT NULL) = ?3) ORDER BY r.rowid LIMIT ?4"
+            AND {IS_COVERED} AND (?4 IS NULL OR (r.closed_as IS NOT NULL) = ?4) ORDER BY r.rowid LIMIT ?5"
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let after = request.after.as_ref().map(GroupId::as_str);
-    let mut rows = statement.query(params![space_no, after, request.is_closed, stored(request.most)])?;
+    let (scopes, most) = (request.scopes.to_json(), stored(request.most));
+    let mut rows = statement.query(params![space_no, after, scopes, request.is_closed, most])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        found.push(RejectedGroup { changes: None, ..rejected(connection, space_no, row)? });
+        found.push(RejectedGroup { changes: None, ..rejected(connection, space_no, row, &request.scopes)? });
     }
     Ok(Some(found))
 }
 
 /// One rejection, with its changes.
-pub(super) fn one(connection: &Connection, space: &SpaceId, group: &GroupId) -> Result<Option<RejectedGroup>, StoreError> {
+pub(super) fn one(
+    connection: &Connection,
+    space: &SpaceId,
+    group: &GroupId,
+    scopes: &ScopeSet,
+) -> Result<Option<RejectedGroup>, StoreError> {
     let Some((space_no, _)) = space_row(connection, space)? else { return Ok(None) };
-    let mut statement = connection.prepare_cached(&format!("{COLUMNS} AND r.group_id = ?2"))?;
-    let mut rows = statement.query(params![space_no, group.as_str()])?;
-    rows.next()?.map(|row| rejected(connection, space_no, row)).transpose()
+    let mut statement = connection.prepare_cached(&format!("{COLUMNS} AND r.group_id = ?2 AND {IS_COVERED}"))?;
+    let mut rows = statement.query(params![space_no, group.as_str(), scopes.to_json()])?;
+    rows.next()?.map(|row| rejected(connection, space_no, row, scopes)).transpose()
 }
 
-fn rejected(connection: &Connection, space_no: i64, row: &Row<'_>) -> Result<RejectedGroup, StoreError> {
+fn rejected(connection: &Connection, space_no: i64, row: &Row<'_>, scopes: &ScopeSet) -> Result<RejectedGroup, StoreError> {
     let group = id(row, 0, GroupId::new)?;
     let time = |index| -> Result<Option<Timestamp>, StoreError> {
         let text: Option<String> = row.get(index)?;
@@ -175,7 +187,8 @@ fn rejected(connection: &Connection, space_no: i64, row: &Row<'_>) -> Result<Rej
     let sealed = optional_id(row, 2, DeviceId::new)?.zip(optional_id(row, 3, EpochId::new)?);
     let device_seq: Option<i64> = row.get(4)?;
     let closed_as: Option<Box<str>> = row.get(9)?;
-    let verdict = Verdict::Rejected { rejection: rejection(connection, space_no, &group)?, is_duplicate: true };
+    let rejection = rejection(connection, space_no, &group)?.told_to(scopes);
+    let verdict = Verdict::Rejected { rejection, is_duplicate: true };
     Ok(RejectedGroup {
         sealed_as: sealed.zip(device_seq).map(|((device, epoch), device_seq)| SealedAs {
             device,

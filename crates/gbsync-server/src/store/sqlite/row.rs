@@ -1,6 +1,6 @@
 //! Between stored columns and the types that code uses. Data that cannot have been stored is an error, never a panic.
 
-use crate::store::{Decided, DecidedAs, SpaceState, StoreError, kept};
+use crate::store::{Decided, DecidedAs, SpaceState, StoreError, kept, sighted};
 use gbsync_core::change::Payload;
 use gbsync_core::decide::{Marks, Record};
 use gbsync_core::digest::Digest;
@@ -95,15 +95,17 @@ fn flags(row: &Row<'_>, column: usize) -> Result<Vec<Flag>, StoreError> {
     kept::flags(row.get::<_, Option<String>>(column)?.as_deref())
 }
 
-/// A record: version, edit version, payload, marks.
+/// A record: version, edit version, payload, marks, scopes.
 pub(super) fn record(row: &Row<'_>) -> Result<Record, StoreError> {
     let (payload, marks): (Option<Box<str>>, Option<String>) = (row.get(2)?, row.get(3)?);
+    let scopes: Option<String> = row.get(4)?;
     let marks = marks.map(|text| Marks::parse(&text).map_err(|error| StoreError::Damaged(format!("marks: {error}"))));
     Ok(Record {
         version: Seq(count(row, 0)?),
         edit_version: Seq(count(row, 1)?),
         payload: payload.map(Payload::from_stored),
         marks: marks.transpose()?.map(Box::new),
+        reach: sighted::reach(scopes.as_deref())?,
     })
 }
 

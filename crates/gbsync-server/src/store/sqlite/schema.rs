@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use std::path::Path;
 
 /// The steps from one format to the next; the format of a file is how many of them it went through.
-const STEPS: &[&str] = &[FIRST, RULES, SCHEMAS, PARTS, CLOSURES, DISCARDED, RIGHTS];
+const STEPS: &[&str] = &[FIRST, RULES, SCHEMAS, PARTS, CLOSURES, DISCARDED, RIGHTS, SCOPES];
 
 /// The newest format known here.
 pub(super) const FORMAT: i64 = STEPS.len() as i64;
@@ -178,6 +178,16 @@ CREATE TABLE actors (
 
 -- Tokens of another party that are refused here before they end, by the id in them.
 CREATE TABLE revoked_jwts (jti TEXT PRIMARY KEY, revoked_at TEXT NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+const SCOPES: &str = "
+-- Where a record is seen, as a JSON array of scopes; NULL: everywhere.
+ALTER TABLE records ADD COLUMN scopes TEXT;
+-- Where the changes of an entry are seen, as runs of changes; NULL: it is from before its space had scopes.
+ALTER TABLE log ADD COLUMN scopes TEXT;
+-- The scopes that a token opens, and that the author of a rejected group held; NULL: all.
+ALTER TABLE tokens ADD COLUMN scopes TEXT;
+ALTER TABLE rejections ADD COLUMN scopes TEXT;
 ";
 
 /// Refuses what is not a store of this or an earlier format. `false`: the file is new and empty.

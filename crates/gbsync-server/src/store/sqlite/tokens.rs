@@ -4,9 +4,10 @@ use super::row::{id, optional_id, stored};
 use super::{open, row};
 use crate::auth::{ActorInfo, NewToken, TokenInfo};
 use crate::store::kept::{self, act_as_json, roles_json};
-use crate::store::{Grant, Made, StoreError, TokenTable};
+use crate::store::{Grant, Made, StoreError, TokenTable, sighted};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, Role, SpaceId};
+use gbsync_core::scope::ScopeSet;
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire::{ActAs, Bearer};
 use rusqlite::types::ValueRef;
@@ -21,7 +22,7 @@ pub(crate) struct SqliteTokens {
     connection: Mutex<Connection>,
 }
 
-const COLUMNS: &str = "token_id, space, roles, actor, device, tokens.created_at, revoked_at, expires_at, act_as";
+const COLUMNS: &str = "token_id, space, roles, actor, device, tokens.created_at, revoked_at, expires_at, act_as, scopes";
 
 impl SqliteTokens {
     /// Opens the store of a folder, or makes a new one.
@@ -53,8 +54,8 @@ impl TokenTable for SqliteTokens {
                 .ok_or_else(|| StoreError::Damaged("a space vanished inside a transaction".into()))?;
             let roles = roles_json(&new.roles);
             transaction.execute(
-                "INSERT INTO tokens (space_no, token_id, hash, roles, actor, device, created_at, expires_at, act_as)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                "INSERT INTO tokens (space_no, token_id, hash, roles, actor, device, created_at, expires_at, act_as, scopes)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 params![
                     space_no,
                     made.token_id,
@@ -65,6 +66,7 @@ impl TokenTable for SqliteTokens {
                     made.now.as_str(),
                     made.expires_at.as_ref().map(Timestamp::as_str),
                     new.act_as.as_ref().map(act_as_json),
+                    new.scopes.to_json(),
                 ],
             )?;
             if let Some(actor) = new.actor.as_ref().filter(|_| !new.roles.is_empty()) {
@@ -169,6 +171,7 @@ fn infos(connection: &Connection, prefix: &str) -> Result<Vec<TokenInfo>, StoreE
             revoked_at: optional_timestamp(row, 6)?,
             expires_at: optional_timestamp(row, 7)?,
             act_as: act_as(row, 8)?,
+            scopes: scopes(row, 9)?,
         });
     }
     Ok(infos)
@@ -177,7 +180,7 @@ fn infos(connection: &Connection, prefix: &str) -> Result<Vec<TokenInfo>, StoreE
 /// The token with this hash, also a revoked one.
 pub(super) fn grant(connection: &Connection, hash: &[u8; 32]) -> Result<Option<Grant>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT token_id, space, roles, actor, device, revoked_at IS NOT NULL, expires_at, act_as
+        "SELECT token_id, space, roles, actor, device, revoked_at IS NOT NULL, expires_at, act_as, scopes
          FROM tokens JOIN spaces USING (space_no) WHERE hash = ?1",
     )?;
     let mut rows = statement.query([hash])?;
@@ -192,6 +195,7 @@ pub(super) fn grant(connection: &Connection, hash: &[u8; 32]) -> Result<Option<G
             expires_at: optional_timestamp(row, 6)?,
         },
         device: optional_id(row, 4, DeviceId::new)?,
+        scopes: scopes(row, 8)?,
         is_revoked: row.get(5)?,
     }))
 }
@@ -222,6 +226,10 @@ pub(super) fn is_revoked(connection: &Connection, jti: &str) -> Result<bool, Sto
 
 fn act_as(row: &Row<'_>, column: usize) -> Result<Option<ActAs>, StoreError> {
     kept::act_as(row.get::<_, Option<String>>(column)?.as_deref())
+}
+
+fn scopes(row: &Row<'_>, column: usize) -> Result<ScopeSet, StoreError> {
+    sighted::scope_set(row.get::<_, Option<String>>(column)?.as_deref())
 }
 
 fn roles(row: &Row<'_>, column: usize) -> Result<Vec<Role>, StoreError> {

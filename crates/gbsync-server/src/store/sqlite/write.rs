@@ -14,6 +14,7 @@ use gbsync_core::change::Payload;
 use gbsync_core::decide::{Facts, Needs, Record};
 use gbsync_core::id::{DeviceId, DeviceSeq, GroupId, RecordKey, SpaceId};
 use gbsync_core::mutant::{Mutant, is};
+use gbsync_core::scope::Trace;
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire::{flags_json, part_json};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -110,12 +111,14 @@ impl Writer for SqliteWriter {
         write_flags(connection, space_no, &written.groups)?;
         clear_flags(connection, space_no, &written.cleared)?;
         write_sequences(connection, space_no, &written.sequences)?;
-        let mut statement = connection
-            .prepare_cached("INSERT INTO log (place, change_count, chain, entry, parts) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        let mut statement = connection.prepare_cached(
+            "INSERT INTO log (place, change_count, chain, entry, parts, scopes) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?;
         for entry in &written.entries {
             let (place, change_count) = (place(space_no, entry.seq)?, stored(entry.change_count));
             let parts = entry.parts.as_ref().map_or(0, |parts| parts.cuts.len() as u64);
-            statement.execute(params![place, change_count, entry.chain.as_bytes(), entry.entry, stored(parts)])?;
+            let trace = entry.trace.as_ref().map(Trace::to_json);
+            statement.execute(params![place, change_count, entry.chain.as_bytes(), entry.entry, stored(parts), trace])?;
             if let Some(CutChanges { changes, cuts }) = &entry.parts {
                 parts::write_log_parts(connection, place, cuts.iter().map(|cut| part_json(changes, cut)))?;
             }
@@ -197,7 +200,7 @@ fn learn_records(
     facts: &mut Facts,
 ) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT version, edit_version, payload, marks FROM records WHERE space_no = ?1 AND entity = ?2 AND id = ?3",
+        "SELECT version, edit_version, payload, marks, scopes FROM records WHERE space_no = ?1 AND entity = ?2 AND id = ?3",
     )?;
     for key in keys {
         let mut rows = statement.query(params![space_no, key.entity.as_str(), key.id.as_str()])?;
@@ -266,18 +269,19 @@ fn load_numbers(
 
 fn write_records(connection: &Connection, space_no: i64, records: &[(RecordKey, Record)]) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO records (space_no, entity, id, version, edit_version, payload, marks)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        "INSERT INTO records (space_no, entity, id, version, edit_version, payload, marks, scopes)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (space_no, entity, id) DO UPDATE
          SET version = excluded.version, edit_version = excluded.edit_version, payload = excluded.payload,
-             marks = excluded.marks",
+             marks = excluded.marks, scopes = excluded.scopes",
     )?;
     for (key, record) in records {
         let payload = record.payload.as_ref().map(Payload::as_str);
         let (version, edit_version) = (stored(record.version.0), stored(record.edit_version.0));
         let marks = record.marks.as_ref().map(|marks| marks.to_json());
         let (entity, id) = (key.entity.as_str(), key.id.as_str());
-        statement.execute(params![space_no, entity, id, version, edit_version, payload, marks])?;
+        let scopes = record.reach.to_json();
+        statement.execute(params![space_no, entity, id, version, edit_version, payload, marks, scopes])?;
     }
     Ok(())
 }
@@ -347,8 +351,8 @@ fn write_group(
     let Some(rejected) = &group.rejected else { return Ok(()) };
     connection
         .prepare_cached(
-            "INSERT INTO rejections (space_no, group_id, result, group_type, actor, created_at, replaces, changes)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO rejections (space_no, group_id, result, group_type, actor, created_at, replaces, changes, scopes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             space_no,
@@ -359,6 +363,7 @@ fn write_group(
             rejected.created_at.as_ref().map(Timestamp::as_str),
             rejected.replaces.as_ref().map(GroupId::as_str),
             rejected.changes.as_deref(),
+            rejected.scopes.to_json(),
         ])?;
     Ok(())
 }

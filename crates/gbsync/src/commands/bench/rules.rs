@@ -50,7 +50,13 @@ fn held_facts(schema: &Schema, held: u64) -> Result<Facts> {
             for list in entries(schema, &key, &payload) {
                 lists.entry(list).or_default().push(key.id.clone());
             }
-            let record = Record { version: Seq(1), edit_version: Seq(1), payload: Some(payload), marks: None };
+            let record = Record {
+                version: Seq(1),
+                edit_version: Seq(1),
+                payload: Some(payload),
+                marks: None,
+                reach: Default::default(),
+            };
             facts.learn_record(key, Some(record));
         }
     }
@@ -87,6 +93,7 @@ fn decided(groups: &[Group], mut facts: Facts, schema: Option<&Schema>) -> Resul
         log: LogId::new("bench")?,
         head: Seq(1),
         roles: None,
+        scopes: Default::default(),
         now_ms: 0,
     };
     let limits = Limits::default();

@@ -36,10 +36,10 @@ impl AuthArguments {
 }
 
 /// The defaults of the keys that have one.
-pub fn defaults() -> [(&'static str, Value); 7] {
+pub fn defaults() -> [(&'static str, Value); 8] {
     let JwtConfig { longest_lifetime_ms, leeway_ms, refresh_ms, claims, .. } =
         JwtConfig::new(KeySource::Url(String::new()), "", "");
-    let ClaimNames { spaces, roles, device, act_as } = claims;
+    let ClaimNames { spaces, roles, device, act_as, scopes } = claims;
     [
         ("auth.jwt_lifetime_ms", Value::Number(longest_lifetime_ms)),
         ("auth.jwt_leeway_ms", Value::Number(leeway_ms)),
@@ -48,6 +48,7 @@ pub fn defaults() -> [(&'static str, Value); 7] {
         ("auth.roles_claim", Value::Text(roles)),
         ("auth.device_claim", Value::Text(device)),
         ("auth.act_as_claim", Value::Text(act_as)),
+        ("auth.scopes_claim", Value::Text(scopes)),
     ]
 }
 
@@ -80,6 +81,7 @@ pub fn of(settings: &Settings) -> Result<AuthConfig, Failure> {
             roles: claim("auth.roles_claim"),
             device: claim("auth.device_claim"),
             act_as: claim("auth.act_as_claim"),
+            scopes: claim("auth.scopes_claim"),
         },
         ..JwtConfig::new(keys, issuer, audience)
     };

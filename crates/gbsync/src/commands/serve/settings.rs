@@ -77,6 +77,7 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("auth.roles_claim", Kind::Text),
     ("auth.device_claim", Kind::Text),
     ("auth.act_as_claim", Kind::Text),
+    ("auth.scopes_claim", Kind::Text),
     ("metrics.listen", Kind::Text),
     ("log.format", Kind::Word(&["text", "json"])),
     ("log.filter", Kind::Text),
