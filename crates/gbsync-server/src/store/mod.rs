@@ -5,6 +5,7 @@
 //!
 //! Invariant: nothing of a transaction is visible to a reader before [`Writer::commit`] returned `Ok`.
 
+mod asked;
 mod error;
 mod kept;
 mod location;
@@ -15,6 +16,7 @@ mod sighted;
 mod sqlite;
 mod survey;
 
+pub(crate) use asked::{FlagInfo, FlagsRequest, LogPart, Page, PageRequest, PartRequest, RejectionsRequest};
 pub use error::StoreError;
 pub use location::StoreLocation;
 pub use scan::{Finding, Scanned, scan};
@@ -27,7 +29,7 @@ use crate::feed::Feed;
 use gbsync_core::decide::{Facts, IndexMoves, Needs, Record};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, LogId, RecordKey, Role, Seq, SpaceId};
-use gbsync_core::scope::{ScopeSet, Sight, Trace};
+use gbsync_core::scope::{ScopeSet, Trace};
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::{Flag, Rejection, Resolution};
 use gbsync_core::wire::{Bearer, DeviceReport, GroupResult, RejectedGroup, SnapshotRow};
@@ -238,27 +240,6 @@ pub(crate) enum Staged {
     Decided,
 }
 
-/// Which part of a log entry is asked for.
-#[derive(Debug, Clone)]
-pub(crate) struct PartRequest {
-    pub(crate) space: SpaceId,
-    pub(crate) log: Option<LogId>,
-    pub(crate) seq: Seq,
-    pub(crate) number: u64,
-    /// Through whose eyes.
-    pub(crate) sight: Arc<Sight>,
-}
-
-/// A part of a log entry, or why there is none.
-#[derive(Debug)]
-pub(crate) enum LogPart {
-    Body(String),
-    NoSpace,
-    NoPart,
-    BeyondHead { head: Seq },
-    LogChanged,
-}
-
 /// A group with its final verdict, as it is kept for ever.
 #[derive(Debug)]
 pub(crate) struct StoredGroup {
@@ -293,28 +274,6 @@ pub(crate) struct ToldEpoch {
     pub(crate) space: SpaceId,
     pub(crate) key: EpochKey,
     pub(crate) previous: Option<(EpochId, DeviceSeq)>,
-}
-
-/// What a page is to hold.
-#[derive(Debug, Clone)]
-pub(crate) struct PageRequest {
-    pub(crate) space: SpaceId,
-    pub(crate) after: Seq,
-    pub(crate) log: Option<LogId>,
-    pub(crate) chain: Option<Digest>,
-    pub(crate) max_records: u64,
-    pub(crate) max_bytes: u64,
-    /// Through whose eyes.
-    pub(crate) sight: Arc<Sight>,
-}
-
-/// A page, or why there is none.
-#[derive(Debug)]
-pub(crate) enum Page {
-    Entries { entries: Vec<String>, next: Seq, chain: Digest, head: Seq },
-    NoSpace,
-    BeyondHead { head: Seq },
-    LogChanged,
 }
 
 /// Which state a snapshot is of.
@@ -381,39 +340,6 @@ pub(crate) struct SpaceView {
     pub(crate) device: Option<DeviceReport>,
     /// Whether the store already knows what the device tells.
     pub(crate) knows_told: bool,
-}
-
-/// A flag in a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FlagInfo {
-    pub(crate) id: FlagId,
-    pub(crate) flag: Flag,
-    pub(crate) cleared_by: Option<Seq>,
-}
-
-/// Which flags are asked for.
-#[derive(Debug, Clone)]
-pub(crate) struct FlagsRequest {
-    pub(crate) space: SpaceId,
-    /// Those that nobody has cleared, or all.
-    pub(crate) is_open_only: bool,
-    pub(crate) after: Option<FlagId>,
-    pub(crate) most: u64,
-    /// Of flags on records that are not seen there, nothing is told.
-    pub(crate) scopes: ScopeSet,
-}
-
-/// Which rejections are asked for.
-#[derive(Debug, Clone)]
-pub(crate) struct RejectionsRequest {
-    pub(crate) space: SpaceId,
-    /// Those that are closed, or not; `None` for all.
-    pub(crate) is_closed: Option<bool>,
-    /// The last one seen.
-    pub(crate) after: Option<GroupId>,
-    pub(crate) most: u64,
-    /// Of groups whose author saw more, nothing is told.
-    pub(crate) scopes: ScopeSet,
 }
 
 /// The store: reads from committed states, and writers.

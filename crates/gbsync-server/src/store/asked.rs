@@ -1,0 +1,84 @@
+//! What routes ask a store for, and what they are given.
+
+use super::FlagId;
+use gbsync_core::digest::Digest;
+use gbsync_core::id::{GroupId, LogId, Seq, SpaceId};
+use gbsync_core::scope::{ScopeSet, Sight};
+use gbsync_core::verdict::Flag;
+use std::sync::Arc;
+
+/// What a page is to hold.
+#[derive(Debug, Clone)]
+pub(crate) struct PageRequest {
+    pub(crate) space: SpaceId,
+    pub(crate) after: Seq,
+    pub(crate) log: Option<LogId>,
+    pub(crate) chain: Option<Digest>,
+    pub(crate) max_records: u64,
+    pub(crate) max_bytes: u64,
+    /// Through whose eyes.
+    pub(crate) sight: Arc<Sight>,
+}
+
+/// A page, or why there is none.
+#[derive(Debug)]
+pub(crate) enum Page {
+    Entries { entries: Vec<String>, next: Seq, chain: Digest, head: Seq },
+    NoSpace,
+    BeyondHead { head: Seq },
+    LogChanged,
+}
+
+/// Which part of a log entry is asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct PartRequest {
+    pub(crate) space: SpaceId,
+    pub(crate) log: Option<LogId>,
+    pub(crate) seq: Seq,
+    pub(crate) number: u64,
+    /// Through whose eyes.
+    pub(crate) sight: Arc<Sight>,
+}
+
+/// A part of a log entry, or why there is none.
+#[derive(Debug)]
+pub(crate) enum LogPart {
+    Body(String),
+    NoSpace,
+    NoPart,
+    BeyondHead { head: Seq },
+    LogChanged,
+}
+
+/// A flag in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FlagInfo {
+    pub(crate) id: FlagId,
+    pub(crate) flag: Flag,
+    pub(crate) cleared_by: Option<Seq>,
+}
+
+/// Which flags are asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct FlagsRequest {
+    pub(crate) space: SpaceId,
+    /// Those that nobody has cleared, or all.
+    pub(crate) is_open_only: bool,
+    pub(crate) after: Option<FlagId>,
+    pub(crate) most: u64,
+    /// Of flags on records that are not seen there, nothing is told.
+    pub(crate) scopes: ScopeSet,
+}
+
+/// Which rejections are asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct RejectionsRequest {
+    pub(crate) space: SpaceId,
+    /// Those that are closed, or not; `None` for all.
+    pub(crate) is_closed: Option<bool>,
+    /// The last one seen.
+    pub(crate) after: Option<GroupId>,
+    pub(crate) most: u64,
+    /// Of groups whose author saw more, nothing is told.
+    pub(crate) scopes: ScopeSet,
+}
