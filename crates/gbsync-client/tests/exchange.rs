@@ -209,6 +209,31 @@ fn nothing_but_an_answer_is_taken_for_one() {
 }
 
 #[test]
+fn a_handshake_about_another_space_is_no_answer() {
+    let world = World::new();
+    let device = world.device("a");
+    device.client.upsert("notes", "one", r#"{"text":"mine"}"#).unwrap();
+    device.sync();
+    let handshake = include_str!("../../../vectors/wire/handshake-of-an-actor.json");
+    let elsewhere = gbsync_client::Response {
+        status: 200,
+        content_type: Some("application/json".into()),
+        retry_after_ms: None,
+        body: handshake.replace(r#""space":"shop""#, r#""space":"market""#).into(),
+    };
+    device.transport.plan(move |request| match request.path.contains("?device=") {
+        true => Fault::Answer(elsewhere.clone()),
+        false => Fault::Pass,
+    });
+    assert_eq!(device.try_sync().unwrap_err().code(), "not_reached");
+    assert!(device.client.status().unwrap().last_error.unwrap().message.contains("the space market"));
+    device.transport.heal();
+    device.sync();
+    assert_eq!(device.query::<i64>("SELECT generation FROM gbsync_state"), 0, "the log was read anew");
+    assert_eq!(device.query::<i64>("SELECT count(*) FROM gbsync_records"), 1);
+}
+
+#[test]
 fn a_group_that_is_always_refused_as_malformed_is_parked_and_the_rest_flows() {
     let world = World::new();
     let device = world.device("a");

@@ -126,3 +126,35 @@ fn an_app_that_is_upgraded_offline_with_a_full_outbox_drops_nothing() {
     is_right(&a);
     assert_eq!(a.digest(), world.digest());
 }
+
+/// The round shook hands before the server got its schema, and reads the log after.
+#[test]
+fn a_page_in_new_names_waits_until_the_device_knows_them() {
+    let mut world = World::under(ONE);
+    let a = world.device_under("a", ONE);
+    a.client.upsert("customers", "old", r#"{"tel":"1","visits":0}"#).unwrap();
+    a.sync();
+    let log: String = a.query("SELECT log FROM gbsync_state");
+    let handshake = include_str!("../../../vectors/wire/handshake-of-an-actor.json");
+    let before = gbsync_client::Response {
+        status: 200,
+        content_type: Some("application/json".into()),
+        retry_after_ms: None,
+        body: handshake
+            .replace("log-1", &log)
+            .replace(r#""schemaVersion":0,"head":0"#, r#""schemaVersion":1,"head":1"#)
+            .into(),
+    };
+    drop(a);
+    world.renew(THREE);
+    let a = world.reopen_under("a", ONE);
+    a.client.patch("customers", "old", r#"{"tel":"2"}"#).unwrap();
+    let mut is_first = true;
+    a.transport.plan(move |request| match request.path.contains("?device=") && std::mem::take(&mut is_first) {
+        true => Fault::Answer(before.clone()),
+        false => Fault::Pass,
+    });
+    a.sync();
+    assert_eq!(tel(&a, "old").as_deref(), Some("2"));
+    assert_eq!(a.digest(), world.digest());
+}

@@ -205,6 +205,9 @@ impl Round<'_> {
             let is_other_chain = page.next == state.cursor && state.chain.as_ref().is_some_and(|chain| *chain != page.chain);
             return Ok(if is_other_chain { Taken::Astray } else { Taken::Known });
         }
+        if self.unknown_schema(&page).is_some() {
+            return Ok(Taken::Astray);
+        }
         if let super::download::Fetched::Resync(_) = self.fetch_parts(&page, state.log.as_ref()).await? {
             return Ok(Taken::Astray);
         }

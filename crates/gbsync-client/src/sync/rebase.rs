@@ -5,6 +5,7 @@
 use super::download::Fetched;
 use super::options::SyncError;
 use super::round::Round;
+use super::schema::still_upgrading;
 use crate::error::Error;
 use crate::store::{snapshot, state};
 use crate::transport::Method;
@@ -50,6 +51,10 @@ impl Round<'_> {
                 }
                 return Err(self.begin_anew(&log, &exchanged.reason)?);
             };
+            // The next round knows it, and goes on here.
+            if let Some(version) = self.unknown_schema(&page) {
+                return Err(still_upgrading(version));
+            }
             let is_done = self.check_progress(&page, rebase.cursor)?;
             if let Fetched::Resync(reason) = self.fetch_parts(&page, rebase.log.as_ref()).await? {
                 return Err(self.begin_anew(&log, &reason)?);

@@ -156,14 +156,19 @@ impl<'c> Round<'c> {
         })
     }
 
-    async fn handshake(&mut self) -> Result<(), SyncError> {
+    pub(super) async fn handshake(&mut self) -> Result<(), SyncError> {
         let state = self.state()?;
         let mut path =
             format!("{}?device={}&epoch={}", self.space_path(&state), encoded(&state.device), encoded(&state.epoch));
         if let Some((epoch, device_seq)) = &state.previous_epoch {
             path.push_str(&format!("&previousEpoch={}&previousDeviceSeq={device_seq}", encoded(epoch)));
         }
-        let shake = self.ask(Method::Get, path, None, Handshake::parse).await?;
+        // Where somebody between mixes up two spaces, this device would take its log for replaced and read all of it anew.
+        let read = |body: &[u8]| match Handshake::parse(body)? {
+            shake if shake.space == state.space => Ok(shake),
+            shake => Err(WireError { pointer: "/space".into(), message: format!("it is about the space {}", shake.space) }),
+        };
+        let shake = self.ask(Method::Get, path, None, read).await?;
         let Some(shake) = shake.answer else { return Err(self.stopped("the handshake was refused", &shake)?) };
         let server_now = shake.server_time.unix_ms();
         self.senders.set_bearer(shake.token.clone());
@@ -228,6 +233,10 @@ impl<'c> Round<'c> {
                 self.rebase().await?;
                 continue;
             };
+            if self.unknown_schema(&page).is_some() {
+                self.learn_schema_of(&page).await?;
+                continue;
+            }
             let is_done = self.check_progress(&page, state.cursor)?;
             if !is_done {
                 // The next page travels while this one is applied.

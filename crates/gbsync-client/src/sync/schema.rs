@@ -10,8 +10,29 @@ use crate::store::server_schema;
 use crate::store::state::State;
 use crate::transport::Method;
 use gbsync_core::schema::Schema;
+use gbsync_core::wire::{LogGroup, LogPage};
 
 impl Round<'_> {
+    /// The version of the schema that a page brings records to, where this device does not know yet that the server has it:
+    /// the server got it after the handshake. Applied now, the page would leave columns empty whose fields have new names.
+    pub(super) fn unknown_schema(&self, page: &LogPage) -> Option<u64> {
+        let known = self.client.store().schemas().server.version;
+        let brought = page.entries.iter().filter_map(|entry| brought_by(entry.group.as_ref()?));
+        brought.max().filter(|version| *version > known)
+    }
+
+    /// Shakes hands again for a page that brings records to a schema which the server got since.
+    ///
+    /// # Errors
+    /// [`SyncError::NotReached`] while the server is still about it.
+    pub(super) async fn learn_schema_of(&mut self, page: &LogPage) -> Result<(), SyncError> {
+        self.handshake().await?;
+        match self.unknown_schema(page) {
+            None => Ok(()),
+            Some(version) => Err(still_upgrading(version)),
+        }
+    }
+
     /// Fetches the schema of the version that the handshake told, and lays the overlay anew where that changes it.
     ///
     /// A schema that this version of gbsync cannot read is left: the server understands what is sent without it.
@@ -32,4 +53,15 @@ impl Round<'_> {
         }
         Ok(())
     }
+}
+
+/// A page can be understood when the server has the schema in force that it brings records to.
+pub(super) fn still_upgrading(version: u64) -> SyncError {
+    SyncError::NotReached { reason: format!("the server is bringing its records to version {version} of the schema") }
+}
+
+/// The version that a group brings records to: one of the server's own, which says so in its id.
+fn brought_by(group: &LogGroup) -> Option<u64> {
+    let version = group.id.as_str().strip_prefix("schema-upgrade:")?.split(':').next()?;
+    (group.device.as_str() == "server").then(|| version.parse().ok())?
 }
