@@ -4,6 +4,7 @@
 //! place of the log, and what the reference says of it, is for ever the same.
 
 use crate::model::{Author, Model, Record, State};
+use crate::names;
 use crate::world::device::DeviceParty;
 use crate::world::server::{ServerParty, space_id};
 use anyhow::{Context, Result, bail, ensure};
@@ -35,9 +36,10 @@ pub fn server(server: &ServerParty, space: &str, model: &mut Model) -> Result<()
 /// The promise that is broken.
 pub fn device(device: &mut DeviceParty, model: &Model) -> Result<()> {
     let client = device.client()?.clone();
+    let version = device.version();
     client.with_reader(|db| {
         let mut look = || {
-            p2_seen_whole(db, model)?;
+            p2_seen_whole(db, model, version)?;
             p4_durable(db, device, model)?;
             p5_ordered(db, model)?;
             p7_undone_whole(db)?;
@@ -50,27 +52,53 @@ pub fn device(device: &mut DeviceParty, model: &Model) -> Result<()> {
 /// P1 whole: the records are what whole groups leave, each with the place that last changed it.
 fn p1_whole(db: &Connection, space_no: i64, model: &Model) -> Result<()> {
     let stored = "SELECT entity, id, payload, version FROM records WHERE payload IS NOT NULL AND space_no = ?1";
-    same(db, stored, [space_no], &model.states[model.head()], true).context("P1: on the server")
+    same(db, stored, [space_no], &model.states[model.head()], Strictly::AndVersions).context("P1: on the server")
 }
 
 /// P2 and P6: the base is the reference at the cursor, to the byte, and the view is the base with each undecided group over it,
 /// or hidden; the typed tables show the view.
-fn p2_seen_whole(db: &Connection, model: &Model) -> Result<()> {
+/// Where app or server have the second version of the schema, the view may say records in the words of either; base and
+/// columns have theirs.
+fn p2_seen_whole(db: &Connection, model: &Model, version: u64) -> Result<()> {
     let cursor: usize = db.prepare_cached("SELECT cursor FROM gbsync_state")?.query_row([], |row| row.get(0))?;
     let Some(confirmed) = model.states.get(cursor) else {
         bail!("P2: the cursor is at {cursor} of a log that ends at {}", model.head())
     };
     let base = "SELECT entity, id, payload, version FROM gbsync_base WHERE payload IS NOT NULL";
-    same(db, base, [], confirmed, true).with_context(|| format!("P2: the base at cursor {cursor}"))?;
-    let mut view = confirmed.clone();
+    same(db, base, [], confirmed, Strictly::AndVersions).with_context(|| format!("P2: the base at cursor {cursor}"))?;
+    let is_mixed = model.may_upgrade || version > names::FIRST;
+    let mut view = if is_mixed { confirmed.renewed() } else { confirmed.clone() };
     // What the log brought is part of the base, whether its answer came or not.
     for group in overlay(db, cursor)?.iter().filter(|group| model.place(group).is_none_or(|place| place > cursor)) {
         let Some(operation) = model.operation(group) else { bail!("P2: nobody made {group}") };
         view.apply(operation);
     }
     let shown = "SELECT entity, id, payload, 0 FROM gbsync_records";
-    same(db, shown, [], &view, false).with_context(|| format!("P2: the view at cursor {cursor}"))?;
-    if confirmed.has_rules { tables_show(db, &view) } else { Ok(()) }
+    let strictly = if is_mixed { Strictly::InOtherWords } else { Strictly::ToTheByte };
+    same(db, shown, [], &view, strictly).with_context(|| format!("P2: the view at cursor {cursor}"))?;
+    if !confirmed.has_rules {
+        return Ok(());
+    }
+    tables_show(db, &view)?;
+    // Until something is renamed, the first names are the only ones.
+    if is_mixed { tables_name(db, &view, version) } else { Ok(()) }
+}
+
+/// P2: the typed tables show fields in the words of the app, whatever the server's are.
+fn tables_name(db: &Connection, view: &State, version: u64) -> Result<()> {
+    for (entity, column, field) in names::columns(version) {
+        let mut statement = db.prepare_cached(&format!("SELECT id, {column} FROM {entity}"))?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (id, shown): (String, Option<String>) = (row.get(0)?, row.get(1)?);
+            let should_be = view.record(entity, &id).and_then(|record| record.fields.get(field)?.as_str());
+            ensure!(
+                shown.as_deref() == should_be,
+                "P2: {column} of {entity}:{id} is {shown:?}, and should be {should_be:?}"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// P2: the typed tables show what the view shows.
@@ -129,6 +157,11 @@ fn p3_once(db: &Connection, space_no: i64, model: &mut Model) -> Result<()> {
             bail!("P11: number {} of {} was accepted as {owner} and as {group}", number.2, number.1);
         }
         match entry["syncGroupId"].as_str() {
+            Some(_) if entry["device"] == "server" && entry["syncGroupType"] == "schema-upgrade" => {
+                let changes = entry["changes"].as_array().into_iter().flatten();
+                let keys = changes.filter_map(|change| Some((change["entity"].as_str()?, change["id"].as_str()?)));
+                model.upgrade(keys).map_err(anyhow::Error::msg)?;
+            }
             Some(group) => {
                 model.accept(group).map_err(anyhow::Error::msg)?;
                 let is_flagged = entry["flags"].as_array().is_some_and(|flags| !flags.is_empty());
@@ -327,8 +360,19 @@ pub fn p11_accounted_on_the_server(device: &DeviceParty, server: &ServerParty) -
     Ok(())
 }
 
+/// How rows are held against a state.
+#[derive(Clone, Copy, PartialEq)]
+enum Strictly {
+    /// Payloads are the same bytes.
+    ToTheByte,
+    /// And versions are the same.
+    AndVersions,
+    /// Payloads say the same in the words of the second version of the schema.
+    InOtherWords,
+}
+
 /// Whether rows of entity, id, payload and version are exactly the records of a state.
-fn same(db: &Connection, sql: &str, of: impl Params, state: &State, with_versions: bool) -> Result<()> {
+fn same(db: &Connection, sql: &str, of: impl Params, state: &State, strictly: Strictly) -> Result<()> {
     let mut statement = db.prepare_cached(sql)?;
     let mut rows = statement.query(of)?;
     let mut seen: BTreeSet<*const Record> = BTreeSet::new();
@@ -336,9 +380,13 @@ fn same(db: &Connection, sql: &str, of: impl Params, state: &State, with_version
         let (entity, id) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
         let payload = row.get_ref(2)?.as_str()?;
         let Some(record) = state.record(entity, id) else { bail!("{entity}:{id} is {payload} and should not be there") };
-        ensure!(record.text == payload, "{entity}:{id} is {payload} and should be {}", record.text);
+        let is_same = match strictly {
+            Strictly::InOtherWords => names::renewed(entity, &serde_json::from_str(payload)?) == record.fields,
+            Strictly::ToTheByte | Strictly::AndVersions => record.text == payload,
+        };
+        ensure!(is_same, "{entity}:{id} is {payload} and should be {}", record.text);
         let version: usize = row.get(3)?;
-        let is_version_right = !with_versions || version == record.version;
+        let is_version_right = strictly != Strictly::AndVersions || version == record.version;
         ensure!(is_version_right, "{entity}:{id} has version {version} and should have {}", record.version);
         ensure!(seen.insert(Arc::as_ptr(record)), "{entity}:{id} is there twice");
     }

@@ -8,6 +8,7 @@ mod disk;
 mod invariant;
 mod model;
 mod mutants;
+mod names;
 mod power;
 mod random;
 mod run;

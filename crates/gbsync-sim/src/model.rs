@@ -1,5 +1,6 @@
 //! The reference: what records are after operations, in a few lines that share nothing with the engine.
 
+use crate::names;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -82,6 +83,8 @@ pub struct State {
     entities: BTreeMap<String, Arc<BTreeMap<String, Arc<Record>>>>,
     /// Whether there are rules.
     pub has_rules: bool,
+    /// Whether the schema was upgraded: edits are understood as the second version says them.
+    pub is_upgraded: bool,
     /// The place of the log that is being written.
     place: usize,
 }
@@ -90,6 +93,24 @@ impl State {
     /// No records, under rules or without.
     pub fn new(has_rules: bool) -> Self {
         Self { has_rules, ..Self::default() }
+    }
+
+    /// All of it as the second version of the schema says it.
+    pub fn renewed(&self) -> Self {
+        let mut state = Self { is_upgraded: true, ..self.clone() };
+        for (entity, id, fields) in self.not_renewed() {
+            state.put(&entity, &id, fields);
+        }
+        state
+    }
+
+    /// The records that the second version of the schema says otherwise, and how.
+    fn not_renewed(&self) -> impl Iterator<Item = (String, String, Fields)> {
+        let otherwise = |(entity, id, record): (&str, &str, &Arc<Record>)| {
+            let fields = names::renewed(entity, &record.fields);
+            (fields != record.fields).then(|| (entity.to_owned(), id.to_owned(), fields))
+        };
+        self.all().filter_map(otherwise)
     }
 
     /// A record.
@@ -131,7 +152,9 @@ impl State {
         is_laid
     }
 
-    fn change(&mut self, Change { key: (entity, id), edit }: &Change) -> bool {
+    fn change(&mut self, change: &Change) -> bool {
+        let understood = self.is_upgraded.then(|| names::understood(change));
+        let Change { key: (entity, id), edit } = understood.as_ref().unwrap_or(change);
         let before = self.record(entity, id).map(|record| record.fields.clone());
         match (edit, before) {
             (Edit::Put(fields), _) => self.put(entity, id, fields.clone()),
@@ -222,6 +245,10 @@ pub struct Model {
     pub numbers: BTreeMap<(String, String, u64), String>,
     /// Operations whose bracket nobody closed, by token.
     pub abandoned: BTreeSet<String>,
+    /// Whether the server has the second version of the schema.
+    pub may_upgrade: bool,
+    /// Groups that say something in the words of the first version and were accepted under the second.
+    pub translated: usize,
 }
 
 /// Where a group was made: on a device, by its place, or in the office.
@@ -251,7 +278,8 @@ impl Model {
     /// Takes note of what somebody sees who begins an operation.
     pub fn begun(&mut self, operation: &Operation, view: &State) {
         let edited = operation.changes.iter().filter(|change| matches!(change.edit, Edit::Set(_) | Edit::Delete));
-        let seen = edited.filter_map(|Change { key, .. }| Some((key.clone(), view.record(&key.0, &key.1)?.fields.clone())));
+        let fields = |key: &Key| Some(names::renewed(&key.0, &view.record(&key.0, &key.1)?.fields));
+        let seen = edited.filter_map(|Change { key, .. }| Some((key.clone(), fields(key)?)));
         self.seen.insert(operation.token.clone(), seen.collect());
     }
 
@@ -261,11 +289,12 @@ impl Model {
         let seen = self.seen.get(&operation.token)?;
         let overlooks = |Change { key, edit }: &&Change| {
             let (Some(before), Some(now)) = (seen.get(key), state.record(&key.0, &key.1)) else { return false };
+            let now = names::renewed(&key.0, &now.fields);
             match edit {
                 Edit::Set(fields) if state.has_rules && key.0 == "products" => {
-                    fields.keys().any(|field| before.get(field) != now.fields.get(field))
+                    names::renamed(&key.0, fields).keys().any(|field| before.get(field) != now.get(field))
                 }
-                Edit::Set(_) | Edit::Delete => *before != now.fields,
+                Edit::Set(_) | Edit::Delete => *before != now,
                 Edit::Put(_) | Edit::Add(..) => false,
             }
         };
@@ -289,6 +318,31 @@ impl Model {
     pub fn pass(&mut self) {
         self.log.push(String::new());
         self.states.push(self.states.last().cloned().unwrap_or_default());
+    }
+
+    /// Takes an entry of the log that brings records to the second version of the schema.
+    ///
+    /// # Errors
+    /// When nobody gave the server one, or a record needs no such thing.
+    pub fn upgrade<'k>(&mut self, records: impl Iterator<Item = (&'k str, &'k str)>) -> Result<(), String> {
+        if !self.may_upgrade {
+            return Err("P1: records were upgraded, and nobody gave the server another schema".into());
+        }
+        let mut state = self.states.last().cloned().unwrap_or_default();
+        (state.is_upgraded, state.place) = (true, self.log.len() + 1);
+        for (entity, id) in records {
+            let Some(record) = state.record(entity, id) else {
+                return Err(format!("P1: {entity}:{id} was upgraded and is not there"));
+            };
+            let fields = names::renewed(entity, &record.fields);
+            if fields == record.fields {
+                return Err(format!("P1: {entity}:{id} was upgraded and is what it was"));
+            }
+            state.put(entity, id, fields);
+        }
+        self.log.push(String::new());
+        self.states.push(state);
+        Ok(())
     }
 
     /// Takes the next entry of the log.
@@ -319,6 +373,11 @@ impl Model {
         if let Some(rule) = state.broken_rule().filter(|_| state.has_rules) {
             return Err(format!("P1: {group} was accepted, and {rule}"));
         }
+        if let Some((entity, id, _)) = state.not_renewed().next().filter(|_| state.is_upgraded) {
+            return Err(format!("P6: {group} was accepted, and {entity}:{id} is in the words of the schema before"));
+        }
+        let says_otherwise = |change: &Change| names::understood(change) != *change;
+        self.translated += usize::from(state.is_upgraded && operation.changes.iter().any(says_otherwise));
         self.log.push(group.to_owned());
         self.places.insert(group.to_owned(), self.log.len());
         self.accepted.insert(operation.token, group.to_owned());

@@ -99,6 +99,11 @@ impl Place {
         place
     }
 
+    /// Whether it lies in a folder.
+    pub(super) fn is_in(&self, folder: &Path) -> bool {
+        self.path.parent() == Some(folder)
+    }
+
     /// Takes note of a change, or says how it fails.
     pub(super) fn change(&self, op: Op) -> Result<(), c_int> {
         let mut folder = locked(&self.folder);

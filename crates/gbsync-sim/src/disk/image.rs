@@ -55,11 +55,6 @@ impl<'j> Images<'j> {
         Self { journal, place: 0, files: BTreeMap::new(), told: Vec::new() }
     }
 
-    /// How many entries there are.
-    pub fn len(&self) -> usize {
-        self.journal.entries.len()
-    }
-
     /// What was told before this place.
     pub fn told(&self) -> &[&'j Mark] {
         &self.told

@@ -17,4 +17,4 @@ pub use folder::{
 };
 pub use image::{Images, Loss};
 pub use journal::{Journal, Mark};
-pub use vfs::install;
+pub use vfs::{install, wait_until_closed};

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 /// An open file.
 struct Open {
@@ -51,6 +52,23 @@ fn noting(methods: &'static ffi::sqlite3_io_methods) -> &'static ffi::sqlite3_io
         noting.xSync = Some(sync);
         Box::leak(Box::new(noting))
     })
+}
+
+/// Waits until nothing of a folder is open any more: a thread of a party that was killed may take a moment to end, and the index
+/// of a WAL lives in memory for as long as anybody has the file open.
+///
+/// # Errors
+/// When something stays open.
+pub fn wait_until_closed(folder: &Path) -> std::io::Result<()> {
+    const LONGEST: Duration = Duration::from_secs(10);
+    let begun = Instant::now();
+    while locked(&OPEN).values().any(|open| open.place.is_in(folder)) {
+        if begun.elapsed() > LONGEST {
+            return Err(std::io::Error::other(format!("{} is still open", folder.display())));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// Makes the noting file system the default of this process. Done once; doing it again changes nothing.

@@ -1,18 +1,26 @@
 //! The run: one device under the noting disk sells, edits, voids and syncs, another one sells the same stock and edits the
-//! same receipts, so that groups are accepted, rejected, pulled and laid anew.
+//! same receipts, so that groups are accepted, rejected, pulled and laid anew. Groups that no request holds travel in parts.
+//!
+//! Every other run has the rules of the worlds: then a program writes the device's tables with plain SQL too, the server gets a
+//! newer schema halfway, and the device's app after it, with its outbox full.
 //!
 //! Each operation writes its own token into each of its records, so that "all or none of it" can be counted.
 
 use super::Bug;
+use super::way::Way;
+use crate::action;
 use crate::disk::{self, Journal, Mark};
+use crate::model::{Change, Edit, Operation};
+use crate::names;
 use crate::random::Random;
+use crate::world::rules;
 use anyhow::{Context, Result};
-use gbsync_client::{
-    Client, Config, Durability, FixedToken, GroupFilter, GroupState, HttpTransport, Operation, Remote, SyncOptions,
-    Transport,
-};
+use gbsync_client::{Client, Config, Durability, GroupFilter, GroupState, Remote, SyncOptions, Transport};
 use gbsync_core::id::SpaceId;
+use gbsync_core::schema::Schema;
 use gbsync_server::{NewToken, Server, ServerConfig, Tokens};
+use rusqlite::Connection;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,8 +29,12 @@ use tokio::runtime::Runtime;
 
 /// Steps of a run.
 const STEPS: u64 = 40;
+/// The step before which the server gets the second schema, and the one before which the app does.
+const UPGRADES: [u64; 2] = [15, 25];
 /// The stock that everybody sells from.
 const PRODUCTS: usize = 3;
+/// Records of a large group.
+const LARGE: usize = 50;
 
 /// How many records carry a token while its operation is in force.
 pub type Witnesses = BTreeMap<String, u64>;
@@ -31,11 +43,9 @@ pub type Witnesses = BTreeMap<String, u64>;
 pub struct Course {
     /// Everything that was written.
     pub journal: Journal,
-    /// The records of each operation of the device.
-    pub records: Witnesses,
+    /// What whoever looks at an image needs to know.
+    pub way: Way,
     plant: Option<Bug>,
-    remote: Remote,
-    token: String,
     folder: TempDir,
     server: Option<Server>,
     runtime: Runtime,
@@ -44,10 +54,15 @@ pub struct Course {
 /// A device of the run.
 struct Till {
     name: &'static str,
+    path: PathBuf,
     client: Client,
     transport: Arc<dyn Transport>,
-    /// Receipts in force here: the receipt, its token, how often it was edited.
-    receipts: Vec<(String, String)>,
+    /// The rules of its app.
+    schema: Option<Schema>,
+    /// The connection of a program that writes plain SQL.
+    app: Option<Connection>,
+    /// Receipts in force here, by token.
+    receipts: Vec<String>,
     made: u64,
 }
 
@@ -59,42 +74,63 @@ impl Course {
     pub fn run(seed: u64, plant: Option<Bug>) -> Result<Self> {
         let folder = scratch_folder()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let data = folder.path().join("server");
         let space = SpaceId::new("shop")?;
         disk::record(true);
-        let new = NewToken::new(space.clone());
-        let token = Tokens::open(&data)?.create(new)?.token.to_string();
-        let mut config = ServerConfig::new(&data);
-        config.listen = "127.0.0.1:0".parse()?;
-        let server = runtime.block_on(Server::start(config))?;
-        let remote = Remote { server: server.url(), space };
-        let mut course = Self {
-            journal: Journal::default(),
+        let token = Tokens::open(&folder.path().join("server"))?.create(NewToken::new(space.clone()))?.token.to_string();
+        let schema = if seed.is_multiple_of(2) { Some(rules(names::FIRST)?) } else { None };
+        let way = Way {
             records: BTreeMap::new(),
-            plant,
-            remote,
+            remote: Remote { server: "http://shop".into(), space },
+            address: String::new(),
             token,
-            folder,
-            server: Some(server),
-            runtime,
+            schema,
+            folder: folder.path().to_owned(),
+            runtime: runtime.handle().clone(),
+            syncing: std::sync::Mutex::default(),
         };
-        course.steps(&mut Random::of(seed))?;
+        let mut course = Self { journal: Journal::default(), way, plant, folder, server: None, runtime };
+        course.start_server()?;
+        let ran = course.steps(&mut Random::of(seed));
         course.journal = disk::take();
         disk::record(false);
-        Ok(course)
+        ran.map(|()| course)
+    }
+
+    /// Starts the server, or starts it anew with the present schema.
+    fn start_server(&mut self) -> Result<()> {
+        if let Some(server) = self.server.take() {
+            self.runtime.block_on(server.stop())?;
+        }
+        let config = self.way.server_config(&self.way.server_folder());
+        let server = self.runtime.block_on(Server::start(ServerConfig { listen: "127.0.0.1:0".parse()?, ..config }))?;
+        self.way.address = server.url();
+        self.server = Some(server);
+        Ok(())
     }
 
     fn steps(&mut self, random: &mut Random) -> Result<()> {
-        std::fs::create_dir_all(self.device_folder())?;
-        std::fs::create_dir_all(self.folder.path().join("other"))?;
-        let mut till = self.till("a", &self.device_folder().join("till.db"))?;
-        let mut other = self.till("b", &self.folder.path().join("other").join("till.db"))?;
-        self.stock(&mut other)?;
+        let other = self.folder.path().join("other");
+        std::fs::create_dir_all(self.way.device_folder())?;
+        std::fs::create_dir_all(&other)?;
+        let mut till = self.till("a", self.way.device_folder().join("till.db"))?;
+        let mut other = self.till("b", other.join("till.db"))?;
+        let stock =
+            (0..PRODUCTS).map(|product| put("stock", &format!("p{product}"), json!({"w": "stock", "quantity": 1000})));
+        self.save(&mut other, "stock-take", 0, stock.collect())?;
         self.sync(&mut other)?;
         self.sync(&mut till)?;
-        for _ in 0..STEPS {
-            match random.below(10) {
-                0..=3 => self.sell(&mut till, random)?,
+        for step in 0..STEPS {
+            if step == UPGRADES[0] && self.way.schema.is_some() {
+                self.way.schema = Some(rules(names::SECOND)?);
+                self.start_server()?;
+                (till.transport, other.transport) = (self.way.transport()?, self.way.transport()?);
+            }
+            if step == UPGRADES[1] && self.way.schema.is_some() {
+                till = self.upgraded(till, random)?;
+            }
+            match random.below(12) {
+                0..=2 => self.sell(&mut till, random)?,
+                3 => self.sell_by_sql(&mut till, random)?,
                 4 => self.edit(&mut till, random)?,
                 5 => self.void(&mut till, random)?,
                 6 => self.sell(&mut other, random)?,
@@ -105,6 +141,8 @@ impl Course {
                     self.spoil(&till, &mut other, random)?;
                     self.sync(&mut other)?;
                 }
+                8 if step % 2 == 0 => self.large(&mut till)?,
+                8 => self.large(&mut other)?,
                 _ => self.sync(&mut till)?,
             }
         }
@@ -113,97 +151,141 @@ impl Course {
         self.sync(&mut till)
     }
 
-    fn till(&self, name: &'static str, path: &Path) -> Result<Till> {
+    fn till(&self, name: &'static str, path: PathBuf) -> Result<Till> {
+        let schema = self.way.schema.clone();
+        let client = Client::create(self.config(&path, schema.clone()), &self.way.remote)?;
+        let transport = self.way.transport()?;
+        Ok(Till { name, path, client, transport, schema, app: None, receipts: Vec::new(), made: 0 })
+    }
+
+    fn config(&self, path: &Path, schema: Option<Schema>) -> Config {
         let durability = match self.plant {
             Some(Bug::SynchronousNormal) => Durability::Normal,
             None => Durability::Full,
         };
-        let client = Client::create(Config { durability, ..Config::new(path) }, &self.remote)?;
-        Ok(Till { name, client, transport: self.transport()?, receipts: Vec::new(), made: 0 })
+        Config { durability, schema, ..Config::new(path) }
     }
 
-    fn stock(&mut self, till: &mut Till) -> Result<()> {
-        self.save(till, "stock-take", 0, |operation, token| {
-            (0..PRODUCTS).try_for_each(|product| {
-                operation.upsert("stock", &format!("p{product}"), format!(r#"{{"quantity":1000,"w":"{token}"}}"#))
-            })
-        })?;
+    /// The same device with the newer app. What was saved just before waits in its outbox, also what a program captured.
+    fn upgraded(&mut self, mut till: Till, random: &mut Random) -> Result<Till> {
+        self.sell(&mut till, random)?;
+        self.edit(&mut till, random)?;
+        self.sell_by_sql(&mut till, random)?;
+        let Till { name, path, client, transport, receipts, made, .. } = till;
+        drop(client);
+        let schema = self.way.schema.clone();
+        let client = Client::open(self.config(&path, schema.clone()))?;
+        Ok(Till { name, path, client, transport, schema, app: None, receipts, made })
+    }
+
+    fn next(till: &mut Till, kind: &str) -> String {
+        till.made += 1;
+        format!("{}-{}-{kind}", till.name, till.made)
+    }
+
+    fn operation(till: &Till, token: &str, kind: &'static str, changes: Vec<Change>) -> Operation {
+        let version = till.schema.as_ref().map_or(names::FIRST, |schema| schema.version);
+        names::written_on_the_web(Operation { token: token.to_owned(), kind, changes }, version)
+    }
+
+    /// Notes that the app was told of an operation with `records` records of its own.
+    fn saved(&mut self, till: &Till, token: &str, records: u64) {
+        if till.name == "a" {
+            disk::tell(Mark::Saved(token.to_owned()));
+            self.way.records.insert(token.to_owned(), records);
+        }
+    }
+
+    fn save(&mut self, till: &mut Till, kind: &'static str, records: u64, changes: Vec<Change>) -> Result<()> {
+        let token = Self::next(till, kind);
+        self.save_as(till, &token, kind, records, changes)
+    }
+
+    fn save_as(&mut self, till: &Till, token: &str, kind: &'static str, records: u64, changes: Vec<Change>) -> Result<()> {
+        action::write(&till.client, &Self::operation(till, token, kind, changes))?;
+        self.saved(till, token, records);
         Ok(())
     }
 
-    /// Saves an operation of `records` records of its own and notes that the app was told.
-    fn save(
-        &mut self,
-        till: &mut Till,
-        kind: &str,
-        records: u64,
-        write: impl FnOnce(&mut Operation, &str) -> Result<(), gbsync_client::Error>,
-    ) -> Result<String> {
-        till.made += 1;
-        let token = format!("{}-{}-{kind}", till.name, till.made);
-        till.client.operation::<gbsync_client::Error>(kind, &token, |operation| write(operation, &token))?;
-        if till.name == "a" {
-            disk::tell(Mark::Saved(token.clone()));
-            self.records.insert(token.clone(), records);
-        }
-        Ok(token)
+    fn sale(token: &str, random: &mut Random) -> Vec<Change> {
+        let (product, quantity) = (random.below(PRODUCTS), 1 + random.below(3) as i64);
+        vec![
+            put("receipts", token, json!({"w": token, "total": "1.00"})),
+            put("payments", token, json!({"w": token, "receiptId": token, "amount": "1.00"})),
+            put("entries", token, json!({"w": token, "receiptId": token})),
+            Change { key: key("stock", &format!("p{product}")), edit: Edit::Add("quantity", -quantity) },
+        ]
     }
 
     fn sell(&mut self, till: &mut Till, random: &mut Random) -> Result<()> {
-        let product = random.below(PRODUCTS);
-        let quantity = 1 + random.below(3);
-        let token = self.save(till, "sale", 3, |operation, token| {
-            let own = |more: &str| format!(r#"{{"w":"{token}"{more}}}"#);
-            operation.upsert("receipts", token, own(r#","total":"1.00""#))?;
-            operation.upsert("payments", token, own(&format!(r#","receiptId":"{token}""#)))?;
-            operation.upsert("entries", token, own(&format!(r#","receiptId":"{token}""#)))?;
-            operation.increment("stock", &format!("p{product}"), format!(r#"{{"quantity":-{quantity}}}"#))
-        })?;
-        till.receipts.push((token.clone(), token));
+        let token = Self::next(till, "sale");
+        self.save_as(till, &token, "sale", 3, Self::sale(&token, random))?;
+        till.receipts.push(token);
         Ok(())
+    }
+
+    /// The same by a program that knows the tables alone.
+    fn sell_by_sql(&mut self, till: &mut Till, random: &mut Random) -> Result<()> {
+        if till.schema.is_none() {
+            return self.sell(till, random);
+        }
+        let token = Self::next(till, "sale");
+        let operation = Self::operation(till, &token, "sale", Self::sale(&token, random));
+        let app = match till.app.take() {
+            Some(app) => app,
+            None => {
+                let app = Connection::open(&till.path)?;
+                app.pragma_update(None, "synchronous", "FULL")?;
+                app
+            }
+        };
+        action::write_sql(till.app.insert(app), &operation, true)?;
+        self.saved(till, &token, 3);
+        till.receipts.push(token);
+        Ok(())
+    }
+
+    /// More records than a request holds.
+    fn large(&mut self, till: &mut Till) -> Result<()> {
+        let token = Self::next(till, "large");
+        let note =
+            |line: usize| put("notes", &format!("{token}-{line}"), json!({"w": token, "text": "counted and found right"}));
+        self.save_as(till, &token, "large", LARGE as u64, (0..LARGE).map(note).collect())
+    }
+
+    fn some_receipt(till: &Till, of: &Till, random: &mut Random) -> Result<Option<String>> {
+        let receipt = of.receipts.get(random.below(of.receipts.len())).cloned();
+        Ok(match receipt {
+            Some(receipt) if till.client.read("receipts", &receipt)?.is_some() => Some(receipt),
+            _ => None,
+        })
     }
 
     /// Edits a receipt and books an entry for it.
     fn edit(&mut self, till: &mut Till, random: &mut Random) -> Result<()> {
-        let Some((receipt, _)) = till.receipts.get(random.below(till.receipts.len())).cloned() else { return Ok(()) };
-        if till.client.read("receipts", &receipt)?.is_none() {
-            return Ok(());
-        }
-        self.save(till, "edit", 1, |operation, token| {
-            operation.patch("receipts", &receipt, format!(r#"{{"note":"{token}"}}"#))?;
-            operation.upsert("entries", token, format!(r#"{{"w":"{token}","of":"{receipt}"}}"#))
-        })?;
-        Ok(())
+        let Some(receipt) = Self::some_receipt(till, till, random)? else { return Ok(()) };
+        let token = Self::next(till, "edit");
+        let note = Change { key: key("receipts", &receipt), edit: Edit::Set(fields(json!({"note": token}))) };
+        let entry = put("entries", &token, json!({"w": token, "receiptId": receipt}));
+        self.save_as(till, &token, "edit", 1, vec![note, entry])
     }
 
-    /// Deletes a receipt with all that its sale wrote.
+    /// Deletes a receipt with all that its sale wrote; where there are rules, that goes with it.
     fn void(&mut self, till: &mut Till, random: &mut Random) -> Result<()> {
-        if till.receipts.is_empty() {
-            return Ok(());
-        }
-        let (receipt, token) = till.receipts.remove(random.below(till.receipts.len()));
-        if till.client.read("receipts", &receipt)?.is_none() {
-            return Ok(());
-        }
-        self.save(till, "void", 1, |operation, own| {
-            operation.delete("receipts", &token)?;
-            operation.delete("payments", &token)?;
-            operation.delete("entries", &token)?;
-            operation.upsert("voids", own, format!(r#"{{"w":"{own}","of":"{receipt}"}}"#))
-        })?;
-        Ok(())
+        let Some(receipt) = Self::some_receipt(till, till, random)? else { return Ok(()) };
+        till.receipts.retain(|other| *other != receipt);
+        let token = Self::next(till, "void");
+        let gone: &[&str] = if till.schema.is_some() { &["receipts"] } else { &["receipts", "payments", "entries"] };
+        let gone = gone.iter().map(|entity| Change { key: key(entity, &receipt), edit: Edit::Delete });
+        let note = put("notes", &token, json!({"w": token, "receiptId": receipt}));
+        self.save_as(till, &token, "void", 1, gone.chain([note]).collect())
     }
 
     /// The other one edits a receipt of the device under test.
     fn spoil(&mut self, till: &Till, other: &mut Till, random: &mut Random) -> Result<()> {
-        let Some((receipt, _)) = till.receipts.get(random.below(till.receipts.len())).cloned() else { return Ok(()) };
-        if other.client.read("receipts", &receipt)?.is_none() {
-            return Ok(());
-        }
-        self.save(other, "spoil", 0, |operation, token| {
-            operation.patch("receipts", &receipt, format!(r#"{{"spoilt":"{token}"}}"#))
-        })?;
-        Ok(())
+        let Some(receipt) = Self::some_receipt(other, till, random)? else { return Ok(()) };
+        let spoilt = Edit::Set(fields(json!({"spoilt": "by another"})));
+        self.save(other, "spoil", 0, vec![Change { key: key("receipts", &receipt), edit: spoilt }])
     }
 
     fn sync(&mut self, till: &mut Till) -> Result<()> {
@@ -216,39 +298,6 @@ impl Course {
         Ok(())
     }
 
-    /// A way to the server.
-    pub fn transport(&self) -> Result<Arc<dyn Transport>> {
-        let http = HttpTransport::new(&self.remote.server, Arc::new(FixedToken(self.token.clone())));
-        Ok(Arc::new(http.context("HTTP cannot be set up")?))
-    }
-
-    /// Runs a round of a client.
-    pub fn sync_client(&self, client: &Client) -> Result<()> {
-        let transport = self.transport()?;
-        self.runtime.block_on(client.sync(transport.as_ref(), &SyncOptions::default()))?;
-        Ok(())
-    }
-
-    /// The space of the run.
-    pub fn space(&self) -> &SpaceId {
-        &self.remote.space
-    }
-
-    /// Where the device under test has its file.
-    pub fn device_folder(&self) -> PathBuf {
-        self.folder.path().join("device")
-    }
-
-    /// Where the server has its file.
-    pub fn server_folder(&self) -> PathBuf {
-        self.folder.path().join("server")
-    }
-
-    /// Where images may be made.
-    pub fn scratch(&self) -> &Path {
-        self.folder.path()
-    }
-
     /// Stops the server.
     pub fn end(mut self) -> Result<()> {
         match self.server.take() {
@@ -256,6 +305,18 @@ impl Course {
             None => Ok(()),
         }
     }
+}
+
+fn key(entity: &str, id: &str) -> crate::model::Key {
+    (entity.to_owned(), id.to_owned())
+}
+
+fn fields(value: Value) -> crate::model::Fields {
+    if let Value::Object(fields) = value { fields } else { crate::model::Fields::new() }
+}
+
+fn put(entity: &str, id: &str, value: Value) -> Change {
+    Change { key: key(entity, id), edit: Edit::Put(fields(value)) }
 }
 
 /// In memory where the system has such a folder: nothing here needs a real disk.

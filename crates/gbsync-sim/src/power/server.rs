@@ -1,6 +1,6 @@
 //! What must hold of a server's file after any loss of power.
 
-use super::script::Course;
+use super::way::Way;
 use crate::disk::Mark;
 use anyhow::{Context, Result, ensure};
 use gbsync_core::digest::Digest;
@@ -10,16 +10,19 @@ use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Opens an image and holds it against what was acknowledged.
-pub(super) fn check(course: &Course, folder: &Path, told: &[&Mark]) -> Result<()> {
+/// Opens an image and holds it against what was acknowledged; perhaps after a server ran on it.
+pub(super) fn check(way: &Way, folder: &Path, told: &[&Mark], must_start: bool) -> Result<()> {
     let acknowledged = told.iter().rev().find_map(|mark| if let Mark::Acknowledged(ids) = mark { Some(ids) } else { None });
     let path = folder.join("gbsync.db");
     if !path.is_file() {
         ensure!(acknowledged.is_none(), "P4: the server's file is gone");
         return Ok(());
     }
+    if must_start {
+        way.start_server(folder).context("no server starts on the image")?;
+    }
     // By the server's own code, which refuses what it cannot read.
-    let space = course.space();
+    let space = &way.remote.space;
     let digest = match gbsync_server::space_digest(folder, space) {
         Ok(digest) => digest,
         Err(gbsync_server::ServerError::NoSpace { .. }) if acknowledged.is_none() => return Ok(()),

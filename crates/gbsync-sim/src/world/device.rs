@@ -7,6 +7,7 @@ use super::time::{Party, Time};
 use super::{SPACES, template};
 use crate::disk::{self, Loss};
 use crate::model::Operation;
+use crate::names;
 use crate::random::Random;
 use anyhow::{Context, Result};
 use gbsync_client::{Client, Config, Error, Remote, SyncError, SyncOptions, SyncReport, Transport};
@@ -116,6 +117,7 @@ impl DeviceParty {
         let mut device = Self::off(beginning)?;
         disk::write_image(&other.folder, Loss::None, &mut Random::of(0), &device.folder)?;
         (device.saved, device.numbers) = (other.saved.clone(), other.numbers.clone());
+        device.schema.clone_from(&other.schema);
         device.open(&mut Random::of(0))?;
         Ok(device)
     }
@@ -170,6 +172,22 @@ impl DeviceParty {
     /// Whether its files changed since they were last held against the reference.
     pub fn is_changed(&self) -> bool {
         self.checked != Some(disk::changes(&self.folder))
+    }
+
+    /// The version of its app's schema; that of the first ones where it has none.
+    pub fn version(&self) -> u64 {
+        self.schema.as_ref().map_or(names::FIRST, |schema| schema.version)
+    }
+
+    /// The rules of its app.
+    pub fn schema(&self) -> Option<&Schema> {
+        self.schema.as_ref()
+    }
+
+    /// Another version of its app is installed, whose first start may die halfway.
+    pub fn upgrade(&mut self, schema: Schema, random: &mut Random, dies: Option<&'static str>) -> Result<()> {
+        self.schema = Some(schema);
+        self.crash(Loss::None, random, dies)
     }
 
     /// Its database.
@@ -258,6 +276,7 @@ impl DeviceParty {
     /// Puts a copy back in the place of the files.
     pub fn restore(&mut self, from: &Path, saved: Vec<String>) -> Result<()> {
         self.close();
+        disk::wait_until_closed(&self.folder)?;
         disk::forget(&self.folder);
         put_files(from, &self.folder)?;
         self.saved = saved;

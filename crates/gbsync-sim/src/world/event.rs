@@ -48,6 +48,7 @@ pub(super) enum Event {
     Html,
     Status(u16),
     WrongSpace,
+    WrongAnswer,
     Pass,
     KillDevice,
     KillServer,
@@ -62,6 +63,8 @@ pub(super) enum Event {
     Backup,
     Restore,
     Clone,
+    UpgradeApp,
+    UpgradeServer,
 }
 
 const CALM: &[(usize, Event)] = &[
@@ -76,6 +79,8 @@ const CALM: &[(usize, Event)] = &[
     (60, Event::Deliver),
     (6, Event::Pass),
     (1, Event::NewDevice),
+    (1, Event::UpgradeApp),
+    (1, Event::UpgradeServer),
 ];
 
 const ROUGH: &[(usize, Event)] = &[
@@ -95,6 +100,7 @@ const ROUGH: &[(usize, Event)] = &[
     (1, Event::Status(500)),
     (1, Event::Status(503)),
     (2, Event::WrongSpace),
+    (6, Event::WrongAnswer),
     (2, Event::KillDevice),
     (2, Event::KillServer),
     (10, Event::KillDeviceAtPoint),
@@ -107,8 +113,8 @@ const STORM: &[(usize, Event)] = &[
     (2, Event::DiskDevice),
     (2, Event::DiskServer),
     (2, Event::Clock),
-    (1, Event::Backup),
-    (1, Event::Restore),
+    (3, Event::Backup),
+    (3, Event::Restore),
     (1, Event::Clone),
 ];
 

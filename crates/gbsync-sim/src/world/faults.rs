@@ -1,7 +1,7 @@
 //! What goes wrong: on the way, with processes, disks, clocks and files.
 
 use super::device::DeviceParty;
-use super::event::Event;
+use super::event::{Event, Profile};
 use super::network::Message;
 use super::sights::{DEVICE_POINTS, RARE_POINTS, SERVER_POINTS};
 use super::{DEVICES, SPACES, World};
@@ -33,7 +33,14 @@ impl World {
             Event::Stage => self.stage(place, workload)?,
             Event::Stranger => self.stranger(schedule)?,
             Event::Office => self.office(schedule)?,
-            Event::Retry | Event::Amend | Event::Discard => self.close_parked(event, place, schedule)?,
+            Event::Retry | Event::Amend | Event::Discard => {
+                // Few discards have anything to be told: whoever comes there dies often.
+                if event == Event::Discard && self.profile != Profile::Calm {
+                    let fates = self.devices.iter().map(|device| device.mortal.fate());
+                    fates.for_each(|mut fate| fate.armed = fate.armed.or(Some("a discard was noted")));
+                }
+                self.close_parked(event, place, schedule)?;
+            }
             Event::Sync => {
                 self.devices[place].begin_round()?;
             }
@@ -47,7 +54,8 @@ impl World {
             }
             Event::Pass => self.time.pass(1 + schedule.below(60_000) as u64),
             Event::NewDevice if self.devices.len() < DEVICES => {
-                self.add_device(self.devices[place].space, false)?;
+                let schema = self.devices[place].schema().cloned();
+                self.add_device(self.devices[place].space, schema, false)?;
                 self.note("a new device");
             }
             Event::KillDevice => self.crash_device(place, Loss::None, schedule)?,
@@ -72,6 +80,10 @@ impl World {
             Event::Restore => self.restore(schedule)?,
             Event::Clone if self.devices.len() < DEVICES => self.clone_device(place, schedule)?,
             Event::NewDevice | Event::Clone => {}
+            Event::UpgradeApp => self.upgrade_app(place, schedule)?,
+            Event::UpgradeServer => {
+                self.upgrade_server(schedule, self.profile == Profile::Storm)?;
+            }
             Event::Deliver => {
                 for _ in 0..1 + schedule.below(MOST_DELIVERIES) {
                     self.network_event(Event::Deliver, schedule)?;
@@ -126,6 +138,7 @@ impl World {
                 message.settle(Ok(Response { retry_after_ms: Some(1_000), ..html(status) }));
             }
             Event::WrongSpace if is_request => self.send_to_another_space(message)?,
+            Event::WrongAnswer if is_request && self.models.len() > 1 => self.answer_of_another_space(message)?,
             _ => self.go_on(message)?,
         }
         Ok(())
@@ -171,6 +184,26 @@ impl World {
         }
         // The device must not take it for an answer about its own space.
         message.settle(Err("the connection was reset"));
+        Ok(())
+    }
+
+    /// A front of the server mixes up two spaces: what one asks to be told is answered out of the other's log. What changes
+    /// something arrives where it should.
+    fn answer_of_another_space(&mut self, message: Message) -> Result<()> {
+        if message.request.method != Method::Get {
+            return self.go_on(message);
+        }
+        self.note("an answer of another space");
+        let (own, other) = (message.space, 1 - message.space);
+        let mut mixed_up = message.clone();
+        mixed_up.space = other;
+        mixed_up.request.path =
+            message.request.path.replace(&format!("/spaces/{}", SPACES[own]), &format!("/spaces/{}", SPACES[other]));
+        self.say(format!("  {} is answered as {}", message.request.path, mixed_up.request.path));
+        match self.answer(&mut mixed_up)? {
+            true => message.settle(mixed_up.answer.ok_or("the connection was reset")),
+            false => message.settle(Err("the connection was reset")),
+        }
         Ok(())
     }
 
@@ -327,13 +360,13 @@ impl World {
 
     /// Who has an old copy reads the log anew, and may die in it.
     fn kill_while_reading_anew(&mut self, place: usize, schedule: &mut Random) {
-        if schedule.below(3) == 0 {
+        if schedule.below(3) < 2 {
             self.devices[place].mortal.fate().armed = Some("a page was read anew");
         }
     }
 
     fn clone_device(&mut self, place: usize, schedule: &mut Random) -> Result<()> {
-        let device = DeviceParty::copy_of(&self.devices[place], self.beginning(self.devices[place].space))?;
+        let device = DeviceParty::copy_of(&self.devices[place], self.beginning(self.devices[place].space, None))?;
         self.devices.push(device);
         self.kill_while_reading_anew(self.devices.len() - 1, schedule);
         self.note("a device was cloned");

@@ -16,12 +16,14 @@ pub mod sights;
 mod stranger;
 mod template;
 pub mod time;
+mod upgrade;
 mod wire;
 
 use crate::action;
 use crate::disk;
 use crate::invariant;
 use crate::model::{Author, Model};
+use crate::names;
 use crate::random::Random;
 use anyhow::{Context, Result};
 use device::{Beginning, DeviceParty};
@@ -90,7 +92,7 @@ impl World {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (time, network) = (Time::new(), Network::default());
         // Every other world has rules.
-        let schema = if seed.is_multiple_of(2) { Some(rules()?) } else { None };
+        let schema = if seed.is_multiple_of(2) { Some(rules(names::FIRST)?) } else { None };
         let mut shape = Random::of(mix(seed, 2));
         let spaces = if shape.below(5) == 0 { 2 } else { 1 };
         let server = ServerParty::start(scratch.path(), spaces, &time, mix(seed, 1), schema.clone(), &runtime)?;
@@ -115,7 +117,7 @@ impl World {
         world.note(if world.schema.is_some() { "a world with rules" } else { "a world without rules" });
         let devices = if shape.below(16) == 0 { 7 + shape.below(2) } else { 2 + shape.below(2) }.max(2 * spaces);
         for place in 0..devices {
-            world.add_device(place % spaces, true)?;
+            world.add_device(place % spaces, world.schema.clone(), true)?;
         }
         if spaces == 2 {
             world.note("a world of two spaces");
@@ -136,7 +138,7 @@ impl World {
         Ok(world)
     }
 
-    fn beginning(&self, space: usize) -> Beginning<'_> {
+    fn beginning(&self, space: usize, schema: Option<Schema>) -> Beginning<'_> {
         let place = self.devices.len();
         Beginning {
             scratch: self.scratch.path(),
@@ -144,13 +146,13 @@ impl World {
             space,
             time: &self.time,
             seed: mix(self.seed, 100 + place as u64),
-            schema: self.schema.clone(),
+            schema,
             network: &self.network,
         }
     }
 
-    fn add_device(&mut self, space: usize, is_copied: bool) -> Result<()> {
-        self.devices.push(DeviceParty::new(self.beginning(space), is_copied)?);
+    fn add_device(&mut self, space: usize, schema: Option<Schema>, is_copied: bool) -> Result<()> {
+        self.devices.push(DeviceParty::new(self.beginning(space, schema), is_copied)?);
         Ok(())
     }
 
@@ -226,10 +228,13 @@ impl World {
         let server = self.server.as_mut().context("the world has a server")?;
         let changes = disk::changes(&server.folder);
         if server.checked != Some(changes) {
+            let translated = |models: &[Model]| models.iter().map(|model| model.translated).sum::<usize>();
+            let before = translated(&self.models);
             for (space, model) in self.models.iter_mut().enumerate() {
                 invariant::server(server, SPACES[space], model)?;
             }
             server.checked = Some(changes);
+            (before..translated(&self.models)).for_each(|_| self.note("a group of an older schema was accepted"));
         }
         for (wire, model) in self.wires.iter_mut().zip(&self.models) {
             wire.check(model)?;
@@ -273,14 +278,19 @@ impl World {
     }
 }
 
-/// The rules of half of the worlds.
-fn rules() -> Result<Schema> {
-    static RULES: OnceLock<Schema> = OnceLock::new();
+/// The rules of half of the worlds, before and after an upgrade.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn rules(version: u64) -> Result<Schema> {
+    static RULES: OnceLock<[Schema; 2]> = OnceLock::new();
+    let place = usize::from(version >= names::SECOND);
     if let Some(rules) = RULES.get() {
-        return Ok(rules.clone());
+        return Ok(rules[place].clone());
     }
-    let rules = Schema::parse(include_str!("../schema.toml")).map_err(|problems| anyhow::anyhow!("{problems}"))?;
-    Ok(RULES.get_or_init(|| rules).clone())
+    let read = |text: &str| Schema::parse(text).map_err(|problems| anyhow::anyhow!("{problems}"));
+    let rules = [read(include_str!("../schema.toml"))?, read(include_str!("../schema-2.toml"))?];
+    Ok(RULES.get_or_init(|| rules)[place].clone())
 }
 
 /// Whether a disk failed.

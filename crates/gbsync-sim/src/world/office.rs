@@ -3,6 +3,7 @@
 use super::{SPACES, World};
 use crate::action;
 use crate::model::{Author, Change, Edit, Operation};
+use crate::names;
 use crate::random::Random;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -28,7 +29,7 @@ impl World {
             0 => ("discard", json!({"reason": reason}), "the office discarded a group"),
             1 => {
                 // What the office wanted once is wanted again when nobody knows whether it took effect.
-                let amended = action::amended(&operation);
+                let amended = names::written(action::amended(&operation), self.server()?.version());
                 self.models[space].amended.insert((id.clone(), Author::Office), amended.clone());
                 (
                     "amend",
@@ -62,7 +63,7 @@ impl World {
             let Some(parked) = client.parked()?.into_iter().find(|parked| parked.group.group_id.as_str() == id) else {
                 continue;
             };
-            let amended = action::amended(operation);
+            let amended = names::written(action::amended(operation), self.devices[place].version());
             let space = self.devices[place].space;
             self.models[space].amended.insert((id.to_owned(), Author::Device(place)), amended.clone());
             self.decided.insert((place, id.to_owned()));

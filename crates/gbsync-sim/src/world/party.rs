@@ -58,6 +58,7 @@ impl Mortal {
 
 /// Makes a folder's files what a crash leaves of them, in place: they stay the same files to the system.
 pub(super) fn put_image(folder: &Path, loss: Loss, random: &mut Random) -> Result<()> {
+    disk::wait_until_closed(folder)?;
     let image = folder.with_extension("image");
     std::fs::create_dir_all(&image)?;
     disk::write_image(folder, loss, random, &image)?;

@@ -5,6 +5,7 @@ use super::device::Staged;
 use super::event::Event;
 use crate::action;
 use crate::model::{Author, Operation, State};
+use crate::names;
 use crate::random::Random;
 use anyhow::Result;
 
@@ -23,6 +24,7 @@ impl World {
         let token = format!("t{}", self.made);
         let view = self.view(place)?;
         let operation = action::next(&token, &view, workload);
+        let operation = names::written_on_the_web(operation, self.devices[place].version());
         let space = self.devices[place].space;
         self.models[space].begun(&operation, &view);
         Ok(operation)
@@ -121,7 +123,7 @@ impl World {
         })?;
         let mut state = State::new(self.schema.is_some());
         for (entity, id, payload) in rows {
-            state.put(&entity, &id, serde_json::from_str(&payload)?);
+            state.put(&entity, &id, names::renewed(&entity, &serde_json::from_str(&payload)?));
         }
         Ok(state)
     }
@@ -157,7 +159,7 @@ impl World {
         let wanted = (id.to_string(), Author::Device(place));
         let is_amended = self.models[space].amended.contains_key(&wanted);
         self.decided.insert((place, id.to_string()));
-        let amended = action::amended(&operation);
+        let amended = names::written(action::amended(&operation), device.version());
         let (what, closed) = match event {
             Event::Discard if !is_amended => {
                 let discard = || client.discard(id, "nobody wants it any more");

@@ -38,6 +38,7 @@ impl World {
             device.party.set_off(0);
         }
         while self.deliver_fairly()? {}
+        self.upgrade_server_at_last(&mut Random::of(mix(self.seed, 6)))?;
         for device in &mut self.devices {
             device.round = None;
             device.staged = None;

@@ -4,6 +4,7 @@ use super::party::{Mortal, put_image};
 use super::template::{self, ServerTemplate};
 use super::time::{Party, Time};
 use crate::disk::{self, Loss};
+use crate::names;
 use crate::random::Random;
 use anyhow::{Context, Result};
 use gbsync_core::fault;
@@ -121,8 +122,7 @@ impl ServerParty {
         Ok(answer.filter(|_| !disk::is_cut(&self.folder)))
     }
 
-    /// Loses power, or is killed, and comes back.
-    pub fn crash(&mut self, loss: Loss, random: &mut Random, runtime: &Runtime) -> Result<()> {
+    fn close(&mut self, runtime: &Runtime) {
         disk::cut_after(&self.folder, 0);
         self.reader = None;
         self.mortal.fate().armed = None;
@@ -130,8 +130,43 @@ impl ServerParty {
             // It cannot close its store properly: that is the point.
             let _ = runtime.block_on(local.close());
         }
+    }
+
+    /// Loses power, or is killed, and comes back.
+    pub fn crash(&mut self, loss: Loss, random: &mut Random, runtime: &Runtime) -> Result<()> {
+        self.close(runtime);
         put_image(&self.folder, loss, random)?;
         self.open(runtime)
+    }
+
+    /// The version of its schema; that of the first ones where it has none.
+    pub fn version(&self) -> u64 {
+        self.schema.as_ref().map_or(names::FIRST, |schema| schema.version)
+    }
+
+    /// Starts anew with another schema; its power is cut after so many changes of its files, perhaps before it is up: answers
+    /// whether that was so.
+    pub fn upgrade(
+        &mut self,
+        schema: Schema,
+        cut_after: Option<u64>,
+        random: &mut Random,
+        runtime: &Runtime,
+    ) -> Result<bool> {
+        self.schema = Some(schema);
+        self.close(runtime);
+        put_image(&self.folder, Loss::None, random)?;
+        if let Some(changes) = cut_after {
+            disk::cut_after(&self.folder, changes);
+        }
+        match self.open(runtime) {
+            Err(_) if disk::is_cut(&self.folder) => {
+                let loss = Loss::ALL[random.below(4)];
+                put_image(&self.folder, loss, random)?;
+                self.open(runtime).map(|()| true)
+            }
+            opened => opened.map(|()| false),
+        }
     }
 
     /// Stops for good.

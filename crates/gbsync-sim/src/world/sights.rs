@@ -36,6 +36,12 @@ const CALM: &[&str] = &[
     "a bracket was left behind",
     "a stranger sent something",
     "a round that ended well",
+    "an app was upgraded",
+    "an app was upgraded with a full outbox",
+    "the server got a newer schema",
+    "the server got a schema that groups waited for",
+    "a group of an older schema was accepted",
+    "killed: the tables follow the schema",
 ];
 
 /// What must happen in rough worlds and in storms.
@@ -50,6 +56,7 @@ const ROUGH: &[&str] = &[
     "a proxy's error: 500",
     "a proxy's error: 503",
     "a request for another space",
+    "an answer of another space",
     "a round that failed",
     "a device was killed",
     "a device crashed in a round",
@@ -91,6 +98,7 @@ const STORM: &[&str] = &[
     "an old copy was put back",
     "an operation that SQL refused",
     "a device was cloned",
+    "the server lost power while a schema came into force",
     "a device began another epoch",
     "the log was read anew",
     "killed: a page was read anew",
