@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::schemas::Schemas;
 use crate::store::overlay::OverlayRow;
-use crate::store::{base, outbox, overlay};
+use crate::store::{base, outbox, overlay, state};
 use gbsync_core::change::{Base, Payload};
 use gbsync_core::depend::Trail;
 use gbsync_core::id::{RecordKey, Seq};
@@ -37,7 +37,11 @@ pub(crate) fn under(schemas: &Schemas, connection: &Connection, key: &RecordKey)
 pub(crate) fn of(connection: &Connection, key: &RecordKey) -> Result<View, Error> {
     // One question: most records have nothing over them.
     let (confirmed, is_covered) = base::read_covered(connection, key)?;
-    let version = confirmed.as_ref().map_or(Seq(0), |row| row.edit_version);
+    let version = match &confirmed {
+        // The server has removed that tombstone, or counts it as removed: the record never was.
+        Some(row) if row.payload.is_none() && row.edit_version <= state::horizon(connection)? => Seq(0),
+        confirmed => confirmed.as_ref().map_or(Seq(0), |row| row.edit_version),
+    };
     let latest = if is_covered { overlay::latest(connection, key)? } else { None };
     let Some(latest) = latest else {
         let payload = confirmed.and_then(|row| row.payload);

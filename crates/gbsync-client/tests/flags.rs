@@ -63,6 +63,32 @@ fn of_two_offline_sales_of_the_last_item_both_are_accepted_and_one_carries_a_fla
 }
 
 #[test]
+fn a_device_that_loads_a_snapshot_has_the_open_flags_also_those_behind_the_horizon() {
+    let world = World::under(SCHEMA);
+    let a = world.device_under("a", SCHEMA);
+    a.client.upsert("stock", "roll", r#"{"quantity":0}"#).unwrap();
+    for sale in ["s1", "s2", "s3"] {
+        sell(&a, sale);
+    }
+    a.sync();
+    a.client
+        .operation::<Error>("count", "roll", |op| {
+            op.increment("stock", "roll", r#"{"quantity":1}"#)?;
+            op.clears("3.0")
+        })
+        .unwrap();
+    a.sync();
+    assert_eq!(flags(&a).len(), 2);
+    let config = gbsync_server::RetentionConfig { entries: Some(1), ..gbsync_server::RetentionConfig::default() };
+    gbsync_server::retain(&world.folder.path().join("server").into(), &config, None, false).unwrap().unwrap();
+    let new = world.device_under("new", SCHEMA);
+    new.sync();
+    assert_eq!((flags(&new), new.digest()), (flags(&a), a.digest()));
+    let groups = "SELECT group_concat(group_id, ',' ORDER BY seq) FROM gbsync_flag";
+    assert_eq!(new.query::<String>(groups), a.query::<String>(groups));
+}
+
+#[test]
 fn a_flag_is_known_from_the_verdict_before_the_log_is_read_and_after_it_is_read_anew() {
     let world = World::under(SCHEMA);
     let a = world.device_under("a", SCHEMA);

@@ -286,3 +286,92 @@ fn an_app_that_writes_meanwhile_hardly_waits() {
     // Far above what it is (gbsync bench says that): the machine may be busy with other things.
     assert!(*longest.lock().unwrap() < Duration::from_secs(2), "{longest:?}");
 }
+
+fn keep(world: &World, entries: u64) -> u64 {
+    let config = gbsync_server::RetentionConfig { entries: Some(entries), ..gbsync_server::RetentionConfig::default() };
+    let retained = gbsync_server::retain(&world.folder.path().join("server").into(), &config, None, false);
+    retained.unwrap().unwrap()[0].to.0
+}
+
+#[test]
+fn a_device_behind_the_horizon_with_500_pending_groups_loads_a_snapshot_and_loses_none() {
+    let world = World::new();
+    let author = fill(&world, 50);
+    let device = world.device("old");
+    device.sync();
+    let mut sealed: Vec<_> = (0..500).map(|n| device.receipt(&format!("r{n}"), "1.00")).collect();
+    // A note that is edited here and deleted there meanwhile, and one that is only edited here.
+    let edit = |id: &str| {
+        let write = |op: &mut gbsync_client::Operation| op.patch("notes", id, r#"{"seen":true}"#);
+        device.client.operation::<Error>("note-edit", id, write).unwrap()
+    };
+    let (lost, kept) = (edit("00007"), edit("00008"));
+    sealed.push(kept);
+    author.client.operation::<Error>("forget", "00007", |op| op.delete("notes", "00007")).unwrap();
+    for n in 0..20 {
+        author.receipt(&format!("a{n}"), "2.00");
+    }
+    author.sync();
+    assert_eq!(keep(&world, 3), 20);
+    let report = device.sync();
+    assert_eq!((report.accepted, downloads(&device)), (501, 1));
+    // It loaded before it sent.
+    let sent = device.transport.sent.lock().unwrap();
+    let (loaded, pushed) = (sent.iter().position(is_snapshot).unwrap(), sent.iter().position(is_push).unwrap());
+    assert!(loaded < pushed);
+    drop(sent);
+    assert!(sealed.iter().all(|sealed| state(&device, sealed) == GroupState::Accepted));
+    let refused = group(&device, &lost);
+    assert_eq!((refused.state, refused.code.as_deref()), (GroupState::Parked, Some("conflict")));
+    author.sync();
+    assert_eq!(device.digest(), author.digest());
+    assert!(device.read("notes", "00007").is_none());
+}
+
+#[test]
+fn a_record_is_made_anew_over_a_tombstone_that_the_horizon_has_passed() {
+    let world = World::new();
+    let author = fill(&world, 10);
+    let device = world.device("b");
+    device.sync();
+    for n in 0..5 {
+        author.receipt(&format!("a{n}"), "2.00");
+    }
+    author.sync();
+    device.sync();
+    keep(&world, 1);
+    // Both hold the tombstone still, and hear of the horizon with the next round.
+    for device in [&author, &device] {
+        device.sync();
+    }
+    device.client.operation::<Error>("note", "00003", |op| op.upsert("notes", "00003", r#"{"x":2}"#)).unwrap();
+    assert_eq!(device.sync().accepted, 1);
+    author.sync();
+    assert_eq!((author.digest(), author.read("notes", "00003").as_deref()), (device.digest(), Some(r#"{"x":2}"#)));
+}
+
+#[test]
+fn a_log_whose_horizon_passes_a_device_while_it_loads_is_begun_anew() {
+    let world = World::with(|config| config.snapshots.lag_groups = 0);
+    let author = fill(&world, NOTES);
+    let device = loader(&world, "new");
+    let mut is_first = true;
+    device.transport.plan(move |request| match is_snapshot(request) {
+        true if std::mem::take(&mut is_first) => Fault::Truncate(600_000),
+        true => Fault::DropRequest,
+        false => Fault::Pass,
+    });
+    device.try_sync().unwrap_err();
+    device.transport.heal();
+    for n in 0..10 {
+        author.receipt(&format!("a{n}"), "2.00");
+    }
+    author.sync();
+    keep(&world, 2);
+    // What it began with is still there and is before the horizon now: the log says so, and the next round begins anew.
+    while let Err(error) = device.try_sync() {
+        assert!(matches!(error, SyncError::NotReached { .. }), "{error}");
+        assert!(downloads(&device) < 6);
+    }
+    assert_eq!(device.digest(), author.digest());
+}

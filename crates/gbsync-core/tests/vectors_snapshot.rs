@@ -6,6 +6,7 @@ mod vectors;
 
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{GroupId, LogId, RecordKey, Seq};
+use gbsync_core::verdict::{Flag, RejectionCode};
 use gbsync_core::wire::*;
 
 fn row<'r>(key: (&'r str, &'r str), versions: (u64, u64), payload: Option<&'r str>) -> SnapshotRow<'r> {
@@ -19,12 +20,24 @@ fn head() -> SnapshotHead {
     SnapshotHead { seq: Seq(57), log: LogId::new("log-1").unwrap(), chain, records: 3, horizon: Seq(20) }
 }
 
+fn open_flag() -> SnapshotFlag {
+    let flag = Flag {
+        code: RejectionCode::BoundViolation,
+        rule: "stock.quantity.min".into(),
+        message: "stock:paper-roll: quantity is below 0".into(),
+        key: Some(RecordKey::new("stock", "paper-roll").unwrap()),
+    };
+    let group = GroupId::new("receipt-create:receipt-001:0192-b").unwrap();
+    SnapshotFlag { seq: Seq(57), place: 0, group, flag }
+}
+
 #[test]
 fn a_snapshot_is_written_and_read_as_the_golden_one() {
     let mut out = head().to_json() + "\n";
     row(("notes", "n\"1"), (42, 42), None).push_json(&mut out);
     row(("receipts", "receipt-001"), (42, 42), Some(r#"{"total":"120.00"}"#)).push_json(&mut out);
     row(("stock", "paper-roll"), (57, 5), Some(r#"{"quantity":-3}"#)).push_json(&mut out);
+    open_flag().push_json(&mut out);
     out.push_str(&(snapshot_end_json(3) + "\n"));
     assert_eq!(out, vectors::text("wire/snapshot.ndjson"));
 
@@ -43,6 +56,7 @@ fn a_snapshot_is_written_and_read_as_the_golden_one() {
             record("notes", "n\"1", 42, 42, LogState::Deleted),
             record("receipts", "receipt-001", 42, 42, live(r#"{"total":"120.00"}"#)),
             record("stock", "paper-roll", 57, 5, live(r#"{"quantity":-3}"#)),
+            SnapshotLine::Flag(open_flag()),
             SnapshotLine::End { records: 3 },
         ]
     );

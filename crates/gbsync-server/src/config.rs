@@ -37,6 +37,8 @@ pub struct ServerConfig {
     pub metrics_listen: Option<SocketAddr>,
     /// Where snapshots are kept, and how many.
     pub snapshots: SnapshotConfig,
+    /// How long logs are kept; `None`: for ever.
+    pub retention: Option<RetentionConfig>,
     /// What connections may take.
     pub net: NetConfig,
     /// The certificate of its own; without one it speaks plain HTTP, for a proxy in front of it.
@@ -75,6 +77,7 @@ impl ServerConfig {
             live: LiveConfig::default(),
             metrics_listen: None,
             snapshots: SnapshotConfig::default(),
+            retention: None,
             net: NetConfig::default(),
             tls: None,
             proxies: Proxies::default(),
@@ -156,6 +159,34 @@ pub struct TlsConfig {
     pub certificate: PathBuf,
     /// Its private key, as PEM.
     pub key: PathBuf,
+}
+
+/// How long logs are kept. An entry leaves when it is older than the age, or when as many as the number are behind it, whichever
+/// is said.
+///
+/// ```
+/// let config = gbsync_server::RetentionConfig::default();
+/// assert_eq!((config.age_ms, config.entries), (None, None));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetentionConfig {
+    /// How old an entry may become, in milliseconds.
+    pub age_ms: Option<u64>,
+    /// How many entries of a space are kept.
+    pub entries: Option<u64>,
+    /// The folder of the archives; `None`: `archives` in the folder of the store. A store in a database needs one.
+    pub archives: Option<PathBuf>,
+    /// Bytes after which an archive closes, not compressed.
+    pub archive_bytes: u64,
+    /// How often a server looks, in milliseconds.
+    pub every_ms: u64,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        let every_ms = 60 * 60 * 1000;
+        Self { age_ms: None, entries: None, archives: None, archive_bytes: 256 * 1024 * 1024, every_ms }
+    }
 }
 
 /// What connections may take.

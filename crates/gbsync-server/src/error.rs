@@ -100,6 +100,9 @@ pub enum ServerError {
         /// The version of both.
         version: u64,
     },
+    /// Entries are to leave logs, and it is not said where archives are to be.
+    #[error("entries are to leave the logs of a database, and no folder is named for their archives; name one")]
+    NoArchive,
     /// The folder of snapshots cannot be used.
     #[error("the folder of snapshots {} cannot be used: {source}; choose one that this user may write", path.display())]
     SnapshotFolder {

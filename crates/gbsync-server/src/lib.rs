@@ -19,6 +19,7 @@ mod metrics;
 mod net;
 #[cfg(feature = "mutants")]
 mod planted;
+mod retention;
 mod routes;
 mod rules;
 mod server;
@@ -27,10 +28,13 @@ mod snapshot;
 mod store;
 
 pub use auth::{ActorInfo, Actors, AuthConfig, ClaimNames, CreatedToken, JwtConfig, KeySource, NewToken, TokenInfo, Tokens};
-pub use config::{Environment, FaultPoint, LiveConfig, NetConfig, ServerConfig, SnapshotConfig, TlsConfig};
+pub use config::{
+    Environment, FaultPoint, LiveConfig, NetConfig, RetentionConfig, ServerConfig, SnapshotConfig, TlsConfig,
+};
 pub use error::ServerError;
 pub use limit::{QuotaConfig, RateConfig};
 pub use local::{LocalAnswer, LocalServer};
 pub use net::peer::{ForwardedHeader, Proxies};
+pub use retention::{Retained, archives_of, retain};
 pub use server::{Counters, Server};
 pub use store::{Finding, Scanned, SpaceDigest, StoreError, StoreLocation, scan, space_digest};

@@ -10,6 +10,7 @@ use crate::error::ServerError;
 use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::net::{self, tls::Tls};
+use crate::retention;
 use crate::routes::{self, App, Gates, router};
 use crate::rules::Rules;
 use crate::snapshot::Snapshots;
@@ -33,6 +34,7 @@ pub struct Server {
     drain_timeout: Duration,
     serving: JoinHandle<()>,
     watched: Option<JoinHandle<()>>,
+    retaining: Option<JoinHandle<()>>,
 }
 
 /// What a server did since it started.
@@ -64,6 +66,11 @@ impl Server {
         let metrics_listen = config.metrics_listen;
         let drain_timeout = Duration::from_millis(config.drain_ms);
         let tls = config.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
+        let retention =
+            config.retention.clone().map(|retention| (config.store.clone(), retention, config.environment.clone()));
+        if let Some((store, retention, _)) = &retention {
+            retention::folder(store, retention)?;
+        }
         let Opened { app, drain } = open(config).await?;
         let (listener, address) = bind(listen).await?;
         let (metrics_address, watched) = match metrics_listen {
@@ -79,8 +86,11 @@ impl Server {
         if let Some(tls) = &tls {
             tokio::spawn(Arc::clone(tls).watch(drain.subscribe()));
         }
+        let retaining = retention.map(|(store, retention, environment)| {
+            tokio::spawn(retention::keep_up(Arc::clone(&app), store, retention, environment, drain.subscribe()))
+        });
         tracing::info!(%address, %store, "serving");
-        Ok(Self { address, metrics_address, app, tls, drain, drain_timeout, serving, watched })
+        Ok(Self { address, metrics_address, app, tls, drain, drain_timeout, serving, watched, retaining })
     }
 
     /// The address it listens on.
@@ -150,6 +160,10 @@ impl Server {
         }
         if let Some(watched) = &self.watched {
             watched.abort();
+        }
+        if let Some(retaining) = self.retaining {
+            // It was told to stop, and does between two short steps.
+            let _ = retaining.await;
         }
         close(self.app).await
     }

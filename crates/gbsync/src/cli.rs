@@ -4,7 +4,8 @@
 //! asynchronous runtime is made only for the verbs that talk over a network.
 
 use crate::commands::{
-    actor, apply, bench, check, demo, digest, init, orphans, outbox, query, rejections, schema, serve, status, sync, token,
+    actor, apply, bench, check, demo, digest, init, orphans, outbox, query, rejections, retention, schema, serve, status,
+    sync, token,
 };
 use crate::exit::{Exit, Failure};
 use crate::log;
@@ -54,6 +55,7 @@ enum Command {
     Orphans(orphans::Arguments),
     Outbox(outbox::Arguments),
     Rejections(rejections::Arguments),
+    Retention(retention::Arguments),
     Digest(digest::Arguments),
     Check(check::Arguments),
     Schema(schema::Arguments),
@@ -99,6 +101,7 @@ fn dispatch(command: &Command, output: &Output) -> Result<Exit> {
         Command::Orphans(arguments) => orphans::run(arguments, output),
         Command::Outbox(arguments) => outbox::run(arguments, output),
         Command::Rejections(arguments) => one_thread(rejections::run(arguments, output)),
+        Command::Retention(arguments) => retention::run(arguments, output),
         Command::Digest(arguments) => digest::run(arguments, output),
         Command::Check(arguments) => check::run(arguments, output),
         Command::Schema(arguments) => schema::run(arguments, output),

@@ -217,6 +217,8 @@ pub fn server_failure(error: &gbsync_server::ServerError) -> Failure {
         ServerError::Keys { .. } => "keys",
         ServerError::AmbiguousToken { .. } => "ambiguous_token",
         ServerError::NoSchema => "no_schema",
+        ServerError::NoArchive => "no_archive",
+        ServerError::SnapshotFolder { .. } => "snapshot_folder",
         ServerError::SchemaOlder { .. } => "schema_older",
         ServerError::SchemaChanged { .. } => "schema_changed",
         ServerError::Store(_) => "store",

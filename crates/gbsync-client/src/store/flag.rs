@@ -10,18 +10,27 @@ use rusqlite::{Connection, params};
 
 /// Notes the flags of a group; each is named `{seq}.{place}`.
 pub(crate) fn raise(connection: &Connection, is_next: bool, seq: Seq, group: &GroupId, flags: &[Flag]) -> Result<(), Error> {
-    if flags.is_empty() {
-        return Ok(());
+    for (place, flag) in flags.iter().enumerate() {
+        raise_one(connection, is_next, (seq, place as u64), group, flag)?;
     }
+    Ok(())
+}
+
+/// Notes one flag, by the group's place in the log and its own in the group.
+pub(crate) fn raise_one(
+    connection: &Connection,
+    is_next: bool,
+    (seq, place): (Seq, u64),
+    group: &GroupId,
+    flag: &Flag,
+) -> Result<(), Error> {
     let mut statement = connection.prepare_cached(
         "INSERT OR REPLACE INTO gbsync_open_flag(flag_id, is_next, seq, code, rule, entity, id, message, group_id)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
-    for (place, flag) in flags.iter().enumerate() {
-        let (entity, id) = flag.key.as_ref().map(|key| (key.entity.as_str(), key.id.as_str())).unzip();
-        let (name, code) = (format!("{seq}.{place}"), flag.code.as_str());
-        statement.execute(params![name, is_next, seq.0, code, flag.rule, entity, id, flag.message, group.as_str()])?;
-    }
+    let (entity, id) = flag.key.as_ref().map(|key| (key.entity.as_str(), key.id.as_str())).unzip();
+    let (name, code) = (format!("{seq}.{place}"), flag.code.as_str());
+    statement.execute(params![name, is_next, seq.0, code, flag.rule, entity, id, flag.message, group.as_str()])?;
     Ok(())
 }
 

@@ -14,6 +14,7 @@ const STEPS: &[&str] = &[
     super::server_schema::SERVER_SCHEMA,
     super::snapshot::SNAPSHOT,
     SCOPES,
+    super::snapshot::HORIZON,
 ];
 
 /// The newest format this version writes and reads.

@@ -20,6 +20,11 @@ CREATE TABLE gbsync_snapshot(
 ) STRICT;
 ";
 
+/// The step that keeps where the server's log begins.
+pub(super) const HORIZON: &str = "
+ALTER TABLE gbsync_state ADD COLUMN horizon INTEGER NOT NULL DEFAULT 0; -- as the server told at the last handshake
+";
+
 /// A snapshot that is being loaded, or is.
 #[derive(Debug, Clone)]
 pub(crate) struct Loading {

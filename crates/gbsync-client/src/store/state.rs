@@ -153,6 +153,19 @@ pub(crate) fn set_handshake(
     Ok(())
 }
 
+/// Keeps where the server's log begins.
+pub(crate) fn set_horizon(connection: &Connection, horizon: Seq) -> Result<(), Error> {
+    let sql = "UPDATE gbsync_state SET horizon = ?1 WHERE horizon <> ?1";
+    connection.prepare_cached(sql)?.execute([horizon.0])?;
+    Ok(())
+}
+
+/// Where the server's log begins.
+pub(crate) fn horizon(connection: &Connection) -> Result<Seq, Error> {
+    let mut statement = connection.prepare_cached("SELECT horizon FROM gbsync_state")?;
+    Ok(Seq(statement.query_row([], |row| row.get(0))?))
+}
+
 /// Moves the cursor: in the transaction that applies what it passes.
 pub(crate) fn set_cursor(connection: &Connection, cursor: Seq, chain: Digest, head: Seq) -> Result<(), Error> {
     let sql = "UPDATE gbsync_state SET cursor = ?1, chain = ?2, head = ?3";

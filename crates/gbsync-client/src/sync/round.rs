@@ -185,6 +185,7 @@ impl<'c> Round<'c> {
                 sequence::go_on_above(tx, name, *n)?;
             }
             server_schema::set_version(tx, shake.schema_version)?;
+            state::set_horizon(tx, shake.horizon)?;
             state::set_handshake(tx, &shake.log, shake.head, &self.scope_set, &shake.limits)
         })?;
         self.fetch_schema(&state, shake.schema_version).await?;

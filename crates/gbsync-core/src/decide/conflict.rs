@@ -81,16 +81,19 @@ impl Bases<'_> {
     }
 
     fn judge(&self, index: usize, change: &Change, record: Option<&Record>) -> Judged {
-        let Some(record) = record else {
-            return match change.edit {
-                Edit::Upsert(_) => Judged::Holds,
-                _ => Judged::Conflicts(ChangeCode::Missing),
-            };
-        };
         let rules = self.schema.and_then(|schema| schema.entity(&change.key.entity));
         let on_delete = rules.map_or(OnDeleteConflict::Reject, |rules| rules.on_delete_conflict);
         let policy = rules.map_or(OnConflict::Reject, |rules| rules.on_conflict);
         let base = self.effective_base(change);
+        let Some(record) = record else {
+            let is_anew = matches!(change.edit, Edit::Upsert(_));
+            return match self.facts.was_there(base) {
+                // Its tombstone is gone: without this the edit would bring the record back to life.
+                true if !is_anew || on_delete != OnDeleteConflict::EditWins => Judged::Conflicts(ChangeCode::Deleted),
+                false if !is_anew => Judged::Conflicts(ChangeCode::Missing),
+                _ => Judged::Holds,
+            };
+        };
         if record.payload.is_none() {
             let is_anew = matches!(change.edit, Edit::Upsert(_))
                 && (base >= record.version || on_delete == OnDeleteConflict::EditWins);

@@ -93,12 +93,26 @@ pub struct Facts {
     records: BTreeMap<RecordKey, Option<Record>>,
     /// Lists asked for or changed.
     lists: Lists,
+    /// Tombstones up to here may be removed already.
+    horizon: Seq,
 }
 
 impl Facts {
-    /// Takes what the store holds of a record, unless a group has changed it already.
+    /// Nothing known yet, of a store that keeps tombstones behind this place of the log.
+    pub fn behind(horizon: Seq) -> Self {
+        Self { horizon, ..Self::default() }
+    }
+
+    /// Takes what the store holds of a record, unless a group has changed it already. A tombstone up to the horizon counts as
+    /// removed whether it is or not: when that happens must decide nothing.
     pub fn learn_record(&mut self, key: RecordKey, record: Option<Record>) {
+        let record = record.filter(|record| record.payload.is_some() || record.version > self.horizon);
         self.records.entry(key).or_insert(record);
+    }
+
+    /// Whether a record that is not there was there when its author saw it at `base`, and was deleted since.
+    pub(super) fn was_there(&self, base: Seq) -> bool {
+        base > Seq(0) && base <= self.horizon
     }
 
     /// Takes a list of an index as the store holds it; what accepted groups changed of it is added.

@@ -304,6 +304,17 @@ fn push_entry_header(out: &mut String, header: &EntryHeader<'_>, change_count: u
     push_count(out, "changeCount", change_count);
 }
 
+/// When an entry in wire form was committed; `None` for one that does not say it, such as a resolution.
+///
+/// # Errors
+/// [`WireError`] when it is no entry.
+pub fn committed_at(entry: &str) -> Result<Option<Timestamp>, WireError> {
+    let (node, _) = parse_passing(entry.as_bytes(), DEPTH)?;
+    let fields = Fields::of(&node)?;
+    let time = |text: &str| Timestamp::new(text).map_err(|error| WireError::new(error.to_string()).within("committedAt"));
+    fields.optional_text("committedAt")?.map(time).transpose()
+}
+
 /// A page, from entries in wire form.
 pub fn page_json<'e>(entries: impl IntoIterator<Item = &'e str>, next: Seq, chain: Digest, head: Seq) -> String {
     let entries: Vec<&str> = entries.into_iter().collect();

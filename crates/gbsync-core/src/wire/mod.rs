@@ -26,8 +26,8 @@ pub use handshake::{Ancestor, DeviceReport, Handshake};
 pub use live::{EndReason, Frame, LiveEvent, LiveHead, LivePage, LiveReader, push_group_frame};
 pub(crate) use log::leave_json;
 pub use log::{
-    EntryHeader, LogChange, LogEntry, LogGroup, LogPage, LogParts, LogState, changes_json, entry_in_parts_json, entry_json,
-    page_json, parse_log_part,
+    EntryHeader, LogChange, LogEntry, LogGroup, LogPage, LogParts, LogState, changes_json, committed_at,
+    entry_in_parts_json, entry_json, page_json, parse_log_part,
 };
 pub use operations::OperationLine;
 pub(crate) use parts::elements;
@@ -41,7 +41,7 @@ pub use read::WireError;
 pub use rejections::{Closed, RejectedGroup, rejection_json, rejections_json, resolved_json};
 pub use resolution::{Remedy, Resolve, resolution_entry_json, resolution_json};
 pub use results::{GroupResult, PushAnswer, answer_json, parse_answer, parse_result, result_json};
-pub use snapshot::{SnapshotHead, SnapshotLine, SnapshotRow, snapshot_end_json};
+pub use snapshot::{SnapshotFlag, SnapshotHead, SnapshotLine, SnapshotRow, snapshot_end_json};
 pub use verdicts::{DiscardRequest, SealedAs, discard_json, parse_discard, parse_verdicts_request, verdicts_request_json};
 
 /// The version of the protocol that this code speaks.

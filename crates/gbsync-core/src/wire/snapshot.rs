@@ -5,12 +5,14 @@
 //! Tombstones travel with it as records without a payload, as far as the log behind the horizon still names them: a device
 //! that loads a snapshot decides about deleted records as one that read the log.
 
+use super::flags::{flag, push_flags};
 use super::log::{LogChange, LogState};
 use super::read::{Fields, Read, WireError, parse_passing, push_count, push_text, wrong};
 use crate::digest::Digest;
-use crate::id::{LogId, RecordKey, Seq};
-use crate::json::{Value, push_string};
+use crate::id::{GroupId, LogId, RecordKey, Seq};
+use crate::json::{Node, Value, push_string};
 use crate::limits::PAYLOAD_DEPTH;
+use crate::verdict::Flag;
 
 /// Levels of a line around a payload: the record.
 const DEPTH: usize = PAYLOAD_DEPTH + 1;
@@ -89,6 +91,34 @@ impl SnapshotRow<'_> {
     }
 }
 
+/// A soft rule that a group of the log broke, and that nobody has cleared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotFlag {
+    /// The group's place in the log.
+    pub seq: Seq,
+    /// Which of the group's flags it is.
+    pub place: u64,
+    /// The group.
+    pub group: GroupId,
+    /// The flag.
+    pub flag: Flag,
+}
+
+impl SnapshotFlag {
+    /// Appends the line, with its end.
+    pub fn push_json(&self, out: &mut String) {
+        let Self { seq, place, group, flag } = self;
+        out.push_str(&format!("{{\"flag\":{{\"seq\":{seq},\"place\":{place}"));
+        push_text(out, "syncGroupId", group.as_str());
+        out.push(',');
+        // The flag as the log has it.
+        let mut list = String::new();
+        push_flags(&mut list, std::slice::from_ref(flag));
+        out.push_str(list.trim_start_matches("[{").trim_end_matches("}]"));
+        out.push_str("}}\n");
+    }
+}
+
 /// The last line, without its end.
 pub fn snapshot_end_json(records: u64) -> String {
     format!("{{\"end\":true,\"records\":{records}}}")
@@ -104,6 +134,8 @@ pub enum SnapshotLine {
         /// How many.
         records: u64,
     },
+    /// An open flag.
+    Flag(SnapshotFlag),
     /// A line of a later version, which says nothing of records.
     Other,
 }
@@ -121,6 +153,9 @@ impl SnapshotLine {
                 Value::Bool(true) => Ok(Self::End { records: fields.count("records")? }),
                 _ => Err(wrong(end, "true").within("end")),
             };
+        }
+        if let Some(node) = fields.optional("flag") {
+            return open_flag(node).map(Self::Flag).map_err(|error| error.within("flag"));
         }
         if fields.optional("entity").is_none() {
             return Ok(Self::Other);
@@ -141,4 +176,10 @@ fn record(fields: &Fields<'_, '_>, text: &str) -> Read<LogChange> {
     let key =
         RecordKey::new(fields.text("entity")?, fields.text("id")?).map_err(|error| WireError::new(error.to_string()))?;
     Ok(LogChange { key, version, edit_version, state, is_cascade: false })
+}
+
+fn open_flag(node: &Node<'_>) -> Read<SnapshotFlag> {
+    let fields = Fields::of(node)?;
+    let group = fields.id("syncGroupId", |text| GroupId::new(text))?;
+    Ok(SnapshotFlag { seq: Seq(fields.count("seq")?), place: fields.count("place")?, group, flag: flag(node)? })
 }

@@ -97,6 +97,7 @@ async fn page(app: &App, request: &PageRequest) -> Result<Answer, Refusal> {
 /// Why there is no page after `after`.
 pub(crate) fn no_page(none: &Page, after: Seq) -> Refusal {
     match none {
+        Page::BehindHorizon { horizon } => behind_horizon(*horizon, after),
         Page::BeyondHead { head } => beyond_head(*head, after),
         Page::LogChanged => changed(),
         Page::NoSpace | Page::Entries { .. } => Refusal::no_space(),
@@ -107,6 +108,13 @@ pub(super) fn beyond_head(head: Seq, asked: Seq) -> Refusal {
     Refusal::resync(
         "beyond_head",
         format!("the log ends at {head}, before {asked}; the server was restored or the cursor is not of this log"),
+    )
+}
+
+pub(super) fn behind_horizon(horizon: Seq, asked: Seq) -> Refusal {
+    Refusal::resync(
+        "behind_horizon",
+        format!("the log is kept behind {horizon} only, and not from {asked}; the device must load a snapshot"),
     )
 }
 

@@ -77,6 +77,7 @@ pub(super) async fn of_log(
         LogPart::NoPart => {
             Err(Refusal::new(ProblemCode::NotFound, format!("entry {seq} of the log has no part {number}; read its entry")))
         }
+        LogPart::BehindHorizon { horizon } => Err(log::behind_horizon(horizon, seq)),
         LogPart::BeyondHead { head } => Err(log::beyond_head(head, seq)),
         LogPart::LogChanged => Err(log::changed()),
     }

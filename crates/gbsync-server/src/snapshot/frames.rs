@@ -6,7 +6,7 @@
 //! The first line counts the records and stands before them. Room is left for it, filled up with a frame that readers skip:
 //! counting first would read everything twice.
 
-use gbsync_core::wire::{SnapshotHead, SnapshotRow, snapshot_end_json};
+use gbsync_core::wire::{SnapshotFlag, SnapshotHead, SnapshotRow, snapshot_end_json};
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::PathBuf;
@@ -50,6 +50,16 @@ impl Frames {
     pub(super) fn add(&mut self, row: &SnapshotRow<'_>) -> io::Result<()> {
         row.push_json(&mut self.lines);
         self.records += 1;
+        self.close_if_full()
+    }
+
+    /// Adds an open flag, which is not counted.
+    pub(super) fn add_flag(&mut self, flag: &SnapshotFlag) -> io::Result<()> {
+        flag.push_json(&mut self.lines);
+        self.close_if_full()
+    }
+
+    fn close_if_full(&mut self) -> io::Result<()> {
         if self.lines.len() >= FRAME_BYTES { self.close_frame() } else { Ok(()) }
     }
 

@@ -19,9 +19,9 @@ use crate::error::{Refusal, ServerError};
 use crate::routes::App;
 use crate::store::{EachRecord, Page, PageRequest, SnapshotOf, SpaceState, StoreError, StoreLocation};
 use frames::Frames;
-use gbsync_core::wire::{SnapshotHead, SnapshotRow};
+use gbsync_core::wire::{SnapshotFlag, SnapshotHead, SnapshotRow};
 use shelf::Shelf;
-pub(crate) use shelf::{Key, Named};
+pub(crate) use shelf::{Key, Named, make_private};
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,6 +152,11 @@ impl EachRecord for Making<'_> {
             return Err(StoreError::Snapshot(std::io::Error::other("the server stops")));
         }
         frames.add(row).map_err(StoreError::Snapshot)
+    }
+
+    fn flag(&mut self, flag: &SnapshotFlag) -> Result<(), StoreError> {
+        let Some((_, frames)) = &mut self.begun else { return Ok(()) };
+        frames.add_flag(flag).map_err(StoreError::Snapshot)
     }
 }
 

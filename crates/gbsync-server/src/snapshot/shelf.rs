@@ -188,7 +188,7 @@ impl Shelf {
 }
 
 /// Makes a folder that its owner alone looks into.
-pub(super) fn make_private(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

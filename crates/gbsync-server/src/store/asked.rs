@@ -25,6 +25,7 @@ pub(crate) struct PageRequest {
 pub(crate) enum Page {
     Entries { entries: Vec<String>, next: Seq, chain: Digest, head: Seq },
     NoSpace,
+    BehindHorizon { horizon: Seq },
     BeyondHead { head: Seq },
     LogChanged,
 }
@@ -46,6 +47,7 @@ pub(crate) enum LogPart {
     Body(String),
     NoSpace,
     NoPart,
+    BehindHorizon { horizon: Seq },
     BeyondHead { head: Seq },
     LogChanged,
 }

@@ -51,6 +51,9 @@ pub enum StoreError {
     /// A file of a snapshot cannot be written or read.
     #[error("a snapshot cannot be made: {0}; see that its folder can be written and has room")]
     Snapshot(std::io::Error),
+    /// A file of an archive cannot be written. Nothing has left the log without one.
+    #[error("an archive of the log cannot be written: {0}; see that its folder can be written and has room")]
+    Archive(std::io::Error),
     /// Another process has put another schema in force, or is about to.
     #[error("another schema is in force than this process decides by")]
     OtherSchema,

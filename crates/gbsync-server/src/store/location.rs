@@ -2,7 +2,7 @@
 
 use super::postgres::PostgresStore;
 use super::sqlite::{self, SqliteStore};
-use super::{Store, Survey, TokenTable};
+use super::{Retainer, Store, Survey, TokenTable};
 use crate::config::FaultPoint;
 use crate::error::ServerError;
 use std::fs::{File, TryLockError};
@@ -62,6 +62,20 @@ impl StoreLocation {
             }
             Self::Postgres(url) => Box::new(PostgresStore::open(url, ADMIN_PATIENCE, 1, None)?),
         })
+    }
+
+    /// What takes entries out of logs, beside a running server; `None` while another process is at it.
+    pub(crate) fn retainer(&self) -> Result<Option<Box<dyn Retainer>>, ServerError> {
+        match self {
+            Self::Folder(data) => {
+                if !data.join("gbsync.db").is_file() {
+                    return Err(ServerError::NoStore { path: data.clone() });
+                }
+                let retainer = sqlite::SqliteRetainer::open(data, ADMIN_PATIENCE)?;
+                Ok(retainer.map(|retainer| Box::new(retainer) as Box<dyn Retainer>))
+            }
+            Self::Postgres(url) => Ok(PostgresStore::open(url, ADMIN_PATIENCE, 1, None)?.retainer()?),
+        }
     }
 
     /// One committed state, to be looked through beside a running server.

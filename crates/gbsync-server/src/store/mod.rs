@@ -32,7 +32,7 @@ use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, L
 use gbsync_core::scope::{ScopeSet, Trace};
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::{Flag, Rejection, Resolution};
-use gbsync_core::wire::{Bearer, DeviceReport, GroupResult, RejectedGroup, SnapshotRow};
+use gbsync_core::wire::{Bearer, DeviceReport, GroupResult, RejectedGroup, SnapshotFlag, SnapshotRow};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -57,7 +57,10 @@ pub(crate) struct SpaceState {
     pub(crate) log: LogId,
     pub(crate) head: Seq,
     pub(crate) chain: Digest,
+    /// The last entry that the log has no more.
     pub(crate) horizon: Seq,
+    /// The chain there.
+    pub(crate) horizon_chain: Digest,
 }
 
 /// A device in one life of its database.
@@ -316,6 +319,8 @@ pub(crate) trait EachRecord: Send {
     fn begin(&mut self, state: &SpaceState) -> Result<bool, StoreError>;
     /// The next record by entity and id, as bytes: those that live, and the tombstones behind the horizon.
     fn record(&mut self, row: &SnapshotRow<'_>) -> Result<(), StoreError>;
+    /// The next open flag, behind the records, in the order of the log.
+    fn flag(&mut self, flag: &SnapshotFlag) -> Result<(), StoreError>;
 }
 
 /// What a space holds.
@@ -389,8 +394,37 @@ pub(crate) trait Store: Send + Sync {
     fn rejection(&self, space: &SpaceId, id: &GroupId, scopes: &ScopeSet) -> Result<Option<RejectedGroup>, StoreError>;
     /// What a space holds; `None` when there is no such space.
     fn usage(&self, space: &SpaceId) -> Result<Option<Usage>, StoreError>;
+    /// What takes entries out of logs; `None` while another process does.
+    fn retainer(&self) -> Result<Option<Box<dyn Retainer>>, StoreError>;
     /// Leaves everything in order, for a clean stop.
     fn close(&self) -> Result<(), StoreError>;
+}
+
+/// An entry that may leave the log.
+#[derive(Debug)]
+pub(crate) struct KeptEntry {
+    pub(crate) seq: Seq,
+    pub(crate) chain: Digest,
+    pub(crate) entry: String,
+    /// How many parts its changes are in; 0: they are in the entry.
+    pub(crate) parts: u64,
+}
+
+/// What takes entries out of logs, beside whoever writes: in small transactions of its own. One process at a time.
+pub(crate) trait Retainer: Send {
+    /// Every space.
+    fn spaces(&mut self) -> Result<BTreeSet<SpaceId>, StoreError>;
+    /// Where a log stands; `None` when there is no such space.
+    fn state(&mut self, space: &SpaceId) -> Result<Option<SpaceState>, StoreError>;
+    /// Entries behind a place, in order: at least one if there is one, then no more than so many bytes.
+    fn entries(&mut self, space: &SpaceId, after: Seq, bytes: u64) -> Result<Vec<KeptEntry>, StoreError>;
+    /// A part of an entry.
+    fn part(&mut self, space: &SpaceId, seq: Seq, part: u64) -> Result<String, StoreError>;
+    /// Removes the entries of `log` from the horizon, which must be `from`, up to `to`, which is the horizon then; `false` when
+    /// the space is not as it was any more, and nothing is changed.
+    fn forget(&mut self, space: &SpaceId, log: &LogId, from: Seq, to: Seq) -> Result<bool, StoreError>;
+    /// Removes tombstones up to the horizon, at most so many; how many it were.
+    fn bury(&mut self, space: &SpaceId, most: u64) -> Result<u64, StoreError>;
 }
 
 /// What a new token is beside what it opens.

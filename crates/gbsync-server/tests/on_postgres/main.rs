@@ -30,6 +30,8 @@ mod meetings;
 mod regressions;
 #[path = "../rejections.rs"]
 mod rejections;
+#[path = "../retention.rs"]
+mod retention;
 #[path = "../rights.rs"]
 mod rights;
 #[path = "../rules.rs"]

@@ -11,6 +11,7 @@ pub mod orphans;
 pub mod outbox;
 pub mod query;
 pub mod rejections;
+pub mod retention;
 pub mod schema;
 pub mod serve;
 pub mod status;

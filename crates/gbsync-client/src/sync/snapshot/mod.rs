@@ -14,12 +14,13 @@ use super::round::{Round, scope_set_parameter};
 use crate::error::{Error, damaged};
 use crate::store::base::{Applier, BaseTable};
 use crate::store::snapshot::{self, Loading};
-use crate::store::{Tx, state};
+use crate::store::{Tx, flag, state};
 use crate::transport::{Download, DownloadFrom, Method, Request};
 use gbsync_core::fault;
 use gbsync_core::id::LogId;
+use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::retry::Backoff;
-use gbsync_core::wire::{LogChange, Problem, SnapshotHead, SnapshotLine};
+use gbsync_core::wire::{LogChange, Problem, SnapshotFlag, SnapshotHead, SnapshotLine};
 use units::{Unit, Units};
 
 /// Waits between downloads that broke off.
@@ -137,6 +138,17 @@ impl Round<'_> {
                     Err(reason) => return self.discard_snapshot(log, reason),
                 }
             }
+            #[cfg(feature = "mutants")]
+            if piece.is_none()
+                && is(Mutant::SnapshotFlippedUnfinished)
+                && let Some(kept) = loading.take()
+            {
+                let done = Loading { is_done: true, ..kept };
+                self.client.store().write(|tx| {
+                    store(tx, &Lines { loading: done, is_first: false, records: Vec::new(), flags: Vec::new() })
+                })?;
+                return Ok(Ended::Complete);
+            }
             if piece.is_none() {
                 return Ok(Ended::Broken("a snapshot ended before its last line".into()));
             }
@@ -177,6 +189,7 @@ struct Lines {
     /// Whether it is the first.
     is_first: bool,
     records: Vec<LogChange>,
+    flags: Vec<SnapshotFlag>,
 }
 
 impl Lines {
@@ -195,11 +208,12 @@ impl Lines {
         if loading.head.log != *log {
             return Err(format!("a snapshot of the log {} came, and not of {log}", loading.head.log));
         }
-        let mut records = Vec::new();
+        let (mut records, mut flags) = (Vec::new(), Vec::new());
         for line in lines {
             match SnapshotLine::parse(line).map_err(wrong)? {
                 _ if loading.is_done => return Err("a snapshot goes on behind its last line".into()),
                 SnapshotLine::Record(record) => records.push(record),
+                SnapshotLine::Flag(flag) => flags.push(flag),
                 SnapshotLine::Other => {}
                 SnapshotLine::End { records: counted } => {
                     let came = loading.loaded + records.len() as u64;
@@ -212,7 +226,7 @@ impl Lines {
         }
         loading.at += unit.bytes;
         loading.loaded += records.len() as u64;
-        Ok(Self { loading, is_first, records })
+        Ok(Self { loading, is_first, records, flags })
     }
 }
 
@@ -227,9 +241,13 @@ fn store(tx: &Tx<'_>, lines: &Lines) -> Result<(), Error> {
     for record in &lines.records {
         base.apply(record)?;
     }
+    for SnapshotFlag { seq, place, group, flag } in &lines.flags {
+        flag::raise_one(tx, true, (*seq, *place), group, flag)?;
+    }
     snapshot::keep(tx, &lines.loading)?;
     if lines.loading.is_done {
         let SnapshotHead { seq, chain, .. } = lines.loading.head;
+        let seq = if is(Mutant::SnapshotCursorWrong) { seq.next() } else { seq };
         state::set_next_cursor(tx, seq, chain)?;
     }
     Ok(())

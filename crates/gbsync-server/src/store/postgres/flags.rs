@@ -40,7 +40,8 @@ pub(super) async fn list(client: &ClientWrapper, request: &FlagsRequest) -> Resu
     Ok(Some(flags))
 }
 
-fn info(row: &Row) -> Result<FlagInfo, StoreError> {
+/// A flag, from eight columns.
+pub(super) fn info(row: &Row) -> Result<FlagInfo, StoreError> {
     let damaged = |what: String| StoreError::Damaged(format!("a flag: {what}"));
     let (code, entity, id): (&str, Option<&str>, Option<&str>) = (row.try_get(2)?, row.try_get(5)?, row.try_get(6)?);
     let code = RejectionCode::from_wire(code).ok_or_else(|| damaged(format!("{code:?} is no code")))?;

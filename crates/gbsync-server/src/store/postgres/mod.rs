@@ -21,6 +21,7 @@ mod migrate;
 mod parts;
 mod read;
 mod rejections;
+mod retain;
 mod row;
 mod snapshot;
 mod survey;
@@ -30,7 +31,8 @@ mod write;
 mod writer;
 
 use super::{
-    EachRecord, FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, PartRequest, RejectionsRequest, SnapshotOf,
+    EachRecord, FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, PartRequest, RejectionsRequest, Retainer,
+    SnapshotOf,
     SpaceView, Store, StoreError, StoredSchema, ToldEpoch, Usage, Writer,
 };
 use crate::config::FaultPoint;
@@ -193,6 +195,10 @@ impl Store for PostgresStore {
 
     fn rejection(&self, space: &SpaceId, id: &GroupId, scopes: &ScopeSet) -> Result<Option<RejectedGroup>, StoreError> {
         self.read(async |client| rejections::one(client, space, id, scopes).await)
+    }
+
+    fn retainer(&self) -> Result<Option<Box<dyn Retainer>>, StoreError> {
+        Ok(self.open_retainer()?.map(|retainer| Box::new(retainer) as Box<dyn Retainer>))
     }
 
     fn close(&self) -> Result<(), StoreError> {

@@ -172,6 +172,9 @@ pub(super) async fn log_part(client: &ClientWrapper, request: &PartRequest) -> R
     if *seq > state.head {
         return Ok(LogPart::BeyondHead { head: state.head });
     }
+    if *seq <= state.horizon {
+        return Ok(LogPart::BehindHorizon { horizon: state.horizon });
+    }
     let Some(row) = rows[at_part].first() else { return Ok(LogPart::NoPart) };
     let (body, trace): (&str, Option<&str>) = (row.try_get(0)?, row.try_get(1)?);
     let is_divided = sight.of_entry(trace).map_err(sighted::damaged)?.is_none();

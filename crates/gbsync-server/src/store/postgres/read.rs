@@ -7,7 +7,6 @@ use crate::shown::Shown;
 use crate::store::kept::{Filling, Row};
 use crate::store::{Page, PageRequest, SpaceState, SpaceView, StoreError, ToldEpoch, Usage, sighted};
 use deadpool_postgres::ClientWrapper;
-use gbsync_core::digest::Digest;
 use gbsync_core::id::{DeviceId, DeviceSeq, EpochId, GroupId, Seq, SpaceId};
 use gbsync_core::scope::ScopeSet;
 use gbsync_core::verdict::Verdict;
@@ -19,7 +18,7 @@ pub(super) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ O
 /// Ends it.
 pub(super) const END: &str = "COMMIT";
 /// A space's row, as [`space_row`] reads it.
-pub(super) const SPACE: &str = "SELECT space_no, log, head, chain, horizon FROM spaces WHERE space = $1";
+pub(super) const SPACE: &str = "SELECT space_no, log, head, chain, horizon, horizon_chain FROM spaces WHERE space = $1";
 
 /// What a space holds.
 pub(super) async fn usage(client: &ClientWrapper, space: &SpaceId) -> Result<Option<Usage>, StoreError> {
@@ -104,9 +103,10 @@ pub(super) async fn page(client: &ClientWrapper, request: &PageRequest) -> Resul
     }
     let chain = match rows[at_chain].first() {
         Some(row) => digest(row, 0)?,
-        None if request.after == Seq(0) => Digest::ZERO,
+        None if request.after == state.horizon => state.horizon_chain,
         None => {
-            let message = format!("the log has no entry {}, which is not beyond its head", request.after);
+            let message =
+                format!("the log has no entry {}, which is behind its horizon and not beyond its head", request.after);
             return Err(StoreError::Damaged(message));
         }
     };
@@ -144,7 +144,10 @@ fn refused(request: &PageRequest, state: &SpaceState) -> Option<Page> {
     if request.log.as_ref().is_some_and(|log| *log != state.log) {
         return Some(Page::LogChanged);
     }
-    (request.after > state.head).then_some(Page::BeyondHead { head: state.head })
+    if request.after > state.head {
+        return Some(Page::BeyondHead { head: state.head });
+    }
+    (request.after < state.horizon).then_some(Page::BehindHorizon { horizon: state.horizon })
 }
 
 pub(super) async fn verdicts(

@@ -53,13 +53,14 @@ pub(super) fn time(row: &Row, column: usize) -> Result<Option<Timestamp>, StoreE
     text.map(|text| Timestamp::new(text).map_err(|error| StoreError::Damaged(error.to_string()))).transpose()
 }
 
-/// A space's number in this store and where its log stands: space_no, log, head, chain, horizon.
+/// A space's number in this store and where its log stands: space_no, log, head, chain, horizon, its chain.
 pub(super) fn space(row: &Row) -> Result<(i64, SpaceState), StoreError> {
     let state = SpaceState {
         log: id(row, 1, LogId::new)?,
         head: Seq(count(row, 2)?),
         chain: digest(row, 3)?,
         horizon: Seq(count(row, 4)?),
+        horizon_chain: digest(row, 5)?,
     };
     Ok((row.try_get(0)?, state))
 }

@@ -4,11 +4,11 @@
 //! meanwhile stays on the disk until it ends.
 
 use super::read::{END, SNAPSHOT, SPACE};
-use super::row::{count, space as space_row, stored};
-use crate::store::{EachRecord, SnapshotOf, StoreError};
+use super::row::{count, id, space as space_row, stored};
+use crate::store::{EachRecord, Part, SnapshotOf, StoreError};
 use deadpool_postgres::ClientWrapper;
-use gbsync_core::id::Seq;
-use gbsync_core::wire::SnapshotRow;
+use gbsync_core::id::{GroupId, Seq};
+use gbsync_core::wire::{SnapshotFlag, SnapshotRow};
 
 /// Records and bytes of payloads of a step.
 const STEP: (i64, i64) = (2_000, 1024 * 1024);
@@ -22,6 +22,14 @@ SELECT entity, id, version, edit_version, payload, scopes FROM (
            ORDER BY entity, id LIMIT $5) AS r
   WINDOW w AS (ORDER BY entity, id ROWS UNBOUNDED PRECEDING)) AS s
  WHERE place = 1 OR bytes <= $6::bigint ORDER BY entity, id";
+
+/// Open flags with their groups: of those the log may have no entry any more. Looked for where there are any.
+const FLAGS: &str = "
+SELECT f.seq, f.place, f.code, f.rule, f.message, f.entity, f.id, f.cleared_by, g.group_id
+  FROM groups AS g JOIN flags AS f ON f.space_no = g.space_no AND f.seq = g.seq
+ WHERE g.space_no = $1 AND g.flags IS NOT NULL AND f.cleared_by IS NULL
+   AND EXISTS (SELECT 1 FROM flags WHERE space_no = $1 AND cleared_by IS NULL)
+ ORDER BY f.seq, f.place";
 
 pub(super) async fn each_record(
     client: &ClientWrapper,
@@ -54,6 +62,14 @@ pub(super) async fn each_record(
                     payload: row.try_get(4)?,
                 })?;
             }
+        }
+        // What a flag says may be of a record that the holder of scopes does not see.
+        let is_whole = of.part == Part::Whole;
+        let flags = if is_whole { client.query(FLAGS, &[&space_no]).await? } else { Vec::new() };
+        for row in &flags {
+            let info = super::flags::info(row)?;
+            let group = id(row, 8, GroupId::new)?;
+            take.flag(&SnapshotFlag { seq: info.id.seq, place: info.id.place, group, flag: info.flag })?;
         }
     }
     client.batch_execute(END).await?;

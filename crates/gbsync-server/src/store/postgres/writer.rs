@@ -20,7 +20,7 @@ pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE
 /// A transaction of nothing: a standby refuses it.
 const PROBE: &str = "BEGIN READ WRITE; COMMIT";
 /// The space's counter. Held to the COMMIT.
-const LOCK: &str = "SELECT space_no, log, head, chain, horizon FROM spaces WHERE space = $1 FOR UPDATE";
+const LOCK: &str = "SELECT space_no, log, head, chain, horizon, horizon_chain FROM spaces WHERE space = $1 FOR UPDATE";
 
 /// The statement that locks a space. A test that must fail without the lock is shown to: see `tests/nodes.rs`.
 pub(super) fn lock() -> &'static str {

@@ -81,7 +81,8 @@ pub(super) fn list(connection: &Connection, request: &FlagsRequest) -> Result<Op
     Ok(Some(flags))
 }
 
-fn info(row: &Row<'_>) -> Result<FlagInfo, StoreError> {
+/// A flag, from eight columns.
+pub(super) fn info(row: &Row<'_>) -> Result<FlagInfo, StoreError> {
     let damaged = |what: String| StoreError::Damaged(format!("a flag: {what}"));
     let (code, entity, id): (String, Option<String>, Option<String>) = (row.get(2)?, row.get(5)?, row.get(6)?);
     let code = RejectionCode::from_wire(&code).ok_or_else(|| damaged(format!("{code:?} is no code")))?;

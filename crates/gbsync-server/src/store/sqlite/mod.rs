@@ -9,6 +9,7 @@ mod open;
 mod parts;
 mod read;
 mod rejections;
+mod retain;
 mod row;
 mod schema;
 mod sequences;
@@ -17,11 +18,13 @@ mod survey;
 mod tokens;
 mod write;
 
+pub(crate) use retain::SqliteRetainer;
 pub(crate) use survey::survey;
 pub(crate) use tokens::SqliteTokens;
 
 use super::{
-    EachRecord, FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, PartRequest, RejectionsRequest, SnapshotOf,
+    EachRecord, FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, PartRequest, RejectionsRequest, Retainer,
+    SnapshotOf,
     SpaceView, Store, StoreError, StoredSchema, ToldEpoch, Usage, Writer,
 };
 use crate::config::FaultPoint;
@@ -152,6 +155,12 @@ impl Store for SqliteStore {
     fn schema(&self) -> Result<Option<StoredSchema>, StoreError> {
         let schemas = self.read(|transaction| adopt::schemas(transaction))?;
         Ok(schemas.into_iter().rfind(|schema| schema.is_in_force))
+    }
+
+    fn retainer(&self) -> Result<Option<Box<dyn Retainer>>, StoreError> {
+        let data = self.path.parent().unwrap_or(&self.path);
+        let retainer = SqliteRetainer::open(data, self.busy_timeout)?;
+        Ok(retainer.map(|retainer| Box::new(retainer) as Box<dyn Retainer>))
     }
 
     fn close(&self) -> Result<(), StoreError> {

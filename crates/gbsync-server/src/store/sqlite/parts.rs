@@ -180,6 +180,9 @@ pub(super) fn log_part(connection: &Connection, request: &PartRequest) -> Result
     if *seq > state.head {
         return Ok(LogPart::BeyondHead { head: state.head });
     }
+    if *seq <= state.horizon {
+        return Ok(LogPart::BehindHorizon { horizon: state.horizon });
+    }
     let at = place(space_no, *seq)?;
     let mut statement = connection.prepare_cached(
         "SELECT body, scopes FROM log_parts JOIN log ON log.place = log_parts.place WHERE log_parts.place = ?1 AND part = ?2",

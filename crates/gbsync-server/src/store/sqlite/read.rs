@@ -69,7 +69,11 @@ pub(super) fn page(connection: &Connection, request: &PageRequest) -> Result<Pag
     if request.after > state.head {
         return Ok(Page::BeyondHead { head: state.head });
     }
-    let chain = chain_at(connection, space_no, request.after)?;
+    if request.after < state.horizon {
+        return Ok(Page::BehindHorizon { horizon: state.horizon });
+    }
+    let chain =
+        if request.after == state.horizon { state.horizon_chain } else { chain_at(connection, space_no, request.after)? };
     if request.chain.is_some_and(|known| known != chain) {
         return Ok(Page::LogChanged);
     }
@@ -99,14 +103,13 @@ pub(super) fn page(connection: &Connection, request: &PageRequest) -> Result<Pag
 }
 
 fn chain_at(connection: &Connection, space_no: i64, seq: Seq) -> Result<Digest, StoreError> {
-    if seq == Seq(0) {
-        return Ok(Digest::ZERO);
-    }
     let mut statement = connection.prepare_cached("SELECT chain FROM log WHERE place = ?1")?;
     let mut rows = statement.query([place(space_no, seq)?])?;
     match rows.next()? {
         Some(row) => digest(row, 0),
-        None => Err(StoreError::Damaged(format!("the log has no entry {seq}, which is not beyond its head"))),
+        None => Err(StoreError::Damaged(format!(
+            "the log has no entry {seq}, which is behind its horizon and not beyond its head"
+        ))),
     }
 }
 

@@ -64,8 +64,8 @@ pub(super) fn digest(row: &Row<'_>, column: usize) -> Result<Digest, StoreError>
 
 /// A space's number in this store and where its log stands.
 pub(super) fn space(connection: &Connection, space: &SpaceId) -> Result<Option<(i64, SpaceState)>, StoreError> {
-    let mut statement =
-        connection.prepare_cached("SELECT space_no, log, head, chain, horizon FROM spaces WHERE space = ?1")?;
+    let mut statement = connection
+        .prepare_cached("SELECT space_no, log, head, chain, horizon, horizon_chain FROM spaces WHERE space = ?1")?;
     let mut rows = statement.query([space.as_str()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let state = SpaceState {
@@ -73,6 +73,7 @@ pub(super) fn space(connection: &Connection, space: &SpaceId) -> Result<Option<(
         head: Seq(count(row, 2)?),
         chain: digest(row, 3)?,
         horizon: Seq(count(row, 4)?),
+        horizon_chain: digest(row, 5)?,
     };
     Ok(Some((row.get(0)?, state)))
 }

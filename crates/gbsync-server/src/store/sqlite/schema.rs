@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use std::path::Path;
 
 /// The steps from one format to the next; the format of a file is how many of them it went through.
-const STEPS: &[&str] = &[FIRST, RULES, SCHEMAS, PARTS, CLOSURES, DISCARDED, RIGHTS, SCOPES];
+const STEPS: &[&str] = &[FIRST, RULES, SCHEMAS, PARTS, CLOSURES, DISCARDED, RIGHTS, SCOPES, HORIZON];
 
 /// The newest format known here.
 pub(super) const FORMAT: i64 = STEPS.len() as i64;
@@ -188,6 +188,14 @@ ALTER TABLE log ADD COLUMN scopes TEXT;
 -- The scopes that a token opens, and that the author of a rejected group held; NULL: all.
 ALTER TABLE tokens ADD COLUMN scopes TEXT;
 ALTER TABLE rejections ADD COLUMN scopes TEXT;
+";
+
+const HORIZON: &str = "
+-- The chain of the last entry that the log has no more; zero bytes where it has all.
+ALTER TABLE spaces ADD COLUMN horizon_chain BLOB NOT NULL DEFAULT x'0000000000000000000000000000000000000000000000000000000000000000';
+
+-- Tombstones are removed when the horizon has passed them.
+CREATE INDEX tombstones ON records (space_no, version) WHERE payload IS NULL;
 ";
 
 /// Refuses what is not a store of this or an earlier format. `false`: the file is new and empty.

@@ -6,9 +6,10 @@
 use super::file::{Found, Place, read};
 use super::{auth, edge};
 use crate::commands::store::of_environment;
+use crate::config::duration_ms;
 use crate::exit::Failure;
 use gbsync_core::limits::Limits;
-use gbsync_server::{ServerConfig, StoreLocation};
+use gbsync_server::{RetentionConfig, ServerConfig, StoreLocation};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,11 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("snapshots.lag_groups", Kind::Number(0)),
     ("snapshots.keep", Kind::Number(1)),
     ("snapshots.bytes", Kind::Number(1)),
+    ("retention.age", Kind::Text),
+    ("retention.entries", Kind::Number(1)),
+    ("retention.archives", Kind::Text),
+    ("retention.archive_bytes", Kind::Number(1)),
+    ("retention.every_ms", Kind::Number(1_000)),
     ("net.connections", Kind::Number(1)),
     ("net.header_timeout_ms", Kind::Number(1)),
     ("net.stall_timeout_ms", Kind::Number(1)),
@@ -121,6 +127,7 @@ impl Settings {
     fn defaults() -> Self {
         let ServerConfig { listen, limits, drain_ms, upload_expiry_ms, live, snapshots, net, .. } =
             ServerConfig::new(Path::new(""));
+        let retention = RetentionConfig::default();
         let number = |number: usize| number as u64;
         let numbers = [
             ("drain_ms", drain_ms),
@@ -138,6 +145,8 @@ impl Settings {
             ("snapshots.lag_groups", snapshots.lag_groups),
             ("snapshots.keep", number(snapshots.keep)),
             ("snapshots.bytes", snapshots.bytes),
+            ("retention.archive_bytes", retention.archive_bytes),
+            ("retention.every_ms", retention.every_ms),
             ("net.connections", number(net.connections)),
             ("net.header_timeout_ms", net.header_timeout_ms),
             ("net.stall_timeout_ms", net.stall_timeout_ms),
@@ -248,10 +257,26 @@ impl Settings {
         config.snapshots.lag_groups = self.number("snapshots.lag_groups");
         (config.snapshots.keep, config.snapshots.bytes) = (self.size("snapshots.keep"), self.number("snapshots.bytes"));
         edge::take(self, &mut config)?;
+        config.retention = self.retention()?;
         config.net.connections = self.size("net.connections");
         (config.net.header_timeout_ms, config.net.stall_timeout_ms) =
             (self.number("net.header_timeout_ms"), self.number("net.stall_timeout_ms"));
         Ok(config)
+    }
+
+    /// How long logs are kept; for ever where neither an age nor a number is said.
+    fn retention(&self) -> Result<Option<RetentionConfig>, Failure> {
+        let age = |text: &str| {
+            duration_ms(text).map_err(|problem| Failure::new("config", format!("retention.age: {text:?}: {problem}")))
+        };
+        let retention = RetentionConfig {
+            age_ms: self.text("retention.age").map(age).transpose()?,
+            entries: Some(self.number("retention.entries")).filter(|entries| *entries > 0),
+            archives: self.text("retention.archives").map(PathBuf::from),
+            archive_bytes: self.number("retention.archive_bytes"),
+            every_ms: self.number("retention.every_ms"),
+        };
+        Ok((retention.age_ms.is_some() || retention.entries.is_some()).then_some(retention))
     }
 
     fn address(&self, key: &str) -> Result<Option<SocketAddr>, Failure> {
