@@ -1,10 +1,12 @@
 //! `gbsync-sim`: crashes gbsync and looks at what is left.
 //!
 //! Without a verb it runs worlds of devices and a server in virtual time. `power` loses power at every write and sync of a scripted run and opens each image of the files.
+//! `horizon` retains logs past cursors and loads snapshots.
 //! `tpcc` judges devices and server by TPC-C's consistency conditions, `shops` who sees which part of a divided space.
 
 mod action;
 mod disk;
+mod horizon;
 mod invariant;
 mod model;
 mod mutants;
@@ -32,6 +34,7 @@ Examples:
   cargo run --release -p gbsync-sim -- power
   cargo run --release -p gbsync-sim -- power --images 20000 --first-seed 1
   cargo run --release -p gbsync-sim -- power --seed 7 --image 1234     # one image again, kept for a look
+  cargo run --release -p gbsync-sim -- horizon --seeds 100
   cargo run --release -p gbsync-sim -- tpcc --seeds 50
   cargo run --release -p gbsync-sim -- tpcc --seed 7 --devices 6 --operations 200";
 
@@ -50,6 +53,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Power(power::Arguments),
+    Horizon(horizon::Arguments),
     Tpcc(tpcc::Arguments),
     Shops(shops::Arguments),
 }
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         None if cli.mutants.is_asked() => mutants::run(&cli.mutants),
         None => run::run(&cli.run),
         Some(Command::Power(arguments)) => power::run(arguments),
+        Some(Command::Horizon(arguments)) => horizon::run(arguments),
         Some(Command::Tpcc(arguments)) => tpcc::run(arguments),
         Some(Command::Shops(arguments)) => shops::run(arguments),
     };

@@ -1,5 +1,6 @@
 //! One bug, seed after seed, until a promise's check finds it.
 
+use crate::horizon;
 use crate::power;
 use crate::run;
 use crate::shops;
@@ -16,7 +17,7 @@ const IMAGES: u64 = 3_000;
 /// Who found a bug.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
-    /// `world`, `power` or `shops`.
+    /// `world`, `power`, `shops` or `horizon`.
     pub(super) judge: String,
     /// The seed that found it; the first is 1.
     pub(super) seed: u64,
@@ -53,6 +54,9 @@ pub(super) fn hunt(mutant: Option<Mutant>, seeds: u64, must_trace: bool) -> Resu
     if matches!(mutant, Some(Mutant::SynchronousNormal | Mutant::CursorInOwnTransaction)) {
         return lost_power(seeds);
     }
+    if mutant.is_some_and(is_of_the_horizon) {
+        return at_the_horizon(seeds);
+    }
     let of_scopes = [Mutant::ScopeFilterMissingLive, Mutant::ScopeFilterMissingLog, Mutant::LeavingRecordKept];
     if mutant.is_some_and(|mutant| of_scopes.contains(&mutant)) {
         return divided(seeds);
@@ -85,6 +89,27 @@ fn divided(seeds: u64) -> Result<Option<Found>> {
         let message = format!("{broken:#}");
         if let Some(promise) = promise(&message) {
             return Ok(Some(Found { judge: "shops".into(), seed, promise, message }));
+        }
+    }
+    Ok(None)
+}
+
+/// Bugs of retention and snapshots, which the worlds do not have.
+fn is_of_the_horizon(mutant: Mutant) -> bool {
+    matches!(
+        mutant,
+        Mutant::TombstoneRemovedTooEarly
+            | Mutant::SnapshotFlippedUnfinished
+            | Mutant::SnapshotCursorWrong
+            | Mutant::ForgottenBeforeArchived
+    )
+}
+
+fn at_the_horizon(seeds: u64) -> Result<Option<Found>> {
+    for seed in 1..=seeds {
+        let Some(message) = horizon::failure(seed)? else { continue };
+        if let Some(promise) = promise(&message) {
+            return Ok(Some(Found { judge: "horizon".into(), seed, promise, message }));
         }
     }
     Ok(None)
