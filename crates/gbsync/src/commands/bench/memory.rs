@@ -74,7 +74,7 @@ async fn drain(folders: &Folders, groups: u64) -> Result<Drained> {
 }
 
 /// This program, as another process that ends with this one.
-fn gbsync() -> Result<Command> {
+pub(super) fn gbsync() -> Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("this program's file cannot be found")?);
     command.kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::null());
     // What this process was given for its own devices is not for these.
@@ -99,7 +99,7 @@ pub(super) async fn serve(data: &Path) -> Result<(Child, String)> {
     Ok((server, url.to_owned()))
 }
 
-async fn peak_until_end(client: &mut Child) -> Result<f64> {
+pub(super) async fn peak_until_end(client: &mut Child) -> Result<f64> {
     let mut peak: f64 = 0.0;
     loop {
         if let Some(mib) = peak_mib(client)? {
@@ -114,7 +114,7 @@ async fn peak_until_end(client: &mut Child) -> Result<f64> {
 }
 
 /// The highest resident set so far; `None` once the process is gone.
-fn peak_mib(process: &Child) -> Result<Option<f64>> {
+pub(super) fn peak_mib(process: &Child) -> Result<Option<f64>> {
     status_mib(process, "VmHWM:")
 }
 

@@ -15,6 +15,7 @@ mod raw;
 mod report;
 mod rows;
 mod rules;
+mod snapshot;
 mod typed;
 
 use crate::config;
@@ -77,6 +78,8 @@ enum Part {
     Live,
     /// Sixteen devices push to PostgreSQL
     Postgres,
+    /// A snapshot into a new device
+    Snapshot,
     /// Peak memory while a long outbox drains
     Memory,
 }
@@ -94,6 +97,7 @@ struct Sizes {
     decided_groups: u64,
     postgres_pushes: u64,
     outbox_groups: u64,
+    snapshot_records: u64,
     listeners: usize,
     push_seconds: f64,
 }
@@ -110,6 +114,7 @@ const FULL: Sizes = Sizes {
     decided_groups: 100_000,
     postgres_pushes: 150,
     outbox_groups: 100_000,
+    snapshot_records: 1_000_000,
     listeners: 2_000,
     push_seconds: 10.0,
 };
@@ -126,6 +131,7 @@ const QUICK: Sizes = Sizes {
     decided_groups: 50,
     postgres_pushes: 3,
     outbox_groups: 400,
+    snapshot_records: 5_000,
     listeners: 20,
     push_seconds: 0.5,
 };
@@ -172,6 +178,7 @@ async fn measure(arguments: &Arguments, output: &Output) -> Result<Exit> {
                 }
                 measured => measured?,
             },
+            Part::Snapshot => snapshot::measure(&sizes, &folders).await?,
             Part::Memory => memory::measure(&sizes, &folders).await?,
         });
     }
