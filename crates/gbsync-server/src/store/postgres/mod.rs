@@ -32,8 +32,7 @@ mod writer;
 
 use super::{
     EachRecord, FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, PartRequest, RejectionsRequest, Retainer,
-    SnapshotOf,
-    SpaceView, Store, StoreError, StoredSchema, ToldEpoch, Usage, Writer,
+    SnapshotOf, SpaceView, Store, StoreError, StoredSchema, ToldEpoch, Usage, Writer,
 };
 use crate::config::FaultPoint;
 use crate::feed::Feed;

@@ -24,8 +24,7 @@ pub(crate) use tokens::SqliteTokens;
 
 use super::{
     EachRecord, FlagInfo, FlagsRequest, Grant, LogPart, Page, PageRequest, PartRequest, RejectionsRequest, Retainer,
-    SnapshotOf,
-    SpaceView, Store, StoreError, StoredSchema, ToldEpoch, Usage, Writer,
+    SnapshotOf, SpaceView, Store, StoreError, StoredSchema, ToldEpoch, Usage, Writer,
 };
 use crate::config::FaultPoint;
 use gbsync_core::id::{Actor, DeviceId, GroupId, Role, SpaceId};
