@@ -28,9 +28,7 @@ mod snapshot;
 mod store;
 
 pub use auth::{ActorInfo, Actors, AuthConfig, ClaimNames, CreatedToken, JwtConfig, KeySource, NewToken, TokenInfo, Tokens};
-pub use config::{
-    Environment, FaultPoint, LiveConfig, NetConfig, RetentionConfig, ServerConfig, SnapshotConfig, TlsConfig,
-};
+pub use config::{Environment, FaultPoint, LiveConfig, NetConfig, RetentionConfig, ServerConfig, SnapshotConfig, TlsConfig};
 pub use error::ServerError;
 pub use limit::{QuotaConfig, RateConfig};
 pub use local::{LocalAnswer, LocalServer};
