@@ -76,7 +76,7 @@ impl Course {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let space = SpaceId::new("shop")?;
         disk::record(true);
-        let token = Tokens::open(&folder.path().join("server"))?.create(NewToken::new(space.clone()))?.token.to_string();
+        let token = Tokens::open(folder.path().join("server"))?.create(NewToken::new(space.clone()))?.token.to_string();
         let schema = if seed.is_multiple_of(2) { Some(rules(names::FIRST)?) } else { None };
         let way = Way {
             records: BTreeMap::new(),
