@@ -111,6 +111,7 @@ fn run(groups: &[Group], store: &Store, schema: Option<&Schema>, limits: &Limits
         groups: BTreeMap::new(),
         replaced_by: None,
         log,
+        other_log: None,
         head: Seq(1),
         roles: None,
         scopes: Default::default(),

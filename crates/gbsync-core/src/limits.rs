@@ -35,6 +35,12 @@ pub const EXPRESSION_LINKS: usize = 128;
 /// Most levels of a compiled rule, which is evaluated by recursion.
 pub const EXPRESSION_DEPTH: usize = 64;
 
+/// Most earlier places of the log that a handshake names.
+pub const KNOWN_PLACES: usize = 48;
+
+/// Most logs that a group tells to have lost it.
+pub const LOST_PLACES: usize = 16;
+
 /// How far a group's clock may be ahead of the server's, in milliseconds.
 pub const CLOCK_SKEW_MS: u64 = 5 * 60 * 1000;
 

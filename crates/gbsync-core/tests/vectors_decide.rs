@@ -63,6 +63,7 @@ fn standing(case: &Value) -> Standing {
         groups: case["groups"].as_object().unwrap().iter().map(known).collect(),
         replaced_by: case["replacedBy"].as_str().map(|id| GroupId::new(id).unwrap()),
         log: LogId::new("log-1").unwrap(),
+        other_log: None,
         head: Seq(case["head"].as_u64().unwrap()),
         roles: None,
         scopes: ScopeSet::All,

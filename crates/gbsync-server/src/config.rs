@@ -55,6 +55,9 @@ pub struct ServerConfig {
     pub drain_ms: u64,
     /// How long an unfinished upload of a group in parts is kept untouched, in milliseconds.
     pub upload_expiry_ms: u64,
+    /// How long groups that were made on an earlier log wait, after a restore, for those that other devices bring back, in
+    /// milliseconds. Then what is still missing is lost for good.
+    pub heal_window_ms: u64,
     /// How long a connection to the store waits for another process's lock, in milliseconds.
     pub busy_timeout_ms: u64,
     /// Spaces that are written to at a time, each on a connection of its own, where the store is a database.
@@ -86,6 +89,7 @@ impl ServerConfig {
             auth: AuthConfig::default(),
             drain_ms: 10_000,
             upload_expiry_ms: 24 * 60 * 60 * 1000,
+            heal_window_ms: 7 * 24 * 60 * 60 * 1000,
             busy_timeout_ms: 5_000,
             writers: 16,
             environment: Environment::system(),

@@ -83,6 +83,14 @@ pub enum ServerError {
         /// How many begin with it.
         count: usize,
     },
+    /// A backup cannot be made, or cannot be restored.
+    #[error("{}: {reason}", path.display())]
+    Backup {
+        /// What is in the way.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Neither was a schema given nor does the store keep one.
     #[error("this store keeps no schema; give one with --schema FILE")]
     NoSchema,

@@ -35,4 +35,7 @@ pub use local::{LocalAnswer, LocalServer};
 pub use net::peer::{ForwardedHeader, Proxies};
 pub use retention::{Retained, archives_of, retain};
 pub use server::{Counters, Server};
-pub use store::{Finding, Scanned, SpaceDigest, StoreError, StoreLocation, scan, space_digest};
+pub use store::{
+    Finding, Manifest, RestoredSpace, Scanned, SpaceDigest, SpaceInBackup, StoreError, StoreLocation, backup, mark_restored,
+    read_manifest, restore, scan, space_digest,
+};

@@ -202,6 +202,7 @@ pub(crate) async fn open(config: ServerConfig) -> Result<Opened, ServerError> {
         limits: config.limits,
         environment: config.environment,
         upload_expiry_ms: config.upload_expiry_ms,
+        heal_window_ms: config.heal_window_ms,
     };
     let committer = Committer::start(shared.clone())
         .map_err(|error| ServerError::Broken(format!("a writer's thread cannot be started: {error}")))?;

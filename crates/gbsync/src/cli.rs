@@ -4,8 +4,8 @@
 //! asynchronous runtime is made only for the verbs that talk over a network.
 
 use crate::commands::{
-    actor, apply, bench, check, demo, digest, init, orphans, outbox, query, rejections, retention, schema, serve, status,
-    sync, token,
+    actor, apply, backup, bench, check, demo, digest, init, orphans, outbox, query, rejections, restore, retention, schema,
+    serve, status, sync, token,
 };
 use crate::exit::{Exit, Failure};
 use crate::log;
@@ -57,6 +57,8 @@ enum Command {
     Rejections(rejections::Arguments),
     Retention(retention::Arguments),
     Digest(digest::Arguments),
+    Backup(backup::Arguments),
+    Restore(restore::Arguments),
     Check(check::Arguments),
     Schema(schema::Arguments),
     Demo(demo::Arguments),
@@ -103,6 +105,8 @@ fn dispatch(command: &Command, output: &Output) -> Result<Exit> {
         Command::Rejections(arguments) => one_thread(rejections::run(arguments, output)),
         Command::Retention(arguments) => retention::run(arguments, output),
         Command::Digest(arguments) => digest::run(arguments, output),
+        Command::Backup(arguments) => backup::run(arguments, output),
+        Command::Restore(arguments) => restore::run(arguments, output),
         Command::Check(arguments) => check::run(arguments, output),
         Command::Schema(arguments) => schema::run(arguments, output),
         Command::Demo(arguments) => many_threads(demo::run(arguments, output)),

@@ -216,6 +216,7 @@ pub fn server_failure(error: &gbsync_server::ServerError) -> Failure {
         ServerError::NoSpace { .. } => "no_space",
         ServerError::Keys { .. } => "keys",
         ServerError::AmbiguousToken { .. } => "ambiguous_token",
+        ServerError::Backup { .. } => "backup",
         ServerError::NoSchema => "no_schema",
         ServerError::NoArchive => "no_archive",
         ServerError::SnapshotFolder { .. } => "snapshot_folder",

@@ -5,7 +5,7 @@
 //! round trips. Nothing is asked twice.
 
 use super::lists::Lists;
-use super::{Marks, Outcome};
+use super::{Marks, OtherLog, Outcome};
 use crate::change::Payload;
 use crate::id::{Entity, GroupId, LogId, RecordId, RecordKey, Role, Seq};
 use crate::schema::Schema;
@@ -40,12 +40,14 @@ pub enum Known {
 /// Where a group stands: everything but the records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
-    /// What is known of the groups it depends on.
+    /// What is known of the groups it depends on, and of those that its bases were in another log.
     pub groups: BTreeMap<GroupId, Known>,
     /// The group that took effect in the place of the one this replaces: that one itself or another replacement.
     pub replaced_by: Option<GroupId>,
     /// The current log.
     pub log: LogId,
+    /// Of a group that was made on another log: how its base versions are read. `None` where nothing is known of that log.
+    pub other_log: Option<OtherLog>,
     /// Its last `seq`.
     pub head: Seq,
     /// The roles of the person who made it; `None` where rights are not asked, as on a device.

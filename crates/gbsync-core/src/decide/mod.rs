@@ -8,6 +8,7 @@ mod bounds;
 mod cascade;
 mod conflict;
 mod facts;
+mod heal;
 mod index;
 mod invariant;
 mod lists;
@@ -25,6 +26,7 @@ mod working;
 mod world;
 
 pub use facts::{Facts, IndexKey, IndexMoves, Known, Needs, Record, Standing};
+pub use heal::{OtherLog, agreed, lineage};
 pub use index::entries;
 pub use marks::{InvalidMarks, Marks};
 pub use scan::{BrokenShape, broken_shape, may_refer_to_deleted, referents};
@@ -88,7 +90,7 @@ pub enum Decision {
     Accept(Accepted),
     /// It does not, with finality.
     Reject(Rejection),
-    /// It waits for these groups, which the server does not know.
+    /// It waits for these groups, which the server does not know; for what it cannot name where there is none.
     Block(Vec<GroupId>),
 }
 
@@ -109,7 +111,7 @@ pub enum Decision {
 /// let change = Change::new(key.clone(), Edit::Upsert(payload), Base::default()).unwrap();
 /// let group = Group::seal(header, vec![change], &limits).unwrap();
 /// let standing = Standing { groups: BTreeMap::new(), replaced_by: None, log: LogId::new("log-1").unwrap(), head: Seq(41),
-///     roles: None, scopes: Default::default(), now_ms: 0 };
+///     other_log: None, roles: None, scopes: Default::default(), now_ms: 0 };
 /// let mut facts = Facts::default();
 /// assert!(decide(&group, &standing, &facts, None, &limits).is_err()); // the record has not been loaded
 /// facts.learn_record(key, None);
@@ -130,7 +132,10 @@ pub fn decide(
     if let Some(decision) = standing::check(group, standing, schema) {
         return Ok(decision);
     }
-    let changes = translated(group, schema);
+    let changes = match heal::rebased(translated(group, schema), standing) {
+        Ok(changes) => changes,
+        Err(decision) => return Ok(decision),
+    };
     match settle(group, &changes, standing, facts, schema, limits) {
         Ok(accepted) => Ok(Decision::Accept(accepted)),
         Err(Stop::Reject(mut rejection)) => {

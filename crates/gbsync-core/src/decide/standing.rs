@@ -2,7 +2,7 @@
 //! clock, and who may do what.
 
 use super::refusal::whole;
-use super::{Decision, Known, Standing};
+use super::{Decision, Known, Standing, heal};
 use crate::group::Group;
 use crate::id::{GroupId, GroupType};
 use crate::limits::CLOCK_SKEW_MS;
@@ -23,11 +23,14 @@ pub(super) fn check(group: &Group, standing: &Standing, schema: Option<&Schema>)
     }
     let by: Vec<GroupId> = header.depends_on.iter().filter(|id| known(id).is_none()).cloned().collect();
     if !by.is_empty() {
-        return Some(Decision::Block(by));
+        return Some(heal::gone(standing, &by).unwrap_or(Decision::Block(by)));
     }
     // The rules that it was made under are not here yet: it waits for them, and for no group.
     if schema.is_some_and(|schema| header.schema_version > schema.version) {
         return Some(Decision::Block(Vec::new()));
+    }
+    if standing.other_log.is_some() {
+        return skew(group, standing);
     }
     if let Some(log) = header.log.as_ref().filter(|log| **log != standing.log) {
         let message = format!("its base versions belong to log {log}, which this server does not know");
@@ -51,7 +54,7 @@ fn skew(group: &Group, standing: &Standing) -> Option<Decision> {
     })
 }
 
-fn reject(code: RejectionCode, message: String) -> Decision {
+pub(super) fn reject(code: RejectionCode, message: String) -> Decision {
     Decision::Reject(whole(code, None, message))
 }
 

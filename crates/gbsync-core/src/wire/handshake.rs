@@ -26,6 +26,8 @@ pub struct Handshake {
     pub head: Seq,
     /// The chain at the head.
     pub chain: Digest,
+    /// Whether the log holds, where the device stands, what the device says that it does; `None` where it said nothing.
+    pub agrees: Option<bool>,
     /// The `seq` from which the log is kept.
     pub horizon: Seq,
     /// The server's clock.
@@ -83,6 +85,7 @@ impl Handshake {
             schema_version: fields.optional_count("schemaVersion")?.unwrap_or(0),
             head: Seq(fields.count("head")?),
             chain: Digest::from_hex(fields.text("chain")?).ok_or_else(|| WireError::new("is no SHA-256").within("chain"))?,
+            agrees: fields.optional_flag("agrees")?,
             horizon: Seq(fields.optional_count("horizon")?.unwrap_or(0)),
             server_time: Timestamp::new(fields.text("serverTime")?)
                 .map_err(|error| WireError::new(error.to_string()).within("serverTime"))?,
@@ -110,6 +113,9 @@ impl Handshake {
         push_count(&mut out, "schemaVersion", self.schema_version);
         push_count(&mut out, "head", self.head.0);
         push_text(&mut out, "chain", &self.chain.to_string());
+        if let Some(agrees) = self.agrees {
+            out.push_str(&format!(",\"agrees\":{agrees}"));
+        }
         push_count(&mut out, "horizon", self.horizon.0);
         push_text(&mut out, "serverTime", self.server_time.as_str());
         if let Some(device) = &self.device {

@@ -10,6 +10,7 @@ mod live;
 mod log;
 mod operations;
 mod parts;
+mod place;
 mod problem;
 mod push;
 mod read;
@@ -35,8 +36,9 @@ pub use parts::{
     Assembly, InParts, change_count, cut, group_in_parts_json, parse_changes, parse_part, parse_part_answer,
     part_answer_json, part_json,
 };
+pub use place::{LogPlace, offered_again};
 pub use problem::{Problem, ProblemCode};
-pub use push::{Arrival, Content, PushRequest, group_json, group_json_bytes, push_json};
+pub use push::{Arrival, Content, PushRequest, group_json, group_json_bytes, push_json, push_json_at};
 pub use read::WireError;
 pub use rejections::{Closed, RejectedGroup, rejection_json, rejections_json, resolved_json};
 pub use resolution::{Remedy, Resolve, resolution_entry_json, resolution_json};

@@ -1,6 +1,7 @@
 //! `POST …/push`: the request.
 
 use super::parts::{InParts, in_parts};
+use super::place::{LogPlace, accepted_as};
 use super::read::{
     ENVELOPE_BYTES, Fields, Read, WireError, each, id_item, parse, push_count, push_joined, push_text, wrong,
 };
@@ -23,6 +24,8 @@ pub struct PushRequest {
     pub epoch: EpochId,
     /// For tracing only.
     pub batch: Option<BatchId>,
+    /// Where in which log the sender stands: what its groups were made on.
+    pub at: Option<LogPlace>,
     /// What arrived, in the order sent.
     pub groups: Vec<Arrival>,
 }
@@ -38,6 +41,8 @@ pub struct Arrival {
     pub digest: Digest,
     /// What arrived of it.
     pub content: Content,
+    /// Where it stood in logs that lost it.
+    pub accepted_as: Vec<(LogId, Seq)>,
 }
 
 /// What arrived of a group.
@@ -81,6 +86,7 @@ impl PushRequest {
             device: fields.id("device", |text| DeviceId::new(text))?,
             epoch: fields.id("epoch", |text| EpochId::new(text))?,
             batch: fields.optional_id("batch", |text| BatchId::new(text))?,
+            at: fields.optional("at").map(LogPlace::read).transpose().map_err(|error| error.within("at"))?,
             groups,
         };
         request.refuse_shared_numbers()?;
@@ -201,7 +207,7 @@ fn arrival(node: &Node<'_>, text: &str, limits: &Limits) -> Read<Arrival> {
             Err(error) => Content::TooLarge(Box::new(header), error.to_string()),
         }
     };
-    Ok(Arrival { id, device_seq, digest, content })
+    Ok(Arrival { id, device_seq, digest, content, accepted_as: accepted_as(&fields)? })
 }
 
 pub(super) fn header(fields: &Fields<'_, '_>, id: GroupId, device_seq: DeviceSeq) -> Read<Header> {
@@ -371,6 +377,17 @@ pub fn push_json<'g>(
     batch: &BatchId,
     groups: impl IntoIterator<Item = &'g str>,
 ) -> String {
+    push_json_at(device, epoch, batch, None, groups)
+}
+
+/// The same, with where in which log the sender stands.
+pub fn push_json_at<'g>(
+    device: &DeviceId,
+    epoch: &EpochId,
+    batch: &BatchId,
+    at: Option<&LogPlace>,
+    groups: impl IntoIterator<Item = &'g str>,
+) -> String {
     let groups: Vec<&str> = groups.into_iter().collect();
     // Growing to the length of a batch step by step takes longer than writing it.
     let bytes: usize = groups.iter().map(|group| group.len() + 1).sum();
@@ -379,6 +396,10 @@ pub fn push_json<'g>(
     push_string(&mut out, device.as_str());
     push_text(&mut out, "epoch", epoch.as_str());
     push_text(&mut out, "batch", batch.as_str());
+    if let Some(at) = at {
+        out.push_str(",\"at\":");
+        at.push(&mut out);
+    }
     out.push_str(",\"groups\":[");
     push_joined(&mut out, &groups);
     out.push_str("]}");

@@ -1,7 +1,7 @@
 //! Reading fields out of parsed messages, with pointers in the errors.
 
 use crate::id::InvalidId;
-use crate::json::{self, JsonError, Node};
+use crate::json::{self, JsonError, Node, Value};
 
 /// A message that is not what the protocol says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +73,14 @@ impl<'n, 'a> Fields<'n, 'a> {
 
     pub(super) fn optional_count(&self, name: &'static str) -> Read<Option<u64>> {
         if self.optional(name).is_some() { self.count(name).map(Some) } else { Ok(None) }
+    }
+
+    pub(super) fn optional_flag(&self, name: &'static str) -> Read<Option<bool>> {
+        match self.optional(name).map(|node| (node, &node.value)) {
+            None => Ok(None),
+            Some((_, Value::Bool(flag))) => Ok(Some(*flag)),
+            Some((node, _)) => Err(wrong(node, "true or false").within(name)),
+        }
     }
 
     pub(super) fn array(&self, name: &'static str) -> Read<&'n [Node<'a>]> {

@@ -62,6 +62,7 @@ impl Space {
             groups: group.header().depends_on.iter().filter_map(known).collect(),
             replaced_by: None,
             log: LogId::new("log-1").unwrap(),
+            other_log: None,
             head: self.head,
             roles,
             scopes: ScopeSet::All,

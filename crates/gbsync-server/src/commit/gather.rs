@@ -104,7 +104,7 @@ impl Work {
             Self::Push(push, _) if push.request.in_parts().is_some() => push.bytes.max(MOST_BYTES + 1),
             Self::Push(push, _) => push.bytes,
             Self::Stage(part, _) => part.body.len() as u64,
-            Self::Discard(..) | Self::Resolve(..) | Self::Tell(..) | Self::Probe(_) => 0,
+            Self::Discard(..) | Self::Resolve(..) | Self::Tell(..) | Self::Fork(..) | Self::Probe(_) => 0,
             Self::Adopt(..) => MOST_BYTES + 1,
         }
     }

@@ -8,6 +8,7 @@ mod resolve;
 use super::PushOutcome;
 use super::family::Families;
 use super::flags::{self, Flags};
+use super::lineage::{self, Lineage};
 use super::parts;
 use super::sequences::{self, Highest};
 use crate::auth::Rights;
@@ -37,6 +38,8 @@ pub(super) struct Terms<'t> {
     pub(super) limits: &'t Limits,
     pub(super) schema: Option<&'t Schema>,
     pub(super) now: &'t Timestamp,
+    /// How long groups of an earlier log wait for those that other devices bring back.
+    pub(super) heal_window_ms: u64,
 }
 
 /// One space inside one transaction.
@@ -56,6 +59,9 @@ pub(super) struct Ledger<'t> {
     rejected: BTreeMap<GroupId, HeldRejection>,
     flags: Flags,
     sequences: Highest,
+    lineage: Lineage,
+    /// The groups of the request that is being decided.
+    came_along: BTreeSet<GroupId>,
     first_head: Seq,
     entries: Vec<StoredEntry>,
     decided: Vec<StoredGroup>,
@@ -78,6 +84,8 @@ struct Refused<'g> {
 pub(super) fn want<'r>(wanted: &mut Wanted<'r>, request: &'r PushRequest) {
     let key = EpochKey { device: request.device.clone(), epoch: request.epoch.clone() };
     let numbers = wanted.numbers.entry(key).or_default();
+    wanted.chains.extend(request.at.iter().map(|at| at.seq));
+    lineage::wanted(&mut wanted.lost, request);
     for arrival in &request.groups {
         numbers.insert(arrival.device_seq);
         wanted.groups.insert(&arrival.id);
@@ -90,7 +98,7 @@ pub(super) fn want<'r>(wanted: &mut Wanted<'r>, request: &'r PushRequest) {
 
 impl<'t> Ledger<'t> {
     pub(super) fn new(held: Held, terms: Terms<'t>) -> Self {
-        let Held { state, groups, roots, winners, closures, rejected, numbers, flags, schema: _ } = held;
+        let Held { state, groups, roots, winners, closures, rejected, numbers, flags, healed, chains, schema: _ } = held;
         Self {
             terms,
             roles: None,
@@ -104,6 +112,8 @@ impl<'t> Ledger<'t> {
             rejected,
             flags: Flags::new(flags),
             sequences: Highest::new(),
+            lineage: Lineage::new(healed, chains),
+            came_along: BTreeSet::new(),
             entries: Vec::new(),
             decided: Vec::new(),
             new_numbers: BTreeMap::new(),
@@ -141,10 +151,18 @@ impl<'t> Ledger<'t> {
     ) -> Result<PushOutcome, StoreError> {
         self.shown_again = Shown::new();
         self.scopes = rights.scopes.clone();
+        let held_to = request.at.as_ref().filter(|_| lineage::is_held());
+        if let Some(displaced) = held_to.and_then(|at| self.lineage.displaced(at, &self.state, self.first_head)) {
+            return Ok(PushOutcome::Displaced(displaced));
+        }
         let key = EpochKey { device: request.device.clone(), epoch: request.epoch.clone() };
         if let Some(reused) = self.reused_number(&key, request) {
             return Ok(reused);
         }
+        self.came_along = match self.state.ancestors.is_empty() {
+            true => BTreeSet::new(),
+            false => request.groups.iter().map(|arrival| arrival.id.clone()).collect(),
+        };
         let results = request.groups.iter().map(|arrival| self.arrival(&key, arrival, rights, source));
         let results = results.collect::<Result<Vec<_>, _>>()?;
         Ok(PushOutcome::Decided { results, head: self.state.head })
@@ -181,6 +199,7 @@ impl<'t> Ledger<'t> {
         };
         if is_final {
             self.number(key, arrival);
+            self.lineage.brought_back(arrival, &verdict, &self.state);
         }
         Ok(GroupResult { id: arrival.id.clone(), verdict: self.told(verdict) })
     }
@@ -252,7 +271,9 @@ impl<'t> Ledger<'t> {
     }
 
     /// What core needs to know of a group beside the records.
-    fn standing(&self, header: &Header) -> Standing {
+    fn standing(&self, group: &Group) -> Standing {
+        let header = group.header();
+        let other_log = self.lineage.other_log(group, &self.state, &self.came_along, &self.terms);
         let known = |id: &GroupId| {
             let known = match &self.groups.get(id)?.outcome {
                 DecidedAs::Accepted { seq, .. } => Known::Accepted(*seq),
@@ -261,7 +282,13 @@ impl<'t> Ledger<'t> {
             Some((id.clone(), known))
         };
         Standing {
-            groups: header.depends_on.iter().filter_map(known).collect(),
+            groups: header
+                .depends_on
+                .iter()
+                .filter_map(known)
+                .chain(other_log.iter().flat_map(|_| self.lineage.standings(group)))
+                .collect(),
+            other_log,
             replaced_by: self.replaced_by(header),
             log: self.state.log.clone(),
             head: self.state.head,
@@ -274,7 +301,7 @@ impl<'t> Ledger<'t> {
     /// Asks core, loading what it asks for.
     fn decide(&mut self, group: &Group, source: &mut Source<'_>) -> Result<Decision, StoreError> {
         let (header, Terms { schema, limits, .. }) = (group.header(), self.terms);
-        let standing = self.standing(header);
+        let standing = self.standing(group);
         loop {
             match decide(group, &standing, &self.facts, schema, limits) {
                 Ok(Decision::Accept(accepted)) => {
@@ -413,7 +440,8 @@ impl<'t> Ledger<'t> {
     /// What is to be written; `None` when nothing is.
     pub(super) fn finish(self) -> Option<Written> {
         let families = self.families.finish();
-        if self.decided.is_empty() && self.new_numbers.is_empty() && families.closures.is_empty() {
+        let healed = self.lineage.healed;
+        if self.decided.is_empty() && self.new_numbers.is_empty() && families.closures.is_empty() && healed.is_empty() {
             return None;
         }
         let (records, index) = self.facts.into_changed(self.first_head);
@@ -430,6 +458,7 @@ impl<'t> Ledger<'t> {
             sequences: self.sequences,
             roots: families.roots,
             merges: families.merges,
+            healed,
             winners: families.winners,
             closures: families.closures,
         })

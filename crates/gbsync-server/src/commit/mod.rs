@@ -14,6 +14,7 @@ mod family;
 mod flags;
 mod gather;
 mod ledger;
+mod lineage;
 mod parts;
 mod sequences;
 mod writer;
@@ -33,6 +34,7 @@ use gbsync_core::schema::Schema;
 use gbsync_core::scope::ScopeSet;
 use gbsync_core::verdict::Resolution;
 use gbsync_core::wire::{Arrival, DiscardRequest, GroupResult, PushRequest, Resolve};
+pub(crate) use lineage::{Displaced, Forking, ForkingOutcome};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) environment: Environment,
     /// How long an upload may stay untouched.
     pub(crate) upload_expiry_ms: u64,
+    /// How long groups of an earlier log wait for those that other devices bring back, in milliseconds.
+    pub(crate) heal_window_ms: u64,
 }
 
 /// Works that may wait for the writer.
@@ -114,8 +118,17 @@ pub(crate) enum ResolvingOutcome {
 /// What a push comes to.
 #[derive(Debug)]
 pub(crate) enum PushOutcome {
-    Decided { results: Vec<GroupResult>, head: Seq },
-    EpochReused { device_seq: DeviceSeq, known: GroupId, sent: GroupId },
+    Decided {
+        results: Vec<GroupResult>,
+        head: Seq,
+    },
+    EpochReused {
+        device_seq: DeviceSeq,
+        known: GroupId,
+        sent: GroupId,
+    },
+    /// The sender stands in another log, or in another history of this one; nothing took effect.
+    Displaced(Displaced),
     NoSpace,
 }
 
@@ -137,6 +150,7 @@ enum Work {
     Resolve(Box<Resolving>, oneshot::Sender<Result<ResolvingOutcome, NotCommitted>>),
     Tell(ToldEpoch, oneshot::Sender<Result<(), NotCommitted>>),
     Stage(Box<UploadedPart>, oneshot::Sender<Result<Staging, NotCommitted>>),
+    Fork(Box<Forking>, oneshot::Sender<Result<ForkingOutcome, NotCommitted>>),
     /// Asks whether a transaction can be made.
     Probe(oneshot::Sender<Result<(), NotCommitted>>),
     /// Travels alone.
@@ -252,6 +266,13 @@ impl Committer {
     pub(crate) async fn tell(&self, told: ToldEpoch) -> Result<(), NotCommitted> {
         let (sender, receiver) = oneshot::channel();
         self.queue(Work::Tell(told, sender))?;
+        receiver.await.unwrap_or(Err(NotCommitted))
+    }
+
+    /// Begins a new log where a device has seen more of the present one than it holds.
+    pub(crate) async fn fork(&self, forking: Forking) -> Result<ForkingOutcome, NotCommitted> {
+        let (sender, receiver) = oneshot::channel();
+        self.queue(Work::Fork(Box::new(forking), sender))?;
         receiver.await.unwrap_or(Err(NotCommitted))
     }
 

@@ -3,10 +3,11 @@
 use super::board::Seat;
 use super::gather::Gatherer;
 use super::ledger::{Ledger, Terms, want};
+use super::lineage::ForkingOutcome;
 use super::parts;
 use super::{DiscardOutcome, NotCommitted, PushOutcome, ResolvingOutcome, Shared, Tally, Work};
 use crate::error::ServerError;
-use crate::store::{EpochKey, Staging, StoreError, Wanted, Writer, Written};
+use crate::store::{EpochKey, Held, Staging, StoreError, Wanted, Writer, Written};
 use gbsync_core::decide::{Facts, Needs};
 use gbsync_core::id::{GroupId, Seq, SpaceId};
 use gbsync_core::time::Timestamp;
@@ -61,6 +62,7 @@ pub(super) enum Outcome {
     Told,
     Probed,
     Staged(Staging),
+    Forked(ForkingOutcome),
 }
 
 impl WriterLoop {
@@ -113,7 +115,7 @@ impl WriterLoop {
         let (now, rules) = (Timestamp::from_unix_ms(now_ms), self.shared.rules.current());
         let schema = rules.as_ref().map(|rules| &rules.schema);
         let limits = self.shared.limits;
-        let terms = Terms { limits: &limits, schema, now: &now };
+        let terms = Terms { limits: &limits, schema, now: &now, heal_window_ms: self.shared.heal_window_ms };
         let (upload_expiry_ms, expired_at_ms) = (self.shared.upload_expiry_ms, self.expired_at_ms);
         let writer = self.writer()?;
         writer.begin()?;
@@ -206,14 +208,16 @@ fn transact_space(
                 wanted.rejected.insert(&resolving.of);
                 wanted.makes_groups = true;
             }
+            Work::Fork(forking, _) => wanted.chains.extend(forking.places()),
             Work::Tell(..) | Work::Stage(..) | Work::Adopt(..) | Work::Probe(_) => {}
         }
     }
-    let held = writer.load(space, &wanted)?;
+    let mut held = writer.load(space, &wanted)?;
     let version = terms.schema.map_or(0, |schema| schema.version);
     if held.as_ref().is_some_and(|held| !held.schema.is(version)) {
         return Err(StoreError::OtherSchema);
     }
+    fork(writer, works, &mut held, outcomes, now_ms)?;
     let mut ledger = held.map(|held| Ledger::new(held, terms));
     if let Some(ledger) = &mut ledger {
         let pushes = works.iter().zip(&assembled).filter_map(|((_, work), assembled)| match work {
@@ -244,13 +248,32 @@ fn transact_space(
                 Outcome::Told
             }
             (Work::Stage(part, _), _) => Outcome::Staged(writer.stage(part, terms.limits.group_bytes, now_ms)?),
-            (Work::Adopt(..) | Work::Probe(_), _) => continue,
+            (Work::Adopt(..) | Work::Probe(_) | Work::Fork(..), _) => continue,
         };
         outcomes[*index] = Some(outcome);
     }
     let Some(written) = ledger.and_then(Ledger::finish) else { return Ok(None) };
     writer.write(space, &written)?;
     Ok(Some(written))
+}
+
+/// Begins new logs before anything is decided: what comes with them is held to them.
+fn fork(
+    writer: &mut dyn Writer,
+    works: &[(usize, &Work)],
+    held: &mut Option<Held>,
+    outcomes: &mut [Option<Outcome>],
+    now_ms: u64,
+) -> Result<(), StoreError> {
+    for (index, work) in works {
+        let Work::Fork(forking, _) = work else { continue };
+        let outcome = match held {
+            Some(held) => forking.fork(writer, held, now_ms)?,
+            None => ForkingOutcome::Done,
+        };
+        outcomes[*index] = Some(Outcome::Forked(outcome));
+    }
+    Ok(())
 }
 
 /// Nobody may be waiting any more; that changes nothing.
@@ -261,6 +284,7 @@ fn answer(work: Work, outcome: Outcome) {
         (Work::Resolve(_, sender), Outcome::Resolve(outcome)) => drop(sender.send(Ok(outcome))),
         (Work::Tell(_, sender), Outcome::Told) => drop(sender.send(Ok(()))),
         (Work::Probe(sender), Outcome::Probed) => drop(sender.send(Ok(()))),
+        (Work::Fork(_, sender), Outcome::Forked(outcome)) => drop(sender.send(Ok(outcome))),
         (Work::Stage(_, sender), Outcome::Staged(staging)) => drop(sender.send(Ok(staging))),
         (work, _) => refuse(work),
     }
@@ -273,6 +297,7 @@ fn refuse(work: Work) {
         Work::Resolve(_, sender) => drop(sender.send(Err(NotCommitted))),
         Work::Tell(_, sender) => drop(sender.send(Err(NotCommitted))),
         Work::Stage(_, sender) => drop(sender.send(Err(NotCommitted))),
+        Work::Fork(_, sender) => drop(sender.send(Err(NotCommitted))),
         Work::Probe(sender) => drop(sender.send(Err(NotCommitted))),
         Work::Adopt(_, sender) => drop(sender.send(Err(ServerError::Broken("the schema was not put in force".into())))),
     }
@@ -295,6 +320,7 @@ impl Work {
             Self::Resolve(resolving, _) => Some(&resolving.space),
             Self::Tell(told, _) => Some(&told.space),
             Self::Stage(part, _) => Some(&part.space),
+            Self::Fork(forking, _) => Some(&forking.space),
             Self::Adopt(..) | Self::Probe(_) => None,
         }
     }

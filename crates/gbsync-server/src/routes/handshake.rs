@@ -2,18 +2,25 @@
 //!
 //! A device may name its epoch and the one before; the server keeps what it is told, for whoever has to find out later where
 //! a number went.
+//!
+//! It may also say where it stands. Where the log is the one that it names and does not stand there, the store was rolled back
+//! behind its back: a new log begins, with this one as its ancestor.
 
 use super::parameters::Parameters;
 use super::{App, json};
 use crate::auth::Admission;
+use crate::commit::{Forking, ForkingOutcome};
 use crate::error::Refusal;
-use crate::store::{EpochKey, ToldEpoch};
+use crate::store::{EpochKey, Page, PageRequest, Store, ToldEpoch};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, Uri};
-use gbsync_core::id::{DeviceId, DeviceSeq, EpochId, SpaceId};
-use gbsync_core::wire::Handshake;
+use gbsync_core::digest::Digest;
+use gbsync_core::id::{DeviceId, DeviceSeq, EpochId, LogId, Seq, SpaceId};
+use gbsync_core::limits::KNOWN_PLACES;
+use gbsync_core::wire::{Handshake, LogPlace};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(super) async fn handshake(
@@ -29,8 +36,22 @@ pub(super) async fn handshake(
     let device = device.or(admission.device);
     let told = told_epoch(&parameters, &admission.space, device.as_ref())?;
     let (space, of_device, of_epoch) = (admission.space.clone(), device, told.clone());
-    let view = app.read(move |store| store.space(&space, of_device.as_ref(), of_epoch.as_ref())).await?;
-    let view = view.ok_or_else(Refusal::no_space)?;
+    let look = move |store: &dyn Store| store.space(&space, of_device.as_ref(), of_epoch.as_ref());
+    let mut view = app.read(look.clone()).await?.ok_or_else(Refusal::no_space)?;
+    let at = place(&parameters)?;
+    let mut agrees = None;
+    if let Some(at) = at {
+        agrees = stands(&app, &admission.space, at.seq, at.chain).await?;
+        // Who only asks gets no new log; who can say up to where it knows the log does.
+        if let Some(known) = known(&parameters)?.filter(|_| agrees == Some(false) && at.log == view.state.log) {
+            let log = LogId::new(app.environment.uuid()).expect("a UUID is an id");
+            let forking = Forking { space: admission.space.clone(), at, known, log };
+            if app.committer.fork(forking).await? == ForkingOutcome::TooSoon {
+                return Err(Refusal::unavailable());
+            }
+            view = app.read(look).await?.ok_or_else(Refusal::no_space)?;
+        }
+    }
     if let Some(told) = told.filter(|_| !view.knows_told) {
         app.committer.tell(told).await?;
     }
@@ -39,10 +60,11 @@ pub(super) async fn handshake(
     let answer = Handshake {
         space: admission.space,
         log: view.state.log,
-        ancestors: Vec::new(),
+        ancestors: view.state.ancestors.into_iter().map(|kept| kept.ancestor).collect(),
         schema_version: rules.map_or(0, |rules| rules.schema.version),
         head: view.state.head,
         chain: view.state.chain,
+        agrees,
         horizon: view.state.horizon,
         server_time: app.environment.now(),
         device: view.device,
@@ -52,6 +74,37 @@ pub(super) async fn handshake(
         limits: app.limits,
     };
     Ok(json(answer.to_json()))
+}
+
+/// Where the device says that it stands.
+fn place(parameters: &Parameters) -> Result<Option<LogPlace>, Refusal> {
+    let log = parameters.id("log", |text| LogId::new(text))?;
+    let chain = parameters.read("chain", "64 hexadecimal digits", Digest::from_hex)?;
+    let seq = parameters.count("after")?.map(Seq);
+    Ok(log.zip(seq).zip(chain).map(|((log, seq), chain)| LogPlace { log, seq, chain }))
+}
+
+/// Earlier places where the device says that it stood, each `SEQ.CHAIN`, with commas between.
+fn known(parameters: &Parameters) -> Result<Option<BTreeMap<Seq, Digest>>, Refusal> {
+    let read = |text: &str| {
+        let place = |text: &str| {
+            let (seq, chain) = text.split_once('.')?;
+            Some((Seq(seq.parse().ok().filter(|seq| *seq < 1 << 53)?), Digest::from_hex(chain)?))
+        };
+        let known: Option<BTreeMap<_, _>> = text.split(',').map(place).collect();
+        known.filter(|known| known.len() <= KNOWN_PLACES)
+    };
+    parameters.read("known", "places of the log, like 57.SHA256, with commas between", read)
+}
+
+/// Whether the log has this chain there; `None` where it no longer reaches back so far.
+async fn stands(app: &App, space: &SpaceId, after: Seq, chain: Digest) -> Result<Option<bool>, Refusal> {
+    let request = PageRequest { space: space.clone(), after, log: None, chain: Some(chain), max_records: 1, max_bytes: 1 };
+    Ok(match app.read(move |store| store.page(&request)).await? {
+        Page::Entries { .. } => Some(true),
+        Page::BeyondHead { .. } | Page::LogChanged => Some(false),
+        Page::BehindHorizon { .. } | Page::NoSpace => None,
+    })
 }
 
 fn told_epoch(parameters: &Parameters, space: &SpaceId, device: Option<&DeviceId>) -> Result<Option<ToldEpoch>, Refusal> {

@@ -1,9 +1,10 @@
 //! `POST /v1/spaces/{space}/push`: groups in, verdicts out.
 
+use super::log::{beyond_head, changed};
 use super::{App, json};
 use crate::auth::Admission;
 use crate::body;
-use crate::commit::{Push, PushOutcome};
+use crate::commit::{Displaced, Push, PushOutcome};
 use crate::error::Refusal;
 use crate::limit::SpaceQuotas;
 use axum::Extension;
@@ -49,10 +50,13 @@ pub(super) async fn push(
         }
     };
     let rights = admission.rights(&request, others)?;
+    let at = request.at.as_ref().map(|at| at.seq);
     let push = Push { space: admission.space, rights, request, bytes };
     match app.committer.push(push, announced).await? {
         PushOutcome::Decided { results, head } => Ok(json(answer_json(&results, Some(head)))),
         PushOutcome::NoSpace => Err(Refusal::no_space()),
+        PushOutcome::Displaced(Displaced::LogChanged) => Err(changed()),
+        PushOutcome::Displaced(Displaced::BeyondHead { head }) => Err(beyond_head(head, at.unwrap_or_default())),
         PushOutcome::EpochReused { device_seq, known, sent } => Err(Refusal::new(
             ProblemCode::EpochReused,
             format!(

@@ -184,6 +184,7 @@ impl Adoption<'_> {
             merges: Vec::new(),
             roots: BTreeMap::new(),
             winners: BTreeMap::new(),
+            healed: Vec::new(),
             closures: BTreeMap::new(),
             cleared: BTreeMap::new(),
             sequences: BTreeMap::new(),

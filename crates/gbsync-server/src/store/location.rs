@@ -136,7 +136,7 @@ impl std::fmt::Debug for StoreLocation {
 }
 
 /// Makes the folder and takes its lock, which ends with the process however that ends.
-fn lock(data: &Path) -> Result<Arc<File>, ServerError> {
+pub(super) fn lock(data: &Path) -> Result<Arc<File>, ServerError> {
     let unusable = |source| ServerError::DataFolder { path: data.into(), source };
     std::fs::create_dir_all(data).map_err(unusable)?;
     let file = File::options().create(true).truncate(false).write(true).open(data.join("gbsync.lock")).map_err(unusable)?;

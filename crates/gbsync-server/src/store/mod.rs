@@ -6,8 +6,10 @@
 //! Invariant: nothing of a transaction is visible to a reader before [`Writer::commit`] returned `Ok`.
 
 mod asked;
+mod backup;
 mod error;
 mod kept;
+mod lineage;
 mod location;
 mod postgres;
 mod scan;
@@ -17,7 +19,10 @@ mod sqlite;
 mod survey;
 
 pub(crate) use asked::{FlagInfo, FlagsRequest, LogPart, Page, PageRequest, PartRequest, RejectionsRequest};
+pub use backup::{Manifest, SpaceInBackup, backup, read_manifest, restore};
 pub use error::StoreError;
+pub(crate) use lineage::{HealedGroup, KeptAncestor, descend};
+pub use lineage::{RestoredSpace, mark_restored};
 pub use location::StoreLocation;
 pub use scan::{Finding, Scanned, scan};
 pub(crate) use schemas::{SchemaMark, SchemaWriter, StoredSchema, UpgradeStep};
@@ -61,6 +66,8 @@ pub(crate) struct SpaceState {
     pub(crate) horizon: Seq,
     /// The chain there.
     pub(crate) horizon_chain: Digest,
+    /// The logs that this one was restored from.
+    pub(crate) ancestors: Vec<KeptAncestor>,
 }
 
 /// A device in one life of its database.
@@ -117,6 +124,10 @@ pub(crate) struct Wanted<'w> {
     pub(crate) flags: BTreeSet<FlagId>,
     /// Rejected groups that are to be closed.
     pub(crate) rejected: BTreeSet<&'w GroupId>,
+    /// Places of earlier logs that groups name.
+    pub(crate) lost: BTreeSet<(&'w LogId, Seq)>,
+    /// Places of the log whose chain is asked for.
+    pub(crate) chains: BTreeSet<Seq>,
     /// Whether the server makes groups itself, and so needs the last of its own numbers.
     pub(crate) makes_groups: bool,
 }
@@ -135,6 +146,10 @@ pub(crate) struct Held {
     pub(crate) closures: BTreeMap<GroupId, Resolution>,
     pub(crate) rejected: BTreeMap<GroupId, HeldRejection>,
     pub(crate) numbers: BTreeMap<EpochKey, BTreeMap<DeviceSeq, GroupId>>,
+    /// What devices brought back of the lost places.
+    pub(crate) healed: Vec<HealedGroup>,
+    /// The chain at those of the places that the log has.
+    pub(crate) chains: BTreeMap<Seq, Digest>,
     /// Those of the flags that there are, cleared or not.
     pub(crate) flags: BTreeSet<FlagId>,
 }
@@ -181,6 +196,8 @@ pub(crate) struct Written {
     pub(crate) merges: Vec<(GroupId, GroupId)>,
     /// New members of families: `(group, root)`.
     pub(crate) roots: BTreeMap<GroupId, GroupId>,
+    /// What devices brought back of what earlier logs lost.
+    pub(crate) healed: Vec<HealedGroup>,
     /// New winners: `(root, group)`.
     pub(crate) winners: BTreeMap<GroupId, GroupId>,
     /// New closures, by root.
@@ -468,6 +485,8 @@ pub(crate) trait Writer: SchemaWriter + Send {
     fn learn(&mut self, space: &SpaceId, needs: &Needs, facts: &mut Facts) -> Result<(), StoreError>;
     /// Writes what was decided.
     fn write(&mut self, space: &SpaceId, written: &Written) -> Result<(), StoreError>;
+    /// Gives a space another log, with these ancestors.
+    fn fork(&mut self, space: &SpaceId, log: &LogId, ancestors: &[KeptAncestor]) -> Result<(), StoreError>;
     /// Keeps what a device said of its epochs.
     fn tell(&mut self, told: &ToldEpoch, at: &Timestamp) -> Result<(), StoreError>;
     /// Stages a part of a group of at most `group_bytes`. Where a device's uploads take too much room, the longest untouched go.

@@ -12,6 +12,8 @@ mod bad_input;
 mod decide_vectors;
 #[path = "../group_commit.rs"]
 mod group_commit;
+#[path = "../healing.rs"]
+mod healing;
 #[path = "../hostile_routes.rs"]
 mod hostile_routes;
 #[path = "../invariants.rs"]

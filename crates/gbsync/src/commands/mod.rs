@@ -2,6 +2,7 @@
 
 pub mod actor;
 pub mod apply;
+pub mod backup;
 pub mod bench;
 pub mod check;
 pub mod demo;
@@ -11,6 +12,7 @@ pub mod orphans;
 pub mod outbox;
 pub mod query;
 pub mod rejections;
+pub mod restore;
 pub mod retention;
 pub mod schema;
 pub mod serve;

@@ -127,7 +127,13 @@ impl Ledger<'_> {
     fn accept_remedy(&mut self, key: &EpochKey, group: &Group, accepted: Accepted) -> Verdict {
         let header = group.header();
         let content = Content::Whole(Box::new(group.clone()));
-        let arrival = Arrival { id: header.id.clone(), device_seq: header.device_seq, digest: group.digest(), content };
+        let arrival = Arrival {
+            id: header.id.clone(),
+            device_seq: header.device_seq,
+            digest: group.digest(),
+            content,
+            accepted_as: Vec::new(),
+        };
         let verdict = self.accept(key, &arrival, group, header.actor.as_ref(), accepted);
         self.number(key, &arrival);
         verdict

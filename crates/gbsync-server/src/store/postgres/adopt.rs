@@ -156,7 +156,7 @@ async fn next_step(
 }
 
 async fn state(client: &ClientWrapper, space_no: i64) -> Result<crate::store::SpaceState, StoreError> {
-    let sql = "SELECT space_no, log, head, chain, horizon, horizon_chain FROM spaces WHERE space_no = $1";
+    let sql = "SELECT space_no, log, head, chain, horizon, horizon_chain, ancestors FROM spaces WHERE space_no = $1";
     let statement = client.prepare_cached(sql).await?;
     Ok(super::row::space(&client.query_one(&statement, &[&space_no]).await?)?.1)
 }

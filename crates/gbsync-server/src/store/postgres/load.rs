@@ -1,10 +1,12 @@
 //! What a transaction needs to know of its space: with the lock of the space, in one round trip.
 
 use super::flight::Flight;
-use super::row::{count, decided, id, optional_id, space as space_row, stored};
+use super::lineage::load_healed;
+use super::row::{count, decided, digest, id, optional_id, space as space_row, stored};
 use super::writer::{BEGIN, PostgresWriter, lock};
 use crate::store::{EpochKey, FlagId, Held, HeldRejection, SchemaMark, StoreError, Wanted, sighted};
 use deadpool_postgres::ClientWrapper;
+use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, Seq, SpaceId};
 use gbsync_core::verdict::{Resolution, ResolvedAs};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +48,10 @@ SELECT f.seq, f.place
  CROSS JOIN unnest($2::bigint[], $3::bigint[]) AS w(seq, place)
   JOIN flags AS f ON f.space_no = s.space_no AND f.seq = w.seq AND f.place = w.place";
 
+/// The chain at places of the log.
+const CHAINS: &str = "
+SELECT seq, chain FROM log WHERE space_no = (SELECT space_no FROM spaces WHERE space = $1) AND seq = ANY($2)";
+
 /// The last number that the server gave in an epoch of its own.
 const LAST_NUMBER: &str = "
 SELECT n.device_seq, n.group_id FROM devices AS d
@@ -64,13 +70,14 @@ pub(super) async fn load(
     let prepare = async |sql| client.prepare_cached(sql).await;
     let (locked, schema, groups, numbers) =
         (prepare(lock()).await?, prepare(SCHEMA).await?, prepare(GROUPS).await?, prepare(NUMBERS).await?);
-    let (rejected, flags) = (prepare(REJECTED).await?, prepare(FLAGS).await?);
+    let (rejected, flags, chains) = (prepare(REJECTED).await?, prepare(FLAGS).await?, prepare(CHAINS).await?);
     let name = space.as_str();
     let group_ids: Vec<&str> = wanted.groups.iter().map(|group| group.as_str()).collect();
     let rejected_ids: Vec<&str> = wanted.rejected.iter().map(|group| group.as_str()).collect();
     let Numbers { devices, epochs, seqs } = Numbers::of(&wanted.numbers);
     let flag_seqs: Vec<i64> = wanted.flags.iter().map(|flag| stored(flag.seq.0)).collect();
     let flag_places: Vec<i64> = wanted.flags.iter().map(|flag| stored(flag.place)).collect();
+    let places: Vec<i64> = wanted.chains.iter().map(|seq| stored(seq.0)).collect();
     let mut flight = Flight::new(client);
     if begins {
         flight.say(BEGIN);
@@ -82,13 +89,22 @@ pub(super) async fn load(
     let at_numbers = (!seqs.is_empty()).then(|| flight.add(&numbers, vec![&name, &devices, &epochs, &seqs]));
     let at_rejected = (!rejected_ids.is_empty()).then(|| flight.add(&rejected, vec![&name, &rejected_ids]));
     let at_flags = (!flag_seqs.is_empty()).then(|| flight.add(&flags, vec![&name, &flag_seqs, &flag_places]));
+    let at_chains = (!places.is_empty()).then(|| flight.add(&chains, vec![&name, &places]));
     let rows = flight.land().await?;
     let rows_of = |place: Option<usize>| place.map_or(&[][..], |place| rows[place].as_slice());
     let Some(row) = rows[at_lock].first() else { return Ok(None) };
     let (space_no, state) = space_row(row)?;
     let mark = &rows[at_schema][0];
     let schema = SchemaMark { latest: count(mark, 0)?, in_force: count(mark, 1)? };
+    let healed = load_healed(client, space_no, &state, &wanted.lost).await?;
+    let mut chains =
+        BTreeMap::from([(Seq(0), Digest::ZERO), (state.horizon, state.horizon_chain), (state.head, state.chain)]);
+    for row in rows_of(at_chains) {
+        chains.insert(Seq(count(row, 0)?), digest(row, 1)?);
+    }
     let mut held = Held {
+        healed,
+        chains,
         state,
         schema,
         groups: BTreeMap::new(),

@@ -16,6 +16,7 @@ mod flags;
 mod flight;
 mod index;
 mod learn;
+mod lineage;
 mod load;
 mod migrate;
 mod parts;

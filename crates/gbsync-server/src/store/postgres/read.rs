@@ -18,7 +18,8 @@ pub(super) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ O
 /// Ends it.
 pub(super) const END: &str = "COMMIT";
 /// A space's row, as [`space_row`] reads it.
-pub(super) const SPACE: &str = "SELECT space_no, log, head, chain, horizon, horizon_chain FROM spaces WHERE space = $1";
+pub(super) const SPACE: &str =
+    "SELECT space_no, log, head, chain, horizon, horizon_chain, ancestors FROM spaces WHERE space = $1";
 
 /// What a space holds.
 pub(super) async fn usage(client: &ClientWrapper, space: &SpaceId) -> Result<Option<Usage>, StoreError> {

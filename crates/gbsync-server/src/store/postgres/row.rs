@@ -1,6 +1,6 @@
 //! Between columns and the types that code uses. Data that cannot have been stored is an error, never a panic.
 
-use crate::store::{Decided, DecidedAs, SpaceState, StoreError, kept, sighted};
+use crate::store::{Decided, DecidedAs, SpaceState, StoreError, kept, lineage, sighted};
 use gbsync_core::change::Payload;
 use gbsync_core::decide::{Marks, Record};
 use gbsync_core::digest::Digest;
@@ -53,7 +53,7 @@ pub(super) fn time(row: &Row, column: usize) -> Result<Option<Timestamp>, StoreE
     text.map(|text| Timestamp::new(text).map_err(|error| StoreError::Damaged(error.to_string()))).transpose()
 }
 
-/// A space's number in this store and where its log stands: space_no, log, head, chain, horizon, its chain.
+/// A space's number in this store and where its log stands: space_no, log, head, chain, horizon, its chain, ancestors.
 pub(super) fn space(row: &Row) -> Result<(i64, SpaceState), StoreError> {
     let state = SpaceState {
         log: id(row, 1, LogId::new)?,
@@ -61,6 +61,7 @@ pub(super) fn space(row: &Row) -> Result<(i64, SpaceState), StoreError> {
         chain: digest(row, 3)?,
         horizon: Seq(count(row, 4)?),
         horizon_chain: digest(row, 5)?,
+        ancestors: lineage::from_json(row.try_get(6)?)?,
     };
     Ok((row.try_get(0)?, state))
 }

@@ -1,6 +1,7 @@
 //! What a transaction leaves, in one round trip: one statement a table, whatever the number of rows, in key order.
 
 use super::flight::Outgoing;
+use super::lineage::write_healed;
 use super::row::stored;
 use crate::store::{CutChanges, EpochKey, StoreError, StoredGroup, ToldEpoch, Written};
 use deadpool_postgres::ClientWrapper;
@@ -120,6 +121,7 @@ pub(super) async fn write(client: &ClientWrapper, space_no: i64, written: &Writt
         let highest: Vec<i64> = written.sequences.values().map(|highest| stored(*highest)).collect();
         outgoing.add(SEQUENCES, vec![Box::new(devices), Box::new(names), Box::new(highest)]);
     }
+    write_healed(&mut outgoing, &written.healed);
     log(&mut outgoing, written);
     outgoing.send(client).await
 }

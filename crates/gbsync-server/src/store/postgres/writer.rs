@@ -6,12 +6,12 @@
 use super::engine::Engine;
 use super::flight::Flight;
 use super::row::space as space_row;
-use super::{index, learn, load, parts, write};
+use super::{index, learn, lineage, load, parts, write};
 use crate::config::FaultPoint;
-use crate::store::{Held, Staged, Staging, StoreError, ToldEpoch, UploadedPart, Wanted, Writer, Written};
+use crate::store::{Held, KeptAncestor, Staged, Staging, StoreError, ToldEpoch, UploadedPart, Wanted, Writer, Written};
 use deadpool_postgres::{ClientWrapper, Object};
 use gbsync_core::decide::{Facts, Needs};
-use gbsync_core::id::{DeviceId, GroupId, SpaceId};
+use gbsync_core::id::{DeviceId, GroupId, LogId, SpaceId};
 use gbsync_core::time::Timestamp;
 use std::sync::Arc;
 
@@ -20,7 +20,8 @@ pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE
 /// A transaction of nothing: a standby refuses it.
 const PROBE: &str = "BEGIN READ WRITE; COMMIT";
 /// The space's counter. Held to the COMMIT.
-const LOCK: &str = "SELECT space_no, log, head, chain, horizon, horizon_chain FROM spaces WHERE space = $1 FOR UPDATE";
+const LOCK: &str =
+    "SELECT space_no, log, head, chain, horizon, horizon_chain, ancestors FROM spaces WHERE space = $1 FOR UPDATE";
 
 /// The statement that locks a space. A test that must fail without the lock is shown to: see `tests/nodes.rs`.
 pub(super) fn lock() -> &'static str {
@@ -126,6 +127,14 @@ impl Writer for PostgresWriter {
             let space_no = self.inside(space).await?;
             index::write(self.client(), space_no, &written.index).await?;
             write::write(self.client(), space_no, written).await
+        })
+    }
+
+    fn fork(&mut self, space: &SpaceId, log: &LogId, ancestors: &[KeptAncestor]) -> Result<(), StoreError> {
+        let engine = Arc::clone(&self.engine);
+        engine.wait(async {
+            let space_no = self.inside(space).await?;
+            lineage::fork(self.client(), space_no, log, ancestors).await
         })
     }
 

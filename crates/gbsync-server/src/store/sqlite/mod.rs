@@ -3,8 +3,10 @@
 //! Rejected alternative: a connection a request; opening one costs more than most requests.
 
 mod adopt;
+mod backup;
 mod flags;
 mod index;
+mod lineage;
 mod open;
 mod parts;
 mod read;
@@ -18,6 +20,7 @@ mod survey;
 mod tokens;
 mod write;
 
+pub(crate) use backup::{copy_into, mark, store_file, verified};
 pub(crate) use retain::SqliteRetainer;
 pub(crate) use survey::survey;
 pub(crate) use tokens::SqliteTokens;

@@ -35,7 +35,7 @@ pub(super) fn prepare(path: &Path, busy_timeout: Duration) -> Result<Connection,
 
 /// Makes the file if it is not there, readable by its owner alone: it holds everybody's business data. SQLite gives the
 /// files beside it the same permissions, and says why if the file cannot be made.
-fn make_private(path: &Path) {
+pub(super) fn make_private(path: &Path) {
     let mut options = std::fs::OpenOptions::new();
     options.create_new(true).write(true);
     #[cfg(unix)]

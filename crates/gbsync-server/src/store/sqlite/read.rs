@@ -4,13 +4,14 @@ use super::row::{count, decided, digest, id, place, seq_at, space as space_row};
 use super::{parts, sequences};
 use crate::shown::Shown;
 use crate::store::kept::{Filling, Row};
-use crate::store::{DecidedAs, Page, PageRequest, SpaceView, StoreError, ToldEpoch, Usage, sighted};
+use crate::store::{DecidedAs, Page, PageRequest, SpaceState, SpaceView, StoreError, ToldEpoch, Usage, sighted};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{DeviceId, DeviceSeq, EpochId, GroupId, Seq, SpaceId};
 use gbsync_core::scope::ScopeSet;
 use gbsync_core::verdict::Verdict;
 use gbsync_core::wire::{DeviceReport, GroupResult};
 use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a space holds.
 pub(super) fn usage(connection: &Connection, space: &SpaceId) -> Result<Option<Usage>, StoreError> {
@@ -100,6 +101,25 @@ pub(super) fn page(connection: &Connection, request: &PageRequest) -> Result<Pag
         }
     }
     Ok(filling.finish(state.head))
+}
+
+/// The chain at those of these places that the log has.
+pub(super) fn chains(
+    connection: &Connection,
+    space_no: i64,
+    state: &SpaceState,
+    places: &BTreeSet<Seq>,
+) -> Result<BTreeMap<Seq, Digest>, StoreError> {
+    let mut chains =
+        BTreeMap::from([(Seq(0), Digest::ZERO), (state.horizon, state.horizon_chain), (state.head, state.chain)]);
+    for seq in places.iter().filter(|seq| **seq < state.head && **seq > Seq(0)) {
+        let mut statement = connection.prepare_cached("SELECT chain FROM log WHERE place = ?1")?;
+        let mut rows = statement.query([place(space_no, *seq)?])?;
+        if let Some(row) = rows.next()? {
+            chains.insert(*seq, digest(row, 0)?);
+        }
+    }
+    Ok(chains)
 }
 
 fn chain_at(connection: &Connection, space_no: i64, seq: Seq) -> Result<Digest, StoreError> {

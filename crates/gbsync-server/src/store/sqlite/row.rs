@@ -1,6 +1,6 @@
 //! Between stored columns and the types that code uses. Data that cannot have been stored is an error, never a panic.
 
-use crate::store::{Decided, DecidedAs, SpaceState, StoreError, kept, sighted};
+use crate::store::{Decided, DecidedAs, SpaceState, StoreError, kept, lineage, sighted};
 use gbsync_core::change::Payload;
 use gbsync_core::decide::{Marks, Record};
 use gbsync_core::digest::Digest;
@@ -64,8 +64,9 @@ pub(super) fn digest(row: &Row<'_>, column: usize) -> Result<Digest, StoreError>
 
 /// A space's number in this store and where its log stands.
 pub(super) fn space(connection: &Connection, space: &SpaceId) -> Result<Option<(i64, SpaceState)>, StoreError> {
-    let mut statement = connection
-        .prepare_cached("SELECT space_no, log, head, chain, horizon, horizon_chain FROM spaces WHERE space = ?1")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT space_no, log, head, chain, horizon, horizon_chain, ancestors FROM spaces WHERE space = ?1",
+    )?;
     let mut rows = statement.query([space.as_str()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let state = SpaceState {
@@ -74,6 +75,7 @@ pub(super) fn space(connection: &Connection, space: &SpaceId) -> Result<Option<(
         chain: digest(row, 3)?,
         horizon: Seq(count(row, 4)?),
         horizon_chain: digest(row, 5)?,
+        ancestors: lineage::from_json(row.get::<_, Option<String>>(6)?.as_deref())?,
     };
     Ok(Some((row.get(0)?, state)))
 }

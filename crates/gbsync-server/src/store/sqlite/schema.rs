@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use std::path::Path;
 
 /// The steps from one format to the next; the format of a file is how many of them it went through.
-const STEPS: &[&str] = &[FIRST, RULES, SCHEMAS, PARTS, CLOSURES, DISCARDED, RIGHTS, SCOPES, HORIZON];
+const STEPS: &[&str] = &[FIRST, RULES, SCHEMAS, PARTS, CLOSURES, DISCARDED, RIGHTS, SCOPES, HORIZON, super::lineage::STEP];
 
 /// The newest format known here.
 pub(super) const FORMAT: i64 = STEPS.len() as i64;
@@ -230,7 +230,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn format(connection: &Connection) -> Result<Option<i64>, StoreError> {
+pub(super) fn format(connection: &Connection) -> Result<Option<i64>, StoreError> {
     let has_meta: bool = connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'gbsync_meta')",
         [],

@@ -3,16 +3,19 @@
 use super::adopt::schema_mark;
 use super::flags::{clear_flags, known_flags, write_flags};
 use super::index::{learn_index, write_index};
+use super::lineage::{self, load_healed, write_healed};
 use super::parts;
+use super::read;
 use super::rejections::{last_number, load_closures, load_rejected, write_closures};
 use super::row::{decided, id, place, record, space as space_row, stored};
 use super::sequences::write_sequences;
 use crate::store::{
-    CutChanges, EpochKey, Held, Staged, Staging, StoreError, StoredGroup, ToldEpoch, UploadedPart, Wanted, Writer, Written,
+    CutChanges, EpochKey, Held, KeptAncestor, Staged, Staging, StoreError, StoredGroup, ToldEpoch, UploadedPart, Wanted,
+    Writer, Written,
 };
 use gbsync_core::change::Payload;
 use gbsync_core::decide::{Facts, Needs, Record};
-use gbsync_core::id::{DeviceId, DeviceSeq, GroupId, RecordKey, SpaceId};
+use gbsync_core::id::{DeviceId, DeviceSeq, GroupId, LogId, RecordKey, SpaceId};
 use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::scope::Trace;
 use gbsync_core::time::Timestamp;
@@ -20,11 +23,14 @@ use gbsync_core::wire::{flags_json, part_json};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Transactions between two looks at the WAL's size.
 const WAL_LOOK: u64 = 256;
 /// Bytes of WAL above which the writer waits for readers and begins it anew.
 const WAL_BYTES: u64 = 128 * 1024 * 1024;
+/// How long it waits for them.
+const WAL_PATIENCE: Duration = Duration::from_millis(250);
 
 /// The one connection that writes.
 pub(super) struct SqliteWriter {
@@ -49,10 +55,21 @@ impl SqliteWriter {
             return;
         }
         if std::fs::metadata(&self.wal).is_ok_and(|wal| wal.len() > WAL_BYTES)
-            && let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))
+            && let Err(error) = self.begin_wal_anew()
         {
             tracing::warn!(%error, "the write-ahead log cannot be begun anew now");
         }
+    }
+}
+
+impl SqliteWriter {
+    /// Waits for readers only for a moment: a backup reads for long, and sales must not wait for it.
+    fn begin_wal_anew(&self) -> Result<(), rusqlite::Error> {
+        let patience_ms: u32 = self.connection.pragma_query_value(None, "busy_timeout", |row| row.get(0))?;
+        self.connection.busy_timeout(WAL_PATIENCE)?;
+        let begun = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+        self.connection.busy_timeout(Duration::from_millis(patience_ms.into()))?;
+        begun
     }
 }
 
@@ -84,7 +101,9 @@ impl Writer for SqliteWriter {
         }
         let flags = known_flags(connection, space_no, &wanted.flags)?;
         let schema = schema_mark(connection)?;
-        Ok(Some(Held { state, schema, groups, roots, winners, closures, rejected, numbers, flags }))
+        let healed = load_healed(connection, space_no, &state, &wanted.lost)?;
+        let chains = read::chains(connection, space_no, &state, &wanted.chains)?;
+        Ok(Some(Held { healed, chains, state, schema, groups, roots, winners, closures, rejected, numbers, flags }))
     }
 
     fn learn(&mut self, space: &SpaceId, needs: &Needs, facts: &mut Facts) -> Result<(), StoreError> {
@@ -111,6 +130,7 @@ impl Writer for SqliteWriter {
         write_flags(connection, space_no, &written.groups)?;
         clear_flags(connection, space_no, &written.cleared)?;
         write_sequences(connection, space_no, &written.sequences)?;
+        write_healed(connection, space_no, &written.healed)?;
         let mut statement = connection.prepare_cached(
             "INSERT INTO log (place, change_count, chain, entry, parts, scopes) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?;
@@ -138,6 +158,10 @@ impl Writer for SqliteWriter {
                 .try_for_each(|group| write_group(connection, space_no, group, &epochs, &written.decided_at))
         })?;
         Ok(())
+    }
+
+    fn fork(&mut self, space: &SpaceId, log: &LogId, ancestors: &[KeptAncestor]) -> Result<(), StoreError> {
+        lineage::fork(&self.connection, space, log, ancestors)
     }
 
     fn tell(&mut self, told: &ToldEpoch, at: &Timestamp) -> Result<(), StoreError> {

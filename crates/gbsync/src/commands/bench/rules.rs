@@ -91,6 +91,7 @@ fn decided(groups: &[Group], mut facts: Facts, schema: Option<&Schema>) -> Resul
         groups: BTreeMap::new(),
         replaced_by: None,
         log: LogId::new("bench")?,
+        other_log: None,
         head: Seq(1),
         roles: None,
         scopes: Default::default(),

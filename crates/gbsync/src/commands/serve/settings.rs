@@ -36,6 +36,7 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("schema", Kind::Text),
     ("drain_ms", Kind::Number(0)),
     ("upload_expiry_ms", Kind::Number(1)),
+    ("heal_window_ms", Kind::Number(0)),
     ("limits.request_bytes", Kind::Number(1)),
     ("limits.group_records", Kind::Number(1)),
     ("limits.group_bytes", Kind::Number(1)),
@@ -125,13 +126,14 @@ impl Settings {
     }
 
     fn defaults() -> Self {
-        let ServerConfig { listen, limits, drain_ms, upload_expiry_ms, live, snapshots, net, .. } =
+        let ServerConfig { listen, limits, drain_ms, upload_expiry_ms, heal_window_ms, live, snapshots, net, .. } =
             ServerConfig::new(Path::new(""));
         let retention = RetentionConfig::default();
         let number = |number: usize| number as u64;
         let numbers = [
             ("drain_ms", drain_ms),
             ("upload_expiry_ms", upload_expiry_ms),
+            ("heal_window_ms", heal_window_ms),
             ("limits.request_bytes", limits.request_bytes),
             ("limits.group_records", limits.group_records),
             ("limits.group_bytes", limits.group_bytes),
@@ -246,6 +248,7 @@ impl Settings {
         config.listen = self.address("listen")?.unwrap_or(config.listen);
         config.metrics_listen = self.address("metrics.listen")?;
         (config.drain_ms, config.upload_expiry_ms) = (self.number("drain_ms"), self.number("upload_expiry_ms"));
+        config.heal_window_ms = self.number("heal_window_ms");
         config.limits = self.limits()?;
         config.auth = auth::of(self)?;
         config.live.listeners = self.size("live.listeners");
