@@ -11,7 +11,7 @@ use crate::settle::{Settling, settle};
 use crate::store::base::{self, Applier, BaseTable};
 use crate::store::outbox::{self, StoredState};
 use crate::store::state::{self, State};
-use crate::store::{Tx, clock, download, flag, overlay, parked, server_schema, snapshot};
+use crate::store::{Tx, clock, download, flag, lost, overlay, parked, server_schema, snapshot};
 use crate::tables;
 use gbsync_core::id::{LogId, RecordKey, Seq};
 use gbsync_core::mutant::{Mutant, is};
@@ -174,13 +174,17 @@ pub(crate) fn apply_next(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applie
 /// Puts what was read anew in the place of the base, in one transaction: own groups that the log holds leave the overlay,
 /// those it lost are offered again with their bytes unchanged, and the rest is laid anew.
 pub(crate) fn flip(tx: &Tx<'_>) -> Result<(), Error> {
-    let State { generation, .. } = state::read(tx)?;
+    let State { generation, rebase, .. } = state::read(tx)?;
+    let reoffered = lost::reoffer_lost(tx, generation + 1)?;
+    if let Some(log) = rebase.and_then(|rebase| rebase.log) {
+        lost::rename_shared_bases(tx, &log)?;
+    }
     base::flip(tx)?;
     flag::flip(tx)?;
     snapshot::forget(tx)?;
     state::end_rebase(tx)?;
     outbox::uncover_passed(tx, generation + 1)?;
-    for local_no in outbox::reoffer_lost(tx, generation + 1)? {
+    for local_no in reoffered {
         for key in outbox::keys_of(tx, local_no)? {
             cover(tx, &key, local_no)?;
         }

@@ -15,7 +15,7 @@ use gbsync_core::limits::{INCOMPLETE_ATTEMPTS, Limits};
 use gbsync_core::plan::{Candidate, Placed, Planner};
 use gbsync_core::retry::Backoff;
 use gbsync_core::verdict::{RejectionCode, Verdict};
-use gbsync_core::wire::{self, GroupResult};
+use gbsync_core::wire::{self, GroupResult, LogPlace};
 use rusqlite::Connection;
 use std::collections::BTreeSet;
 
@@ -43,6 +43,8 @@ pub(crate) struct Batch {
     pub(crate) groups: Vec<BatchGroup>,
     device: DeviceId,
     epoch: EpochId,
+    /// Where this device stands, to which the server holds it.
+    at: Option<LogPlace>,
 }
 
 impl Batch {
@@ -50,10 +52,13 @@ impl Batch {
     pub(crate) fn in_parts(tx: &Connection, local_no: i64, parts: u64) -> Result<Option<Self>, Error> {
         let Some(stored) = outbox::pending_head(tx, local_no)? else { return Ok(None) };
         let wire = wire::group_in_parts_json(&stored.header, stored.records, stored.digest, stored.bytes, parts);
+        let wire = wire::offered_again(wire, &stored.accepted_as);
         let outbox::StoredGroup { header: Header { id, group_type, .. }, records, .. } = stored;
         let group = BatchGroup { local_no, id, group_type, records, changes_json: None, wire };
-        let state::State { device, epoch, .. } = state::read(tx)?;
-        Ok(Some(Self { groups: vec![group], device, epoch }))
+        let state = state::read(tx)?;
+        let at = state.place();
+        let state::State { device, epoch, .. } = state;
+        Ok(Some(Self { groups: vec![group], device, epoch, at }))
     }
 
     /// Whether this ends an upload.
@@ -71,7 +76,8 @@ impl Batch {
 
     /// The request's body.
     pub(crate) fn body(&self, id: &BatchId) -> String {
-        wire::push_json(&self.device, &self.epoch, id, self.groups.iter().map(|group| group.wire.as_str()))
+        let groups = self.groups.iter().map(|group| group.wire.as_str());
+        wire::push_json_at(&self.device, &self.epoch, id, self.at.as_ref(), groups)
     }
 
     /// Whether these are results of exactly this batch, in its order.
@@ -82,8 +88,12 @@ impl Batch {
     }
 }
 
+/// Why a group waits that waits for no group that the server can name.
+const WAITS_FOR_SERVER: &str =
+    "it waits for the server: for a newer schema there, or for what other devices bring back after it was restored";
+
 /// Bytes of a request around its only group: device, epoch and batch.
-const ENVELOPE_BYTES: u64 = 1024 + 3 * gbsync_core::limits::ID_BYTES as u64;
+const ENVELOPE_BYTES: u64 = 1024 + 4 * gbsync_core::limits::ID_BYTES as u64;
 
 /// Walks the outbox in seal order and fills batches; goes on where the last batch ended, so that draining a long outbox
 /// takes one walk. A group that no request holds is in no batch, and what depends on it waits.
@@ -194,8 +204,10 @@ impl Walk {
         if groups.is_empty() {
             return Ok(None);
         }
-        let state::State { device, epoch, .. } = state::read(tx)?;
-        Ok(Some(Batch { groups, device, epoch }))
+        let state = state::read(tx)?;
+        let at = state.place();
+        let state::State { device, epoch, .. } = state;
+        Ok(Some(Batch { groups, device, epoch, at }))
     }
 }
 
@@ -222,7 +234,8 @@ fn candidate(tx: &Connection, stored: &StoredGroup, now: u64) -> Result<Candidat
 /// A group in wire form, where its changes were read.
 fn wire_of(stored: &StoredGroup) -> Option<String> {
     let changes = stored.changes_json.as_deref()?;
-    Some(wire::group_json_bytes(&stored.header, stored.records, stored.digest, changes))
+    let wire = wire::group_json_bytes(&stored.header, stored.records, stored.digest, changes);
+    Some(wire::offered_again(wire, &stored.accepted_as))
 }
 
 /// A wait of this length was set under a clock that was wrong then or is wrong now.
@@ -307,9 +320,13 @@ pub(crate) fn apply(
             }
             Verdict::Blocked { by } => {
                 let by: Vec<&str> = by.iter().map(GroupId::as_str).collect();
-                let message = format!("it waits for {}", by.join(", "));
+                let (message, pace) = match by.is_empty() {
+                    // That may take days: nobody is asked twice a second.
+                    true => (WAITS_FOR_SERVER.to_owned(), outbox::attempts(tx, group.local_no)?.saturating_add(2)),
+                    false => (format!("it waits for {}", by.join(", ")), 3),
+                };
                 // What waits for one that was stamped anew goes again with it.
-                let wait_ms = backoff.wait_ms(3, random, None).max(backoff.first_ms);
+                let wait_ms = backoff.wait_ms(pace, random, None).max(backoff.first_ms);
                 let until = if is_stamped_anew { now } else { now + wait_ms };
                 outbox::set_waiting(tx, group.local_no, "blocked", &message, until)?;
             }

@@ -382,7 +382,8 @@ fn no_golden_message_is_left_out() {
         include_str!("vectors_parts.rs"),
         include_str!("live.rs"),
         include_str!("vectors_wire_resolutions.rs"),
-        include_str!("vectors_snapshot.rs")
+        include_str!("vectors_snapshot.rs"),
+        include_str!("vectors_wire_restored.rs")
     );
     for file in std::fs::read_dir(folder).unwrap() {
         let name = file.unwrap().file_name().into_string().unwrap();

@@ -10,6 +10,7 @@ mod face;
 pub(crate) mod family;
 pub(crate) mod flag;
 pub(crate) mod lists;
+pub(crate) mod lost;
 pub(crate) mod outbox;
 pub(crate) mod overlay;
 pub(crate) mod parked;

@@ -1,6 +1,6 @@
 //! `gbsync_outbox`: sealed groups, their bytes, and what became of them.
 
-use super::{clock, parked};
+use super::{clock, lost, parked};
 use crate::error::{Error, damaged};
 use gbsync_core::change::Change;
 use gbsync_core::clock::Hlc;
@@ -146,6 +146,8 @@ pub(crate) struct StoredGroup {
     pub(crate) changes_json: Option<Box<str>>,
     pub(crate) next_attempt_at: Option<u64>,
     pub(crate) waits_for_sign_in: bool,
+    /// Where it stood in logs that lost it.
+    pub(crate) accepted_as: Vec<(LogId, Seq)>,
 }
 
 /// The first undecided groups after `after` in seal order, each given to `take` until it answers `false`. Changes of more
@@ -158,7 +160,7 @@ pub(crate) fn each_pending(
 ) -> Result<(), Error> {
     let sql = "SELECT local_no, group_id, type, actor, device_seq, log, sealed_at, depends_on, replaces, records, digest,
                 octet_length(changes), CASE WHEN octet_length(changes) <= ?2 THEN changes END, next_attempt_at,
-                schema_version, hlc, clears, state = 'waiting_for_sign_in'
+                schema_version, hlc, clears, state = 'waiting_for_sign_in', accepted_as
            FROM gbsync_outbox WHERE state IN ('sealed', 'waiting_for_sign_in') AND local_no > ?1 ORDER BY local_no";
     #[cfg(feature = "mutants")]
     let sql = &crate::planted::in_order(sql);
@@ -216,6 +218,7 @@ fn stored_group(row: &Row<'_>) -> Result<StoredGroup, Error> {
         changes_json: row.get(12)?,
         next_attempt_at: row.get(13)?,
         waits_for_sign_in: row.get(17)?,
+        accepted_as: lost::places(text(18)?.as_deref())?,
     })
 }
 
@@ -319,9 +322,13 @@ pub(crate) fn set_accepted(
     now: u64,
 ) -> Result<bool, Error> {
     let mut statement = connection.prepare_cached(
-        "UPDATE gbsync_outbox SET state = 'accepted', seq = ?2, generation = ?3, decided_at = coalesce(decided_at, ?4),
-                code = NULL, message = NULL, next_attempt_at = NULL, attempts = attempts + ?5
-          WHERE local_no = ?1 AND (state <> 'accepted' OR generation <> ?3)",
+        "UPDATE gbsync_outbox AS x SET state = 'accepted', seq = ?2, generation = ?3, decided_at = coalesce(decided_at, ?4),
+                code = NULL, message = NULL, next_attempt_at = NULL, attempts = attempts + ?5,
+                accepted_log = CASE WHEN ?3 > s.generation THEN s.next_log ELSE s.log END,
+                accepted_as = CASE WHEN x.state = 'accepted' AND ?3 > s.generation AND x.accepted_log <> s.next_log
+                    THEN json_insert(coalesce(accepted_as, '[]'), '$[#]', json_array(accepted_log, seq)) ELSE accepted_as END
+           FROM gbsync_state AS s
+          WHERE x.local_no = ?1 AND (x.state <> 'accepted' OR x.generation <> ?3)",
     )?;
     Ok(statement.execute(params![local_no, seq.0, generation, now, attempts])? > 0)
 }
@@ -370,6 +377,12 @@ pub(crate) fn count_attempts(connection: &Connection, local_nos: &[i64]) -> Resu
         statement.execute([local_no])?;
     }
     Ok(())
+}
+
+/// How often a group was tried.
+pub(crate) fn attempts(connection: &Connection, local_no: i64) -> Result<u32, Error> {
+    let sql = "SELECT attempts FROM gbsync_outbox WHERE local_no = ?1";
+    Ok(connection.prepare_cached(sql)?.query_row([local_no], |row| row.get(0))?)
 }
 
 /// Counts one more incomplete arrival; answers how many there were.
@@ -470,18 +483,6 @@ pub(crate) fn is_known(connection: &Connection, id: &GroupId) -> Result<bool, Er
 pub(crate) fn remember_given_id(connection: &Connection, id: &GroupId) -> Result<(), Error> {
     connection.prepare_cached("INSERT INTO gbsync_given_id(group_id) VALUES (?1)")?.execute([id.as_str()])?;
     Ok(())
-}
-
-/// Accepted groups that the log, read anew, does not hold: back into the queue, bytes unchanged.
-pub(crate) fn reoffer_lost(connection: &Connection, generation: u64) -> Result<Vec<i64>, Error> {
-    let sql = "UPDATE gbsync_outbox SET state = 'sealed', seq = NULL, generation = NULL, decided_at = NULL
-                WHERE state = 'accepted' AND generation < ?1 RETURNING local_no";
-    let mut statement = connection.prepare(sql)?;
-    let lost: Vec<i64> = statement.query_map([generation], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    if let Some(first) = lost.iter().min() {
-        connection.execute("UPDATE gbsync_state SET pending_from = min(pending_from, ?1)", [first])?;
-    }
-    Ok(lost)
 }
 
 /// Whether an undecided group has a number of another epoch than the current one.

@@ -15,6 +15,7 @@ const STEPS: &[&str] = &[
     super::snapshot::SNAPSHOT,
     SCOPES,
     super::snapshot::HORIZON,
+    super::lost::LOST,
 ];
 
 /// The newest format this version writes and reads.

@@ -1,10 +1,12 @@
 //! `gbsync_state` and `gbsync_meta`: where this device stands.
 
+use super::lost;
 use crate::error::{Error, damaged};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{DeviceId, DeviceSeq, EpochId, InvalidId, LogId, Seq, SpaceId};
 use gbsync_core::limits::Limits;
 use gbsync_core::time::Timestamp;
+use gbsync_core::wire::LogPlace;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 /// What a new file is filled with.
@@ -38,6 +40,14 @@ pub(crate) struct State {
     pub(crate) error: Option<LastError>,
     pub(crate) is_stopped: bool,
     pub(crate) limits: Limits,
+}
+
+impl State {
+    /// Where this device stands, as the server can check it.
+    pub(crate) fn place(&self) -> Option<LogPlace> {
+        let chain = self.chain.or((self.cursor == Seq(0)).then_some(Digest::ZERO))?;
+        Some(LogPlace { log: self.log.clone()?, seq: self.cursor, chain })
+    }
 }
 
 /// How far the log was read anew.
@@ -170,7 +180,7 @@ pub(crate) fn horizon(connection: &Connection) -> Result<Seq, Error> {
 pub(crate) fn set_cursor(connection: &Connection, cursor: Seq, chain: Digest, head: Seq) -> Result<(), Error> {
     let sql = "UPDATE gbsync_state SET cursor = ?1, chain = ?2, head = ?3";
     connection.prepare_cached(sql)?.execute(params![cursor.0, chain.to_string(), head.0])?;
-    Ok(())
+    lost::remember_place(connection, cursor, chain)
 }
 
 /// Begins to read the log anew. What an abandoned reading took for accepted belongs to that reading's generation, so that
@@ -199,11 +209,15 @@ pub(crate) fn set_next_cursor(connection: &Connection, cursor: Seq, chain: Diges
 
 /// Ends the reading anew: what was read is the state now.
 pub(crate) fn end_rebase(connection: &Connection) -> Result<(), Error> {
-    let sql = "UPDATE gbsync_state SET log = next_log, chain = next_chain, cursor = next_cursor, scope_set = next_scope_set,
+    let sql = "UPDATE gbsync_state SET ancestors = CASE WHEN told_log = next_log THEN told_ancestors END, log = next_log, chain = next_chain, cursor = next_cursor, scope_set = next_scope_set,
                       generation = generation + 1, is_rebasing = 0, next_log = NULL, next_chain = NULL, next_cursor = 0,
                       next_scope_set = NULL";
     connection.execute(sql, [])?;
-    Ok(())
+    lost::forget_places(connection)?;
+    match read(connection)?.place() {
+        Some(place) => lost::remember_place(connection, place.seq, place.chain),
+        None => Ok(()),
+    }
 }
 
 /// Persists the intent to begin a new epoch, before anything is done about it.

@@ -4,6 +4,7 @@
 
 mod download;
 mod exchange;
+mod heal;
 mod live;
 mod options;
 mod parked;

@@ -12,7 +12,7 @@ use crate::requeue::requeue;
 use crate::session::Senders;
 use crate::status::GroupState;
 use crate::store::state::{self, LastError, State};
-use crate::store::{Tx, outbox, parked, sequence, server_schema, sign_in, upload};
+use crate::store::{Tx, lost, outbox, parked, sequence, server_schema, sign_in, upload};
 use crate::transport::{Method, Transport};
 use crate::{pull, tables};
 use gbsync_core::fault;
@@ -22,7 +22,7 @@ use gbsync_core::limits::Limits;
 use gbsync_core::mutant::Mutant;
 use gbsync_core::retry::{Backoff, Step};
 use gbsync_core::time::Timestamp;
-use gbsync_core::wire::{DeviceReport, Handshake, LogPage, WireError};
+use gbsync_core::wire::{DeviceReport, LogPage, WireError};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::future::{poll_fn, ready};
 use std::task::Poll;
@@ -58,6 +58,7 @@ pub(super) struct Round<'c> {
     /// How far the server's clock is ahead of this device's, in milliseconds.
     ahead_ms: i64,
     pub(super) rebases: u32,
+    pub(super) resyncs: u32,
     pub(super) attempts: u32,
     /// Whether the pull sealed parked groups anew.
     pub(super) has_requeued: bool,
@@ -80,6 +81,7 @@ impl<'c> Round<'c> {
             scope_set: pull::ALL.to_owned(),
             ahead_ms: 0,
             rebases: 0,
+            resyncs: 0,
             attempts: options.attempts.max(1),
             has_requeued: false,
             until: 0,
@@ -163,12 +165,7 @@ impl<'c> Round<'c> {
         if let Some((epoch, device_seq)) = &state.previous_epoch {
             path.push_str(&format!("&previousEpoch={}&previousDeviceSeq={device_seq}", encoded(epoch)));
         }
-        // Where somebody between mixes up two spaces, this device would take its log for replaced and read all of it anew.
-        let read = |body: &[u8]| match Handshake::parse(body)? {
-            shake if shake.space == state.space => Ok(shake),
-            shake => Err(WireError { pointer: "/space".into(), message: format!("it is about the space {}", shake.space) }),
-        };
-        let shake = self.ask(Method::Get, path, None, read).await?;
+        let shake = self.shake_hands(&state, path).await?;
         let Some(shake) = shake.answer else { return Err(self.stopped("the handshake was refused", &shake)?) };
         let server_now = shake.server_time.unix_ms();
         self.senders.set_bearer(shake.token.clone());
@@ -186,7 +183,8 @@ impl<'c> Round<'c> {
             }
             server_schema::set_version(tx, shake.schema_version)?;
             state::set_horizon(tx, shake.horizon)?;
-            state::set_handshake(tx, &shake.log, shake.head, &self.scope_set, &shake.limits)
+            state::set_handshake(tx, &shake.log, shake.head, &self.scope_set, &shake.limits)?;
+            lost::set_told(tx, &shake.log, &shake.ancestors)
         })?;
         self.fetch_schema(&state, shake.schema_version).await?;
         self.care.keeps_order = shake.schema_version > 0;
@@ -196,7 +194,9 @@ impl<'c> Round<'c> {
             batch_bytes: self.options.batch_bytes.unwrap_or(shake.limits.batch_bytes).min(shake.limits.request_bytes / 2),
             ..shake.limits
         };
-        let is_another_log = state.log.as_ref().is_some_and(|log| *log != shake.log);
+        let is_renamed = self.take_name(&self.state()?, &shake.log, shake.agrees == Some(true))?;
+        let is_another_log = state.log.as_ref().is_some_and(|log| *log != shake.log) && !is_renamed;
+        let is_elsewhere = is_another_log || shake.agrees == Some(false);
         self.wants_snapshot = shake.horizon > Seq(0) || shake.head.0 >= self.options.snapshot_groups;
         // Nothing of the log was read: what there is of it is loaded as a whole.
         let is_new = state.cursor == Seq(0) && self.wants_snapshot;
@@ -204,7 +204,7 @@ impl<'c> Round<'c> {
         // Another token, or another schema: what this device has is another part of the space.
         let is_another_part = state.scope_set.as_ref().is_some_and(|scope_set| *scope_set != self.scope_set);
         self.log = Some(shake.log);
-        let must_begin_anew = is_another_log || is_another_part || is_new || is_behind;
+        let must_begin_anew = is_elsewhere || is_another_part || is_new || is_behind;
         if must_begin_anew || state.rebase.is_some() || self.state()?.wants_new_epoch {
             self.rebase().await?;
         }
@@ -212,6 +212,12 @@ impl<'c> Round<'c> {
     }
 
     async fn pull(&mut self) -> Result<(), SyncError> {
+        let awaited = lost::unpassed(&self.client.store().writer())?;
+        self.pull_to_head().await?;
+        self.offer_missed(&awaited).await
+    }
+
+    async fn pull_to_head(&mut self) -> Result<(), SyncError> {
         let mut ahead: Option<BoxFuture<'_, Exchanged<LogPage>>> = None;
         loop {
             let state = self.state()?;
@@ -231,7 +237,7 @@ impl<'c> Round<'c> {
                 if exchanged.step != Step::Resync {
                     return Err(self.stopped("the log was refused", &exchanged)?);
                 }
-                self.rebase().await?;
+                self.resync().await?;
                 continue;
             };
             if self.unknown_schema(&page).is_some() {

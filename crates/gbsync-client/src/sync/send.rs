@@ -324,7 +324,7 @@ impl<'c> Round<'c> {
                 self.want_new_epoch()?;
                 self.rebase().await?;
             }
-            Step::Resync => self.rebase().await?,
+            Step::Resync => self.resync().await?,
             _ => return Err(self.stopped("the push was refused", exchanged)?),
         }
         Ok(())

@@ -99,7 +99,8 @@ fn known(parameters: &Parameters) -> Result<Option<BTreeMap<Seq, Digest>>, Refus
 
 /// Whether the log has this chain there; `None` where it no longer reaches back so far.
 async fn stands(app: &App, space: &SpaceId, after: Seq, chain: Digest) -> Result<Option<bool>, Refusal> {
-    let request = PageRequest { space: space.clone(), after, log: None, chain: Some(chain), max_records: 1, max_bytes: 1 };
+    let (space, chain) = (space.clone(), Some(chain));
+    let request = PageRequest { space, after, log: None, chain, max_records: 1, max_bytes: 1, sight: Arc::default() };
     Ok(match app.read(move |store| store.page(&request)).await? {
         Page::Entries { .. } => Some(true),
         Page::BeyondHead { .. } | Page::LogChanged => Some(false),

@@ -97,6 +97,8 @@ pub fn mark_restored(
         restored.push(RestoredSpace { space, ancestor: state.log, up_to: state.head, log });
         restored.last().into_iter().for_each(&mut told);
     }
-    opened.close()?;
+    if location.folder().is_some() {
+        opened.close()?;
+    }
     Ok(restored)
 }

@@ -3,7 +3,7 @@
 use super::store::{StoreArguments, argument};
 use crate::config;
 use crate::exit::{Exit, Failure};
-use crate::output::{Output, counted, table};
+use crate::output::{Output, table};
 use anyhow::Result;
 use gbsync_server::{Environment, RestoredSpace, StoreLocation};
 use serde_json::{Value, json};
@@ -85,8 +85,11 @@ fn print(restored: &[RestoredSpace], location: &StoreLocation, output: &Output) 
         };
         return output.json(&json!({ "spaces": restored.iter().map(space).collect::<Vec<Value>>() }));
     }
-    let spaces = counted(restored.len() as u64, "space");
-    output.line(format_args!("{spaces} begin a new log; devices bring back what came after\n"));
+    let spaces = match restored.len() {
+        1 => "1 space begins a new log".to_owned(),
+        many => format!("{many} spaces begin a new log"),
+    };
+    output.line(format_args!("{spaces}; devices bring back what came after\n"));
     let row = |space: &RestoredSpace| vec![space.space.to_string(), space.up_to.to_string(), space.log.to_string()];
     let rows: Vec<Vec<String>> = restored.iter().map(row).collect();
     output.line(table(&["SPACE", "UP TO", "NEW LOG"], &rows));

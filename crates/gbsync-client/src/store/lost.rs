@@ -1,0 +1,239 @@
+//! What a log lost, and what the log is called: accepted groups that go back into the queue, and the log that the base
+//! versions of a waiting group belong to (docs/protocol.md, "Restored logs").
+//!
+//! Invariant (P4, P11): a group that was accepted leaves that state only into the queue, with its id, number and bytes, and
+//! remembers every place that it had. The log that a group names changes only where all of its base versions mean the same
+//! in both.
+
+use super::{outbox, state};
+use crate::error::{Error, damaged};
+use gbsync_core::decide::agreed;
+use gbsync_core::digest::Digest;
+use gbsync_core::id::{LogId, Seq};
+use gbsync_core::limits::KNOWN_PLACES;
+use gbsync_core::wire::Ancestor;
+use rusqlite::{Connection, params};
+use std::collections::BTreeSet;
+
+/// Where accepted groups stood, the ancestors of logs, and places where this device stood.
+pub(super) const LOST: &str = "
+ALTER TABLE gbsync_outbox ADD COLUMN accepted_log TEXT;  -- the log that seq is of
+ALTER TABLE gbsync_outbox ADD COLUMN accepted_as TEXT;   -- JSON array of [log, seq]: where it stood in logs that lost it
+UPDATE gbsync_outbox SET accepted_log = (SELECT log FROM gbsync_state) WHERE state = 'accepted';
+
+ALTER TABLE gbsync_state ADD COLUMN ancestors TEXT;      -- of log; JSON array of [log, seq]
+ALTER TABLE gbsync_state ADD COLUMN told_log TEXT;       -- the log that the last handshake told of, and its ancestors
+ALTER TABLE gbsync_state ADD COLUMN told_ancestors TEXT;
+
+-- Places of the log where this device stood: the last ones, and ever fewer further back.
+CREATE TABLE gbsync_place(seq INTEGER NOT NULL PRIMARY KEY, chain TEXT NOT NULL);
+";
+
+/// Places that are kept one by one before those further back are thinned out.
+const NEAR_PLACES: usize = 20;
+
+/// Reads `[[log, seq], …]`.
+pub(crate) fn places(text: Option<&str>) -> Result<Vec<(LogId, Seq)>, Error> {
+    let Some(text) = text else { return Ok(Vec::new()) };
+    let about = |error: String| damaged("places in logs", error);
+    let places: Vec<(String, u64)> = serde_json::from_str(text).map_err(|error| about(error.to_string()))?;
+    let place = |(log, seq)| Ok((LogId::new(log).map_err(|error| about(error.to_string()))?, Seq(seq)));
+    places.into_iter().map(place).collect()
+}
+
+fn ancestors(text: Option<&str>) -> Result<Vec<Ancestor>, Error> {
+    Ok(places(text)?.into_iter().map(|(log, up_to)| Ancestor { log, up_to }).collect())
+}
+
+fn ancestors_json(ancestors: &[Ancestor]) -> String {
+    let places: Vec<(&str, u64)> = ancestors.iter().map(|ancestor| (ancestor.log.as_str(), ancestor.up_to.0)).collect();
+    serde_json::to_string(&places).expect("texts and numbers are JSON")
+}
+
+/// Keeps what a handshake told of the log and where it comes from.
+pub(crate) fn set_told(connection: &Connection, log: &LogId, ancestors: &[Ancestor]) -> Result<(), Error> {
+    let sql = "UPDATE gbsync_state SET told_log = ?1, told_ancestors = ?2, ancestors = CASE WHEN log = ?1 THEN ?2 ELSE ancestors END
+                WHERE told_log IS NOT ?1 OR told_ancestors IS NOT ?2 OR (log = ?1 AND ancestors IS NOT ?2)";
+    connection.prepare_cached(sql)?.execute(params![log.as_str(), ancestors_json(ancestors)])?;
+    Ok(())
+}
+
+/// Accepted groups that the log, read anew, does not hold: back into the queue, bytes unchanged.
+pub(crate) fn reoffer_lost(connection: &Connection, generation: u64) -> Result<Vec<i64>, Error> {
+    reoffer(connection, "generation < ?1", generation)
+}
+
+/// Accepted groups beyond the cursor: back into the queue.
+pub(crate) fn reoffer_unpassed(connection: &Connection) -> Result<Vec<i64>, Error> {
+    reoffer(connection, "seq > ?1", state::generation_and_cursor(connection)?.1.0)
+}
+
+/// An accepted group that the log turns out not to hold: back into the queue.
+pub(crate) fn reoffer_one(connection: &Connection, local_no: i64) -> Result<(), Error> {
+    reoffer(connection, "local_no = ?1", local_no.unsigned_abs())?;
+    Ok(())
+}
+
+fn reoffer(connection: &Connection, which: &str, value: u64) -> Result<Vec<i64>, Error> {
+    let sql = format!(
+        "UPDATE gbsync_outbox SET state = 'sealed', seq = NULL, generation = NULL, decided_at = NULL, accepted_log = NULL,
+                accepted_as = CASE WHEN accepted_log IS NULL OR seq IS NULL THEN accepted_as
+                    ELSE json_insert(coalesce(accepted_as, '[]'), '$[#]', json_array(accepted_log, seq)) END
+          WHERE state = 'accepted' AND {which} RETURNING local_no"
+    );
+    let mut statement = connection.prepare(&sql)?;
+    let lost: Vec<i64> = statement.query_map([value], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    if let Some(first) = lost.iter().min() {
+        connection.execute("UPDATE gbsync_state SET pending_from = min(pending_from, ?1)", [first])?;
+    }
+    Ok(lost)
+}
+
+/// Accepted groups whose place the cursor has not passed.
+pub(crate) fn unpassed(connection: &Connection) -> Result<Vec<i64>, Error> {
+    let sql = "SELECT local_no FROM gbsync_outbox WHERE state = 'accepted' AND seq > (SELECT cursor FROM gbsync_state)";
+    let mut statement = connection.prepare_cached(sql)?;
+    let unpassed = statement.query_map([], |row| row.get(0))?;
+    Ok(unpassed.collect::<Result<_, _>>()?)
+}
+
+/// Whether an accepted group should have been met by now and was not: the log ends before its place, or has passed it and did
+/// not show it.
+pub(crate) fn is_missed(connection: &Connection, local_no: i64) -> Result<bool, Error> {
+    let sql =
+        "SELECT EXISTS (SELECT 1 FROM gbsync_outbox AS x, gbsync_state AS s WHERE x.local_no = ?1 AND x.state = 'accepted'
+                  AND (x.seq > s.head OR (x.seq <= s.cursor
+                       AND EXISTS (SELECT 1 FROM gbsync_overlay AS o WHERE o.local_no = x.local_no))))";
+    Ok(connection.prepare_cached(sql)?.query_row([local_no], |row| row.get(0))?)
+}
+
+/// The log has another name and is, up to the cursor, the one that was read: goes on under the new name.
+pub(crate) fn take_name(connection: &Connection, log: &LogId) -> Result<Vec<i64>, Error> {
+    rename_bases(connection, log)?;
+    let unpassed = reoffer_unpassed(connection)?;
+    connection
+        .execute("UPDATE gbsync_state SET log = ?1, ancestors = told_ancestors WHERE told_log = ?1", [log.as_str()])?;
+    connection.execute("UPDATE gbsync_state SET log = ?1", [log.as_str()])?;
+    // What stands behind the cursor is in the log under its new name as well.
+    connection.execute("UPDATE gbsync_outbox SET accepted_log = ?1 WHERE state = 'accepted'", [log.as_str()])?;
+    Ok(unpassed)
+}
+
+/// Lets the undecided groups whose base versions the log that is now told of shares name that one.
+///
+/// Before the name in the state changes: what was read under the present one is known to be shared up to the cursor only where
+/// both agree there, which [`take_name`]'s caller saw, or up to what the ancestors say.
+pub(crate) fn rename_bases(connection: &Connection, log: &LogId) -> Result<(), Error> {
+    rename(connection, log, true)
+}
+
+/// The same where the log is read anew.
+pub(crate) fn rename_shared_bases(connection: &Connection, log: &LogId) -> Result<(), Error> {
+    rename(connection, log, false)
+}
+
+fn rename(connection: &Connection, log: &LogId, is_same_here: bool) -> Result<(), Error> {
+    let sql = "SELECT log, ancestors, cursor, CASE WHEN told_log = ?1 THEN told_ancestors END FROM gbsync_state";
+    let (known, known_ancestors, cursor, told): (Option<Box<str>>, Option<String>, u64, Option<String>) =
+        connection.query_row(sql, [log.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    let (then, now) = (ancestors(known_ancestors.as_deref())?, ancestors(told.as_deref())?);
+    let known = known.map(|known| LogId::new(known).map_err(|error| damaged("gbsync_state.log", error))).transpose()?;
+    let of_known = known.as_ref().map_or(Seq(0), |known| match is_same_here {
+        true => Seq(cursor),
+        false => agreed(known, &then, (log, &now)),
+    });
+    for named in names(connection, log)? {
+        let through_known = match then.iter().find(|ancestor| ancestor.log == named) {
+            Some(ancestor) => ancestor.up_to.min(of_known),
+            None => Seq(0),
+        };
+        let shared = match known.as_ref() == Some(&named) {
+            true => of_known,
+            false => agreed(&named, &[], (log, &now)).max(through_known),
+        };
+        let sql = "SELECT local_no FROM gbsync_outbox WHERE log = ?1 AND state IN ('sealed', 'waiting_for_sign_in')";
+        let mut statement = connection.prepare_cached(sql)?;
+        let waiting: Vec<i64> = statement.query_map([named.as_str()], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        for local_no in waiting {
+            let changes = outbox::changes_of(connection, local_no)?;
+            let mut based = changes.iter().filter(|change| !change.edit.is_increment());
+            if based.all(|change| change.base.version <= shared) {
+                let sql = "UPDATE gbsync_outbox SET log = ?2 WHERE local_no = ?1";
+                connection.prepare_cached(sql)?.execute(params![local_no, log.as_str()])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The logs that undecided groups name, but for this one.
+fn names(connection: &Connection, log: &LogId) -> Result<BTreeSet<LogId>, Error> {
+    let sql = "SELECT DISTINCT log FROM gbsync_outbox
+                WHERE log <> ?1 AND state IN ('sealed', 'waiting_for_sign_in')";
+    let mut statement = connection.prepare(sql)?;
+    let names = statement.query_map([log.as_str()], |row| row.get::<_, Box<str>>(0))?;
+    names.map(|name| LogId::new(name?).map_err(|error| damaged("gbsync_outbox.log", error))).collect()
+}
+
+/// Remembers that this device stood there.
+pub(crate) fn remember_place(connection: &Connection, seq: Seq, chain: Digest) -> Result<(), Error> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO gbsync_place(seq, chain) VALUES (?1, ?2)")?
+        .execute(params![seq.0, chain.to_string()])?;
+    let count: u64 = connection.prepare_cached("SELECT count(*) FROM gbsync_place")?.query_row([], |row| row.get(0))?;
+    if count <= KNOWN_PLACES as u64 {
+        return Ok(());
+    }
+    let mut statement = connection.prepare_cached("SELECT seq FROM gbsync_place ORDER BY seq DESC")?;
+    let seqs: Vec<u64> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    for seq in superfluous(&seqs) {
+        connection.prepare_cached("DELETE FROM gbsync_place WHERE seq = ?1")?.execute([seq])?;
+    }
+    Ok(())
+}
+
+/// Which of these places, the last first, need not be kept: of those further back, one for each doubling of the distance is.
+fn superfluous(seqs: &[u64]) -> Vec<u64> {
+    let Some(last) = seqs.first() else { return Vec::new() };
+    let (near, far) = seqs.split_at(NEAR_PLACES.min(seqs.len()));
+    let doublings = |seq: u64| (last - seq).max(1).ilog2();
+    let mut kept = near.last().map_or(0, |seq| doublings(*seq));
+    let mut superfluous = Vec::new();
+    for seq in far {
+        match doublings(*seq) > kept {
+            true => kept = doublings(*seq),
+            false => superfluous.push(*seq),
+        }
+    }
+    superfluous
+}
+
+/// Forgets all places: another log is read.
+pub(crate) fn forget_places(connection: &Connection) -> Result<(), Error> {
+    connection.execute("DELETE FROM gbsync_place", [])?;
+    Ok(())
+}
+
+/// The places that are remembered, the last ones first, as a handshake tells them.
+pub(crate) fn known_places(connection: &Connection) -> Result<String, Error> {
+    let mut statement = connection.prepare("SELECT seq || '.' || chain FROM gbsync_place ORDER BY seq DESC LIMIT ?1")?;
+    let places = statement.query_map([KNOWN_PLACES as u64 - 1], |row| row.get::<_, String>(0))?;
+    let mut places = places.collect::<Result<Vec<_>, _>>()?;
+    places.push(format!("0.{}", Digest::ZERO));
+    Ok(places.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_dense_where_the_device_stood_last_and_few_further_back() {
+        let seqs: Vec<u64> = (1..=10_000).rev().collect();
+        let dropped: BTreeSet<u64> = superfluous(&seqs).into_iter().collect();
+        let kept: Vec<u64> = seqs.into_iter().filter(|seq| !dropped.contains(seq)).collect();
+        assert_eq!(kept[..20], (9_981..=10_000).rev().collect::<Vec<u64>>());
+        assert_eq!(kept[20..], [9_968, 9_936, 9_872, 9_744, 9_488, 8_976, 7_952, 5_904, 1_808]);
+        assert!(superfluous(&[]).is_empty());
+    }
+}
