@@ -37,6 +37,8 @@ fn decided(edit: Edit, base: Base, horizon: u64, has_tombstone: bool, schema: Op
     };
     let group = Group::seal(header, vec![change], &Limits::default()).unwrap();
     let standing = Standing {
+        other_log: None,
+        scopes: Default::default(),
         groups: [(GroupId::new("own").unwrap(), Known::Accepted(Seq(5)))].into(),
         replaced_by: None,
         log: LogId::new("log-1").unwrap(),
@@ -45,7 +47,7 @@ fn decided(edit: Edit, base: Base, horizon: u64, has_tombstone: bool, schema: Op
         now_ms: 0,
     };
     let mut facts = Facts::behind(Seq(horizon));
-    let tombstone = Record { version: Seq(40), edit_version: Seq(40), payload: None, marks: None };
+    let tombstone = Record { version: Seq(40), edit_version: Seq(40), payload: None, marks: None, reach: Default::default() };
     facts.learn_record(key(), has_tombstone.then_some(tombstone));
     match decide(&group, &standing, &facts, schema, &Limits::default()).unwrap() {
         Decision::Accept(_) => "accepted".into(),
