@@ -108,7 +108,9 @@ impl Facts {
     /// Takes what the store holds of a record, unless a group has changed it already. A tombstone up to the horizon counts as
     /// removed whether it is or not: when that happens must decide nothing.
     pub fn learn_record(&mut self, key: RecordKey, record: Option<Record>) {
-        let record = record.filter(|record| record.payload.is_some() || record.version > self.horizon);
+        // A device knows no horizon and no versions: what it shows as deleted was there.
+        let is_kept = |version| self.horizon == Seq(0) || version > self.horizon;
+        let record = record.filter(|record| record.payload.is_some() || is_kept(record.version));
         self.records.entry(key).or_insert(record);
     }
 
