@@ -36,6 +36,8 @@ pub enum Fate {
     TooMany,
     /// The connection is reset.
     Reset,
+    /// A stream of the log ends, at any byte. No message has this fate: it comes when the stream does.
+    StreamCut,
 }
 
 /// All that spoils a message.

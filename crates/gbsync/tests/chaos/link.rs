@@ -17,6 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+/// Within so many bytes a stream is cut, if it is.
+const STREAM_BYTES: u64 = 16 * 1024;
 const HTML: &str = "<!DOCTYPE html><html><body><h1>Welcome to the guest network</h1></body></html>";
 
 /// How a device is cut off.
@@ -141,11 +143,19 @@ impl Wire {
                 device.write_all(&bytes).await?;
                 device.shutdown().await
             }
-            Next::Stream(bytes, mut server) => {
+            Next::Stream(mut bytes, server, left) => {
+                let left = left.unwrap_or(u64::MAX);
+                bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
                 device.write_all(&bytes).await?;
+                let mut server = server.take(left - bytes.len() as u64);
                 let (mut from_device, mut to_device) = device.split();
                 tokio::select! {
-                    _ = tokio::io::copy(&mut server, &mut to_device) => Ok(()),
+                    _ = tokio::io::copy(&mut server, &mut to_device) => {
+                        if server.limit() == 0 {
+                            self.count(Fate::StreamCut);
+                        }
+                        Ok(())
+                    }
                     _ = from_device.read_u8() => Ok(()),
                 }
             }
@@ -167,8 +177,17 @@ impl Wire {
         let mut dice = self.dice.lock().unwrap();
         let drawn = (Fate::draw(&mut dice), dice.next());
         let fate = if self.is_calm.load(Ordering::Relaxed) { Fate::Passes } else { drawn.0 };
-        *self.fates.lock().unwrap().entry(fate).or_default() += 1;
+        self.count(fate);
         (fate, drawn.1)
+    }
+
+    fn count(&self, fate: Fate) {
+        *self.fates.lock().unwrap().entry(fate).or_default() += 1;
+    }
+
+    /// After how many bytes a stream ends, if it is to be cut: half of them, at any byte.
+    fn cut_of_stream(&self, draw: u64) -> Option<u64> {
+        (!self.is_calm.load(Ordering::Relaxed) && draw.is_multiple_of(2)).then_some(draw / 2 % STREAM_BYTES)
     }
 
     /// Lets a request have its fate; `draw` says where it is cut, or how long it takes.
@@ -198,7 +217,12 @@ impl Wire {
             }
             Fate::Slow => tokio::time::sleep(Duration::from_millis(20 + draw % 280)).await,
             Fate::Doubled => drop(request.deliver(self.server).await),
-            Fate::Passes | Fate::AnswerDropped | Fate::AnswerCut | Fate::AnswerShort | Fate::PortalAfter => {}
+            Fate::Passes
+            | Fate::AnswerDropped
+            | Fate::AnswerCut
+            | Fate::AnswerShort
+            | Fate::PortalAfter
+            | Fate::StreamCut => {}
         }
         match request.deliver(self.server).await {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused && draw.is_multiple_of(2) => {
@@ -219,7 +243,10 @@ impl Wire {
             },
             Ok(Answer::Stream(head, first, server)) => {
                 let bytes = [head.into_bytes(), first].concat();
-                if fate == Fate::AnswerDropped { Next::End(Vec::new()) } else { Next::Stream(bytes, server) }
+                match fate {
+                    Fate::AnswerDropped => Next::End(Vec::new()),
+                    _ => Next::Stream(bytes, server, self.cut_of_stream(draw)),
+                }
             }
         }
     }
@@ -241,8 +268,8 @@ enum Next {
     /// Some bytes, and the end of the connection.
     End(Vec<u8>),
     Reset,
-    /// Some bytes, and what else the server says for as long as it does.
-    Stream(Vec<u8>, TcpStream),
+    /// Some bytes, and what else the server says for as long as it does, or up to so many bytes in all.
+    Stream(Vec<u8>, TcpStream, Option<u64>),
 }
 
 fn bad_gateway() -> Message {
