@@ -64,7 +64,6 @@ mutants! {
     DeviceSeqReused "device-seq-reused" "The number of the last group is given again once that group is pruned."
     EpochCloneAccepted "epoch-clone-accepted" "The server takes two groups under one number of one epoch."
     FutureCursorAccepted "future-cursor-accepted" "A cursor beyond the head is answered with an empty page."
-    ReofferedOnUntranslatedBase "reoffered-on-untranslated-base" "The versions of a log that was lost are read as those of the log in its place."
     WallClockOrders "wall-clock-orders" "Groups are sent in the order of their time, not of their numbers."
     DuplicateKeyAccepted "duplicate-key-accepted" "An object that has a key twice is read."
     SpaceFilterMissing "space-filter-missing" "The route for verdicts looks into every space."

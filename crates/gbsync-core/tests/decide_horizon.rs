@@ -47,7 +47,8 @@ fn decided(edit: Edit, base: Base, horizon: u64, has_tombstone: bool, schema: Op
         now_ms: 0,
     };
     let mut facts = Facts::behind(Seq(horizon));
-    let tombstone = Record { version: Seq(40), edit_version: Seq(40), payload: None, marks: None, reach: Default::default() };
+    let tombstone =
+        Record { version: Seq(40), edit_version: Seq(40), payload: None, marks: None, reach: Default::default() };
     facts.learn_record(key(), has_tombstone.then_some(tombstone));
     match decide(&group, &standing, &facts, schema, &Limits::default()).unwrap() {
         Decision::Accept(_) => "accepted".into(),

@@ -1,10 +1,11 @@
 //! What routes ask a store for, and what they are given.
 
-use super::FlagId;
+use super::{FlagId, Part, SpaceState, StoreError};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{GroupId, LogId, Seq, SpaceId};
 use gbsync_core::scope::{ScopeSet, Sight};
 use gbsync_core::verdict::Flag;
+use gbsync_core::wire::{SnapshotFlag, SnapshotRow};
 use std::sync::Arc;
 
 /// What a page is to hold.
@@ -83,4 +84,21 @@ pub(crate) struct RejectionsRequest {
     pub(crate) most: u64,
     /// Of groups whose author saw more, nothing is told.
     pub(crate) scopes: ScopeSet,
+}
+
+/// Which state a snapshot is of.
+#[derive(Debug, Clone)]
+pub(crate) struct SnapshotOf {
+    pub(crate) space: SpaceId,
+    pub(crate) part: Part,
+}
+
+/// Who is given the records of one committed state.
+pub(crate) trait EachRecord: Send {
+    /// Where the log stands in that state. Without `true` nothing more of it is read.
+    fn begin(&mut self, state: &SpaceState) -> Result<bool, StoreError>;
+    /// The next record by entity and id, as bytes: those that live, and the tombstones behind the horizon.
+    fn record(&mut self, row: &SnapshotRow<'_>) -> Result<(), StoreError>;
+    /// The next open flag, behind the records, in the order of the log.
+    fn flag(&mut self, flag: &SnapshotFlag) -> Result<(), StoreError>;
 }

@@ -18,7 +18,9 @@ mod sighted;
 mod sqlite;
 mod survey;
 
-pub(crate) use asked::{FlagInfo, FlagsRequest, LogPart, Page, PageRequest, PartRequest, RejectionsRequest};
+pub(crate) use asked::{
+    EachRecord, FlagInfo, FlagsRequest, LogPart, Page, PageRequest, PartRequest, RejectionsRequest, SnapshotOf,
+};
 pub use backup::{Manifest, SpaceInBackup, backup, read_manifest, restore};
 pub use error::StoreError;
 pub(crate) use lineage::{HealedGroup, KeptAncestor, descend};
@@ -37,7 +39,7 @@ use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, L
 use gbsync_core::scope::{ScopeSet, Trace};
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::{Flag, Rejection, Resolution};
-use gbsync_core::wire::{Bearer, DeviceReport, GroupResult, RejectedGroup, SnapshotFlag, SnapshotRow};
+use gbsync_core::wire::{Bearer, DeviceReport, GroupResult, RejectedGroup};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -296,13 +298,6 @@ pub(crate) struct ToldEpoch {
     pub(crate) previous: Option<(EpochId, DeviceSeq)>,
 }
 
-/// Which state a snapshot is of.
-#[derive(Debug, Clone)]
-pub(crate) struct SnapshotOf {
-    pub(crate) space: SpaceId,
-    pub(crate) part: Part,
-}
-
 /// The part of a space that somebody may see. Files are named after it and records are read by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -328,16 +323,6 @@ impl Part {
             Self::Seen(scopes, _) => Ok(scopes.sees(&sighted::reach(reach)?)),
         }
     }
-}
-
-/// Who is given the records of one committed state.
-pub(crate) trait EachRecord: Send {
-    /// Where the log stands in that state. Without `true` nothing more of it is read.
-    fn begin(&mut self, state: &SpaceState) -> Result<bool, StoreError>;
-    /// The next record by entity and id, as bytes: those that live, and the tombstones behind the horizon.
-    fn record(&mut self, row: &SnapshotRow<'_>) -> Result<(), StoreError>;
-    /// The next open flag, behind the records, in the order of the log.
-    fn flag(&mut self, flag: &SnapshotFlag) -> Result<(), StoreError>;
 }
 
 /// What a space holds.
