@@ -91,7 +91,7 @@ const ROUGH: &[(usize, Event)] = &[
     (6, Event::Sync),
     (20, Event::Deliver),
     (3, Event::DropRequest),
-    (5, Event::DropAnswer),
+    (16, Event::DropAnswer),
     (3, Event::DoubleRequest),
     (3, Event::Delay),
     (3, Event::CutAnswer),
