@@ -20,6 +20,8 @@ pub(super) const LOST: &str = "
 ALTER TABLE gbsync_outbox ADD COLUMN accepted_log TEXT;  -- the log that seq is of
 ALTER TABLE gbsync_outbox ADD COLUMN accepted_as TEXT;   -- JSON array of [log, seq]: where it stood in logs that lost it
 UPDATE gbsync_outbox SET accepted_log = (SELECT log FROM gbsync_state) WHERE state = 'accepted';
+-- Accepted groups are kept for days; those that the cursor has not passed are few.
+CREATE INDEX gbsync_outbox_unpassed ON gbsync_outbox(seq) WHERE state = 'accepted';
 
 ALTER TABLE gbsync_state ADD COLUMN ancestors TEXT;      -- of log; JSON array of [log, seq]
 ALTER TABLE gbsync_state ADD COLUMN told_log TEXT;       -- the log that the last handshake told of, and its ancestors
