@@ -21,7 +21,10 @@ async fn restored(heal_window_ms: u64) -> (TestApp, String) {
 
 async fn restore(app: &mut TestApp, heal_window_ms: u64) {
     app.server.take().unwrap().stop().await.unwrap();
-    mark_restored(&app.store, &Environment::system(), |_| ()).unwrap();
+    // As a command does: it has no runtime of its own around it.
+    let store = app.store.clone();
+    let marked = tokio::task::spawn_blocking(move || mark_restored(&store, &Environment::system(), |_| ()).map(|_| ()));
+    marked.await.unwrap().unwrap();
     app.restart_with(|config| config.heal_window_ms = heal_window_ms).await.unwrap();
 }
 

@@ -16,7 +16,7 @@ const LOCK: i32 = 0x6762_0003;
 /// Entries that are read at a time, at most.
 const ENTRIES: i64 = 500;
 
-const SPACE: &str = "SELECT space_no, log, head, chain, horizon, horizon_chain FROM spaces WHERE space = $1";
+const SPACE: &str = "SELECT space_no, log, head, chain, horizon, horizon_chain, ancestors FROM spaces WHERE space = $1";
 
 /// Takes entries out of the logs of a database.
 pub(super) struct PostgresRetainer {
