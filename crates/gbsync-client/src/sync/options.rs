@@ -50,8 +50,8 @@ pub struct SyncOptions {
     /// Records after which a page of the log closes.
     pub page_records: u64,
     /// Entries from which on a new device, or one that has to begin anew, loads a snapshot instead of the log. Below, the log
-    /// is a page or two, and tells more, such as who closed what; above, it names most records more than once, and a snapshot
-    /// once. A device behind the horizon loads one in any case.
+    /// is read as fast (2,000 sales of which no record changed: a quarter faster) and tells more, such as who closed what;
+    /// above, it names most records more than once, and a snapshot once. A device behind the horizon loads one in any case.
     pub snapshot_groups: u64,
     /// Whether a watch listens to the server's stream; otherwise, and where there is none, it asks again and again.
     pub live: bool,
@@ -71,7 +71,7 @@ impl Default for SyncOptions {
             request_timeout_ms: 60_000,
             lock_wait_ms: 30_000,
             page_records: 2_500,
-            snapshot_groups: 1_000,
+            snapshot_groups: 10_000,
             live: true,
             on_batch: None,
             on_transfer: None,

@@ -10,7 +10,8 @@ use crate::store::server_schema;
 use crate::store::state::State;
 use crate::transport::Method;
 use gbsync_core::schema::Schema;
-use gbsync_core::wire::{LogGroup, LogPage};
+use gbsync_core::wire::{LogGroup, LogPage, WireError};
+use serde_json::Value;
 
 impl Round<'_> {
     /// The version of the schema that a page brings records to, where this device does not know yet that the server has it:
@@ -41,9 +42,8 @@ impl Round<'_> {
         let is_known = known.app_version() == version || known.server.schema.is_some_and(|schema| schema.version == version);
         if version > 0 && !is_known {
             let path = format!("{}/schema", self.space_path(state));
-            let read = |body: &[u8]| Ok(Schema::parse(&String::from_utf8_lossy(body)).ok());
-            let answered = self.ask(Method::Get, path, None, read).await?;
-            if let Some(schema) = answered.answer.flatten().filter(|schema| schema.version == version) {
+            let answered = self.ask(Method::Get, path, None, |body| read_schema(body, version)).await?;
+            if let Some(schema) = answered.answer.flatten() {
                 self.client.store().write(|tx| server_schema::keep(tx, version, &schema.to_json()))?;
             }
         }
@@ -53,6 +53,17 @@ impl Round<'_> {
         }
         Ok(())
     }
+}
+
+/// The schema of a version, or `None` where this version of gbsync cannot read it. A text that was cut on its way, or is another
+/// version's, is no answer: taken for a schema that cannot be read, it would leave columns empty.
+fn read_schema(body: &[u8], version: u64) -> Result<Option<Schema>, WireError> {
+    let wrong = |message: String| WireError { pointer: String::new(), message };
+    let told: Value = serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))?;
+    if told.get("version").and_then(Value::as_u64) != Some(version) {
+        return Err(wrong(format!("not the schema of version {version}")));
+    }
+    Ok(Schema::parse(&String::from_utf8_lossy(body)).ok())
 }
 
 /// A page can be understood when the server has the schema in force that it brings records to.
