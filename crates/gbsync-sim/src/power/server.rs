@@ -5,7 +5,7 @@ use crate::disk::Mark;
 use anyhow::{Context, Result, ensure};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{GroupId, RecordKey, Seq};
-use gbsync_core::wire::{LogPage, LogState, page_json};
+use gbsync_core::wire::{LogPage, LogState, page_json, parse_log_part};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -49,24 +49,38 @@ fn is_empty(path: &Path) -> Result<bool> {
     Ok(db.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?)
 }
 
+/// The changes of an entry that is stored in parts, as one array.
+fn joined(db: &Connection, place: i64) -> Result<String> {
+    let mut statement = db.prepare("SELECT body FROM log_parts WHERE place = ?1 ORDER BY part")?;
+    let parts = statement.query_map([place], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    let inner: Vec<&str> = parts.iter().map(|part| part.trim_start_matches('[').trim_end_matches(']')).collect();
+    Ok(format!("[{}]", inner.join(",")))
+}
+
 /// Reads the log from its beginning: without gaps, chained, and leaving exactly the records that are stored.
 fn replay(db: &Connection) -> Result<u64> {
-    let mut statement = db.prepare("SELECT entry, chain FROM log ORDER BY place")?;
-    let entries = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+    let mut statement = db.prepare("SELECT entry, chain, place FROM log ORDER BY place")?;
+    let entries =
+        statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?)))?;
     let mut records: BTreeMap<RecordKey, (Seq, Option<Box<str>>)> = BTreeMap::new();
     let (mut seq, mut chain) = (Seq(0), Digest::ZERO);
     for entry in entries {
-        let (entry, stored) = entry?;
+        let (entry, stored, place) = entry?;
         seq = seq.next();
         let page = page_json([entry.as_str()], seq, Digest::ZERO, seq);
         let page = LogPage::parse(page.as_bytes()).context("P1: an entry of the log cannot be read")?;
         let read = page.entries.into_iter().next().context("an entry is on its page")?;
         ensure!(read.seq == seq, "P8: the log jumps from {} to {}", seq.0 - 1, read.seq);
         let group = read.group.context("every entry of this run is a group")?;
-        let changes = entry.find(",\"changes\":").map(|place| &entry[place + 11..entry.len() - 1]).unwrap_or_default();
-        chain = chain.chained(seq, &GroupId::new(group.id.as_str())?, changes);
+        let changes = match group.in_parts {
+            None => entry.find(",\"changes\":").map(|place| entry[place + 11..entry.len() - 1].to_owned()),
+            Some(_) => Some(joined(db, place)?),
+        };
+        let changes = changes.context("an entry has changes or parts")?;
+        chain = chain.chained(seq, &GroupId::new(group.id.as_str())?, &changes);
         ensure!(chain.as_bytes().as_slice() == stored, "the chain breaks at {seq}");
-        for change in group.changes {
+        let in_parts = if group.in_parts.is_some() { parse_log_part(changes.as_bytes())? } else { Vec::new() };
+        for change in group.changes.into_iter().chain(in_parts) {
             let payload = if let LogState::Live(payload) = change.state { Some(payload) } else { None };
             records.insert(change.key, (change.version, payload));
         }
