@@ -77,3 +77,37 @@ async fn nothing_is_overwritten_and_nothing_damaged_is_restored() {
     let none = backup(&folder.path().join("nowhere"), &folder.path().join("b"), &environment, |_, _| ()).unwrap_err();
     assert!(matches!(none, ServerError::NoStore { .. }), "{none}");
 }
+
+/// What a restore leaves that is killed while it marks the logs: a file, and beside it what is not in the file yet.
+fn interrupted(to: &Path, data: &Path) {
+    fs::create_dir_all(data).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("gbsync.db");
+    fs::copy(to.join("gbsync.db"), &file).unwrap();
+    let db = rusqlite::Connection::open(&file).unwrap();
+    db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).unwrap();
+    db.execute("UPDATE spaces SET log = 'a-log-of-the-first-attempt'", []).unwrap();
+    for end in ["", "-wal", "-shm"] {
+        fs::copy(scratch.path().join(format!("gbsync.db{end}")), data.join(format!("gbsync.db.restoring{end}"))).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_restore_left_is_no_part_of_the_next_one() {
+    let app = TestApp::start().await;
+    app.push(&[receipt("g1", 1, "r-1")]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second, data) = (folder.path().join("first"), folder.path().join("second"), folder.path().join("data"));
+    let environment = Environment::system();
+    backup(app.folder.path(), &first, &environment, |_, _| ()).unwrap();
+    app.push(&[receipt("g2", 2, "r-2")]).await;
+    backup(app.folder.path(), &second, &environment, |_, _| ()).unwrap();
+    for backup in [&first, &second] {
+        let data = data.join(backup.file_name().unwrap());
+        interrupted(&first, &data);
+        let (made, restored) = restore(backup, &data, &environment, |_, _| ()).unwrap();
+        assert_eq!(restored[0].up_to.0, made.spaces[0].head);
+        assert_eq!(restored[0].ancestor.as_str(), made.spaces[0].log);
+        assert_eq!(files(&data), ["gbsync.db", "gbsync.lock"]);
+    }
+}

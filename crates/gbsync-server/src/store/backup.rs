@@ -182,9 +182,21 @@ pub fn restore(
         Ok(restored)
     });
     if restored.is_err() {
-        let _ = std::fs::remove_file(&partial);
+        let _ = remove_unfinished(&partial);
     }
     Ok((manifest, restored?))
+}
+
+/// Removes what an attempt left that was killed. SQLite's helper files first: beside another file of that name, what is in them
+/// would be taken for a part of it.
+fn remove_unfinished(partial: &Path) -> std::io::Result<()> {
+    for end in ["-wal", "-shm", ""] {
+        match std::fs::remove_file(beside(partial, end)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn take_over(
@@ -196,9 +208,7 @@ fn take_over(
 ) -> Result<Vec<RestoredSpace>, ServerError> {
     let failed = |error: std::io::Error| unusable(partial, &error.to_string());
     let read = |error: std::io::Error| unusable(source, &error.to_string());
-    if partial.exists() {
-        std::fs::remove_file(partial).map_err(failed)?;
-    }
+    remove_unfinished(partial).map_err(failed)?;
     let (mut from, mut to) = (File::open(source).map_err(read)?, private_file(partial).map_err(failed)?);
     let (mut sha, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; 1024 * 1024]);
     loop {
