@@ -3,6 +3,7 @@
 
 use super::PostgresStore;
 use super::engine::Engine;
+use super::read::SPACE;
 use super::row::{count, digest, id, space as space_row, stored};
 use crate::store::{KeptEntry, Retainer, SpaceState, StoreError};
 use gbsync_core::id::{LogId, Seq, SpaceId};
@@ -15,8 +16,6 @@ use tokio_postgres::{Client, Row};
 const LOCK: i32 = 0x6762_0003;
 /// Entries that are read at a time, at most.
 const ENTRIES: i64 = 500;
-
-const SPACE: &str = "SELECT space_no, log, head, chain, horizon, horizon_chain, ancestors FROM spaces WHERE space = $1";
 
 /// Takes entries out of the logs of a database.
 pub(super) struct PostgresRetainer {
