@@ -243,6 +243,22 @@ fn where_there_are_no_snapshots_the_log_is_read() {
 }
 
 #[test]
+fn a_server_that_cannot_make_snapshots_holds_up_nothing() {
+    let world = World::new();
+    let author = fill(&world, 100);
+    let mut device = loader(&world, "new");
+    device.options.attempts = 2;
+    device.transport.plan(move |request| match is_snapshot(request) {
+        true => Fault::Answer(problem(503, "unavailable", None)),
+        false => Fault::Pass,
+    });
+    device.receipt("r1", "1.00");
+    assert_eq!(device.sync().accepted, 1);
+    author.sync();
+    assert_eq!(device.digest(), author.digest());
+}
+
+#[test]
 fn a_hotels_page_instead_of_a_snapshot_is_tried_again() {
     let world = World::new();
     let author = fill(&world, 100);

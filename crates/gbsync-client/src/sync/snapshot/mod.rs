@@ -17,7 +17,7 @@ use crate::store::snapshot::{self, Loading};
 use crate::store::{Tx, flag, state};
 use crate::transport::{Download, DownloadFrom, Method, Request};
 use gbsync_core::fault;
-use gbsync_core::id::LogId;
+use gbsync_core::id::{LogId, Seq};
 use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::retry::Backoff;
 use gbsync_core::wire::{LogChange, Problem, SnapshotFlag, SnapshotHead, SnapshotLine};
@@ -34,8 +34,8 @@ enum Asked {
     Body(Download),
     /// There is none: the log is read.
     NoSnapshots,
-    /// It may come later.
-    Later { reason: String, retry_after_ms: Option<u64> },
+    /// It may come later. `is_refused`: the server itself says so, and not somebody between.
+    Later { reason: String, retry_after_ms: Option<u64>, is_refused: bool },
 }
 
 /// How a download ended.
@@ -55,18 +55,22 @@ impl Round<'_> {
             }
             let begun = loading.map(|loading| (loading.etag, loading.at));
             let at = begun.clone();
-            let (reason, retry_after_ms) = match self.ask_snapshot(begun).await? {
+            let (reason, retry_after_ms, is_refused) = match self.ask_snapshot(begun).await? {
                 Asked::NoSnapshots => return Ok(false),
-                Asked::Later { reason, retry_after_ms } => (reason, retry_after_ms),
+                Asked::Later { reason, retry_after_ms, is_refused } => (reason, retry_after_ms, is_refused),
                 Asked::Body(download) => match self.take_snapshot(download, log).await? {
                     Ended::Complete => return Ok(true),
-                    Ended::Broken(reason) => (reason, None),
+                    Ended::Broken(reason) => (reason, None, false),
                 },
             };
             // One that brought something on is no failure: a line that breaks every minute loads it all the same.
             let now = snapshot::read(&self.client.store().writer())?.map(|loading| (loading.etag, loading.at));
             breaks = if now.is_some() && now != at { 0 } else { breaks + 1 };
             if breaks >= self.attempts {
+                // A server whose disk is full makes none, and yet has the whole log: nothing waits for its repair.
+                if is_refused && state::horizon(&self.client.store().writer())? == Seq(0) {
+                    return Ok(false);
+                }
                 return Err(SyncError::NotReached { reason });
             }
             let random = self.client.environment().random_u64();
@@ -85,7 +89,9 @@ impl Round<'_> {
         let mut download = match self.transport.download(request, from).await {
             Ok(None) => return Ok(Asked::NoSnapshots),
             Ok(Some(download)) => download,
-            Err(error) => return Ok(Asked::Later { reason: error.message, retry_after_ms: None }),
+            Err(error) => {
+                return Ok(Asked::Later { reason: error.message, retry_after_ms: None, is_refused: false });
+            }
         };
         let is_lines = |kind: &str| kind.trim_start().to_ascii_lowercase().starts_with("application/x-ndjson");
         match download.streamed.status {
@@ -95,10 +101,11 @@ impl Round<'_> {
                 let retry_after_ms = download.streamed.retry_after_ms;
                 let body = download.streamed.body.next().await.ok().flatten().unwrap_or_default();
                 let problem = Problem::parse(&body).ok();
+                let is_refused = status == 503 && problem.is_some();
                 let reason =
                     problem.map_or_else(|| format!("status {status} instead of a snapshot"), |problem| problem.detail);
                 // A token that is not taken any more shows at the next request of the round.
-                Ok(Asked::Later { reason, retry_after_ms })
+                Ok(Asked::Later { reason, retry_after_ms, is_refused })
             }
         }
     }
