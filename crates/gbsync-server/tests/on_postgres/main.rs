@@ -2,49 +2,51 @@
 
 #![allow(clippy::unwrap_used, clippy::duplicate_mod)]
 
-#[path = "../access.rs"]
+#[path = "../suite/access.rs"]
 mod access;
-#[path = "../act_as.rs"]
+#[path = "../suite/act_as.rs"]
 mod act_as;
-#[path = "../bad_input.rs"]
+#[path = "../suite/bad_input.rs"]
 mod bad_input;
-#[path = "../decide_vectors/main.rs"]
+#[path = "../suite/common/mod.rs"]
+mod common;
+#[path = "../suite/decide_vectors/mod.rs"]
 mod decide_vectors;
-#[path = "../group_commit.rs"]
+#[path = "../suite/group_commit.rs"]
 mod group_commit;
-#[path = "../healing.rs"]
+#[path = "../suite/healing.rs"]
 mod healing;
-#[path = "../hostile_routes.rs"]
+#[path = "../suite/hostile_routes.rs"]
 mod hostile_routes;
-#[path = "../invariants.rs"]
+#[path = "../suite/invariants.rs"]
 mod invariants;
-#[path = "../large.rs"]
+#[path = "../suite/large.rs"]
 mod large;
-#[path = "../limits.rs"]
+#[path = "../suite/limits.rs"]
 mod limits;
-#[path = "../live.rs"]
+#[path = "../suite/live.rs"]
 mod live;
-#[path = "../log.rs"]
+#[path = "../suite/log.rs"]
 mod log;
-#[path = "../meetings.rs"]
+#[path = "../suite/meetings.rs"]
 mod meetings;
-#[path = "../regressions.rs"]
+#[path = "../suite/regressions.rs"]
 mod regressions;
-#[path = "../rejections.rs"]
+#[path = "../suite/rejections.rs"]
 mod rejections;
-#[path = "../retention.rs"]
+#[path = "../suite/retention.rs"]
 mod retention;
-#[path = "../rights.rs"]
+#[path = "../suite/rights.rs"]
 mod rights;
-#[path = "../rules.rs"]
+#[path = "../suite/rules.rs"]
 mod rules;
-#[path = "../schema.rs"]
+#[path = "../suite/schema.rs"]
 mod schema;
-#[path = "../scopes.rs"]
+#[path = "../suite/scopes.rs"]
 mod scopes;
-#[path = "../snapshot.rs"]
+#[path = "../suite/snapshot.rs"]
 mod snapshot;
-#[path = "../verdicts.rs"]
+#[path = "../suite/verdicts.rs"]
 mod verdicts;
-#[path = "../verdicts_by_rule.rs"]
+#[path = "../suite/verdicts_by_rule.rs"]
 mod verdicts_by_rule;

@@ -30,7 +30,7 @@ mod verdict;
 mod world;
 mod writer;
 
-#[path = "../shop/mod.rs"]
+#[path = "../suite/shop/mod.rs"]
 mod shop;
 
 use std::process::ExitCode;

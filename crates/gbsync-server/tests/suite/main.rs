@@ -1,0 +1,33 @@
+//! The server's tests on a folder, as one program. `on_postgres` holds PostgreSQL to most of them, word for word.
+
+#![allow(clippy::unwrap_used)]
+
+mod access;
+mod act_as;
+mod backup;
+mod bad_input;
+mod common;
+mod decide_vectors;
+mod encrypted;
+mod formats;
+mod group_commit;
+mod healing;
+mod hostile_routes;
+mod invariants;
+mod jwt;
+mod large;
+mod lifecycle;
+mod limits;
+mod live;
+mod log;
+mod meetings;
+mod regressions;
+mod rejections;
+mod retention;
+mod rights;
+mod rules;
+mod schema;
+mod scopes;
+mod snapshot;
+mod verdicts;
+mod verdicts_by_rule;
