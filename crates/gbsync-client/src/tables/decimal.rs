@@ -76,6 +76,18 @@ pub(super) fn normal_sql(value: &str, scale: u32) -> String {
     )
 }
 
+/// The SQL of whether a value that [`normal_sql`] takes is not yet what it makes of it; true for some that it does not take.
+pub(super) fn unlike_normal_sql(value: &str, scale: u32) -> String {
+    let (point, zero) = match scale {
+        0 => (String::new(), "0".to_owned()),
+        _ => {
+            let point = format!(" OR substr({value}, {}, 1) <> '.'", -(i64::from(scale) + 1));
+            (point, format!("0.{}", "0".repeat(scale as usize)))
+        }
+    };
+    format!("{value} IS NOT NULL AND (typeof({value}) <> 'text'{point} OR {value} = '-{zero}')")
+}
+
 /// The SQL of the integer of a decimal's smallest unit; NULL where there is none or it does not fit.
 pub(super) fn minor_sql(value: &str, scale: u32) -> String {
     let factor = 10_u64.pow(scale.min(18));
@@ -169,6 +181,7 @@ mod tests {
             ("''", 2, None),
             ("'abc'", 2, None),
             ("'7'", 0, Some("7")),
+            ("'-0'", 0, Some("0")),
             ("'7.0'", 0, None),
             ("12.5", 2, Some("12.50")),
             ("-0.001", 2, Some("0.00")),
@@ -180,6 +193,11 @@ mod tests {
             ("NULL", 2, None),
         ] {
             assert_eq!(ask(value, scale).as_deref(), expected, "{value} at {scale}");
+            let unlike: bool =
+                db.query_row(&format!("SELECT {}", unlike_normal_sql(value, scale)), [], |row| row.get(0)).expect(value);
+            if let Some(expected) = expected {
+                assert_eq!(unlike, value != format!("'{expected}'"), "{value} at {scale}");
+            }
             if let Some(text) = value.strip_prefix('\'').and_then(|text| text.strip_suffix('\'')) {
                 assert_eq!(normal(text, scale).as_deref(), expected, "{text} at {scale}");
             }

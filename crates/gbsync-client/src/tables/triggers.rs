@@ -5,6 +5,9 @@
 //! `trusted_schema=OFF` may not call them here), no constraint that an outer `OR REPLACE` could turn into something else, no
 //! dependence on `recursive_triggers`.
 //!
+//! A decimal is first written the way the rules write it, and what stands then is captured: the long expression that does it
+//! stands as seldom as it can, because whoever opens the file reads all triggers.
+//!
 //! `unique` is checked here and not by an index: `INSERT OR REPLACE` would remove the other record without any trigger.
 
 use super::decimal;
@@ -21,18 +24,18 @@ const LEFT_OPEN: &str = "(SELECT count(*) FROM gbsync_operation)
 
 /// The statements that make the triggers.
 pub(super) fn create(table: &Table) -> Vec<String> {
-    let changed = table.columns.iter().map(differs).collect::<Vec<_>>();
+    let written = table.columns.iter().map(is_written).collect::<Vec<_>>();
     let mut triggers = vec![
         trigger(table, "before_insert", "BEFORE INSERT", "", &(checks(table, &insert_checks(table)) + &replace(table))),
         trigger(table, "before_update", "BEFORE UPDATE", "", &checks(table, &update_checks(table))),
         trigger(table, "before_delete", "BEFORE DELETE", "", &checks(table, &[])),
-        trigger(table, "after_insert", "AFTER INSERT", "", &(capture(&inserted(table)) + &normalize(table))),
+        trigger(table, "after_insert", "AFTER INSERT", "", &(normalize(table) + &capture(&inserted(table)))),
         trigger(table, "after_delete", "AFTER DELETE", "", &capture(&[head(table, "delete", "OLD")])),
     ];
-    if !changed.is_empty() {
+    if !written.is_empty() {
         // Nothing is captured of an UPDATE that changes nothing, such as the normalizing one of another trigger.
-        let when = format!("WHEN {}", changed.join(" OR "));
-        let body = capture(&updated(table)) + &normalize(table);
+        let when = format!("WHEN {}", written.join(" OR "));
+        let body = normalize(table) + &capture(&updated(table));
         triggers.push(trigger(table, "after_update", "AFTER UPDATE", &when, &body));
     }
     triggers
@@ -169,25 +172,32 @@ fn head(table: &Table, action: &str, row: &str) -> String {
 
 fn inserted(table: &Table) -> Vec<String> {
     let set = |column: &Column| {
-        let new = new(column);
-        let value = normal(column, &new);
-        format!("SELECT 'set', NULL, NULL, {}, {value} WHERE {new} IS NOT NULL", literal(&column.name))
+        let value = now(table, column);
+        format!("SELECT 'set', NULL, NULL, {}, {value} WHERE {} IS NOT NULL", literal(&column.name), new(column))
     };
     std::iter::once(head(table, "insert", "NEW")).chain(table.columns.iter().map(set)).collect()
 }
 
 fn updated(table: &Table) -> Vec<String> {
     let set = |column: &Column| {
-        let (old, new) = (normal(column, &old(column)), normal(column, &new(column)));
+        let now = now(table, column);
         let name = literal(&column.name);
         let (action, value) = match column.kind {
-            _ if !column.is_counter => ("set", new),
-            FieldKind::Decimal { .. } => ("add_minor", format!("{} - {}", minor(&new), minor(&old))),
-            _ => ("add", format!("coalesce({new}, 0) - coalesce({old}, 0)")),
+            _ if !column.is_counter => ("set", now),
+            FieldKind::Decimal { .. } => {
+                ("add_minor", format!("{} - {}", minor(&now), minor(&normal(column, &old(column)))))
+            }
+            _ => ("add", format!("coalesce({now}, 0) - coalesce({}, 0)", old(column))),
         };
-        format!("SELECT '{action}', NULL, NULL, {name}, {value} WHERE {}", differs(column))
+        format!("SELECT '{action}', NULL, NULL, {name}, {value} WHERE {}", differs(table, column))
     };
-    std::iter::once(head(table, "update", "NEW")).chain(table.columns.iter().map(set)).collect()
+    let mut head = head(table, "update", "NEW");
+    if decimals(table).next().is_some() {
+        // The same decimal in another way of writing it is no change; only here is it seen.
+        let differ = table.columns.iter().map(|column| differs(table, column)).collect::<Vec<_>>();
+        head = format!("{head} WHERE {}", differ.join(" OR "));
+    }
+    std::iter::once(head).chain(table.columns.iter().map(set)).collect()
 }
 
 fn minor(normal: &str) -> String {
@@ -213,33 +223,54 @@ fn capture(rows: &[String]) -> String {
     rows.chunks(TERMS).map(append).collect()
 }
 
+fn decimals(table: &Table) -> impl Iterator<Item = &Column> {
+    table.columns.iter().filter(|column| matches!(column.kind, FieldKind::Decimal { .. }))
+}
+
 /// Writes decimals the way the rules write them, where the app did not. Fires the triggers of UPDATE, which find no
 /// difference.
 fn normalize(table: &Table) -> String {
-    let decimals = table.columns.iter().filter(|column| matches!(column.kind, FieldKind::Decimal { .. }));
-    let decimals: Vec<String> = decimals.map(|column| quoted(&column.name)).collect();
-    if decimals.is_empty() {
+    let (mut set, mut unlike) = (Vec::new(), Vec::new());
+    for column in decimals(table) {
+        let name = quoted(&column.name);
+        // One that the engine wrote may not fit the scale: it came from before the rules, and stays.
+        set.push(format!("{name} = coalesce({}, {name})", normal(column, &name)));
+        if let FieldKind::Decimal { scale } = column.kind {
+            unlike.push(decimal::unlike_normal_sql(&name, scale));
+        }
+    }
+    if set.is_empty() {
         return String::new();
     }
-    let of = |name: &String| {
-        let column = table.columns.iter().find(|column| quoted(&column.name) == *name);
-        // One that the engine wrote may not fit the scale: it came from before the rules, and stays.
-        column.map_or(name.clone(), |column| format!("coalesce({}, {name})", normal(column, name)))
-    };
-    let set = list(decimals.iter().map(|name| format!("{name} = {}", of(name))));
-    let unlike = decimals.iter().map(|name| format!("{name} IS NOT {}", of(name))).collect::<Vec<_>>().join(" OR ");
+    let (set, unlike) = (list(set.into_iter()), unlike.join(" OR "));
     format!("  UPDATE {} SET {set} WHERE \"id\" = NEW.\"id\" AND ({unlike});\n", table.name)
 }
 
-/// Whether an UPDATE changes what a column says.
-fn differs(column: &Column) -> String {
+/// Whether an UPDATE writes something else into a column, as long as it is not the normalizing one.
+fn is_written(column: &Column) -> String {
     let (old, new) = (old(column), new(column));
     match column.kind {
-        // One that the engine wrote may not fit the scale: it came from before the rules.
-        FieldKind::Decimal { .. } => {
-            format!("({new} IS NOT {old} AND {} IS NOT coalesce({}, {old}))", normal(column, &new), normal(column, &old))
-        }
+        FieldKind::Decimal { .. } => format!("({new} IS NOT {old} AND {new} IS NOT {})", normal(column, &old)),
         _ => format!("{new} IS NOT {old}"),
+    }
+}
+
+/// Whether an UPDATE changed what a column says, once decimals are normal.
+fn differs(table: &Table, column: &Column) -> String {
+    let (old, new) = (old(column), new(column));
+    match column.kind {
+        FieldKind::Decimal { .. } => format!("{new} IS NOT {old} AND {} IS NOT {old}", now(table, column)),
+        _ => format!("{new} IS NOT {old}"),
+    }
+}
+
+/// What a column says once decimals are normal.
+fn now(table: &Table, column: &Column) -> String {
+    match column.kind {
+        FieldKind::Decimal { .. } => {
+            format!("(SELECT {} FROM {} WHERE \"id\" = NEW.\"id\")", quoted(&column.name), table.name)
+        }
+        _ => new(column),
     }
 }
 

@@ -95,6 +95,32 @@ fn every_statement_of_an_orm_is_captured_as_what_it_changes() {
 }
 
 #[test]
+fn a_decimal_written_in_another_way_is_no_change() {
+    for recursive in ["OFF", "ON"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("till.db");
+        let client = device(&path, shop());
+        let app = app(&path);
+        app.execute_batch(&format!("PRAGMA recursive_triggers = {recursive}")).unwrap();
+        for total in ["'1'", "1", "1.0", "'1.0'"] {
+            app.execute("DELETE FROM receipts", []).unwrap();
+            app.execute(&format!("INSERT INTO receipts(id, total) VALUES ('r1', {total})"), []).unwrap();
+            let before = groups(&client);
+            assert_eq!(before.last().unwrap(), r#"- sealed [upsert receipts:r1 {"total":"1.00"}]"#, "{total}");
+            app.execute(&format!("UPDATE receipts SET total = {total}"), []).unwrap();
+            assert_eq!(groups(&client), before, "{total}, recursive triggers {recursive}");
+            assert_eq!(ask::<String>(&app, "SELECT total FROM receipts"), "1.00");
+        }
+        app.execute("UPDATE receipts SET total = 1, note = 'n'", []).unwrap();
+        app.execute("UPDATE receipts SET total = 1.1", []).unwrap();
+        let groups = groups(&client);
+        let last = groups[groups.len() - 2..].join("; ");
+        let expected = r#"- sealed [patch receipts:r1 {"note":"n"}]; - sealed [patch receipts:r1 {"total":"1.10"}]"#;
+        assert_eq!(last, expected, "recursive triggers {recursive}");
+    }
+}
+
+#[test]
 fn several_statements_on_a_row_in_one_bracket_are_one_change() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("till.db");
