@@ -26,6 +26,7 @@ mod server;
 mod shown;
 mod snapshot;
 mod store;
+mod telemetry;
 
 pub use auth::{ActorInfo, Actors, AuthConfig, ClaimNames, CreatedToken, JwtConfig, KeySource, NewToken, TokenInfo, Tokens};
 pub use config::{Environment, FaultPoint, LiveConfig, NetConfig, RetentionConfig, ServerConfig, SnapshotConfig, TlsConfig};
@@ -39,3 +40,4 @@ pub use store::{
     Finding, Manifest, RestoredSpace, Scanned, SpaceDigest, SpaceInBackup, StoreError, StoreLocation, backup, mark_restored,
     read_manifest, restore, scan, space_digest,
 };
+pub use telemetry::TELEMETRY_TARGET;

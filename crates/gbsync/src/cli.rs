@@ -74,9 +74,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => return explain(&error, arguments.iter().any(|argument| argument == "--json")),
     };
     let output = Output::new(cli.json);
-    // A server's file says how it logs.
-    if !matches!(cli.command, Command::Serve(_)) {
-        log::start(log::FILTER, false);
+    // A server's file says how it logs, and both may tell a collector.
+    if !matches!(cli.command, Command::Serve(_) | Command::Sync(_)) {
+        log::start(log::FILTER, false, None);
     }
     let mut exit = dispatch(&cli.command, &output).unwrap_or_else(|error| {
         let failure = Failure::of(&error);

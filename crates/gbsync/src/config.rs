@@ -5,6 +5,7 @@
 
 use crate::exit::Failure;
 use crate::output::shell_word;
+use crate::telemetry;
 use anyhow::Result;
 use gbsync_client::{BoxFuture, Client, Config, HttpTransport, TokenProvider};
 use gbsync_core::id::{Actor, DeviceId, InvalidId, Role, Scope, SpaceId};
@@ -147,6 +148,7 @@ impl DeviceFile {
         let remote = self.client.remote().map_err(|error| client_failure(&error))?;
         let tokens = StoredToken { client: self.client.clone() };
         HttpTransport::new(&remote.server, Arc::new(tokens))
+            .map(|transport| transport.with_trace_parent(telemetry::trace_parent))
             .map_err(|error| Failure::new("transport", error.to_string()).into())
     }
 }

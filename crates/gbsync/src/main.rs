@@ -9,6 +9,7 @@ mod config;
 mod exit;
 mod log;
 mod output;
+mod telemetry;
 mod trace;
 
 /// Requests and rows are many small allocations: this allocator takes a tenth off the time of a push. Without huge pages, of which

@@ -22,8 +22,12 @@ pub struct HttpTransport {
     client: reqwest::Client,
     server: String,
     tokens: Arc<dyn TokenProvider>,
+    trace_parent: Option<Arc<TraceParent>>,
     compresses: bool,
 }
+
+/// Says to which span of a trace a request belongs that is sent now.
+type TraceParent = dyn Fn() -> Option<String> + Send + Sync;
 
 impl HttpTransport {
     /// A transport to `server`, e.g. `https://sync.example.com`.
@@ -62,7 +66,21 @@ impl HttpTransport {
             .build()
             .map_err(|error| TransportError { message: format!("HTTP cannot be set up: {}", causes(&error)) })?;
         let server = server.trim_end_matches('/').to_owned();
-        Ok(Self { client, server, tokens, compresses: !is_loopback })
+        Ok(Self { client, server, tokens, trace_parent: None, compresses: !is_loopback })
+    }
+
+    /// The same, with each request below the span that `trace_parent` names when it is sent: a `traceparent` of the W3C's Trace
+    /// Context. Nothing is sent for `None`, nor for what no header can hold.
+    ///
+    /// ```
+    /// # use gbsync_client::{FixedToken, HttpTransport};
+    /// let transport = HttpTransport::new("http://127.0.0.1:4680", std::sync::Arc::new(FixedToken("gbt_…".into()))).unwrap();
+    /// let followed = transport.with_trace_parent(|| Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()));
+    /// # drop(followed);
+    /// ```
+    #[must_use]
+    pub fn with_trace_parent(self, trace_parent: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
+        Self { trace_parent: Some(Arc::new(trace_parent)), ..self }
     }
 
     fn prepare(&self, request: Request) -> reqwest::RequestBuilder {
@@ -74,6 +92,10 @@ impl HttpTransport {
         };
         if let Some(Token(token)) = request.token {
             builder = builder.bearer_auth(token);
+        }
+        let trace_parent = self.trace_parent.as_ref().and_then(|trace_parent| trace_parent());
+        if let Some(value) = trace_parent.and_then(|text| reqwest::header::HeaderValue::try_from(text).ok()) {
+            builder = builder.header("traceparent", value);
         }
         if let Some(body) = request.body {
             builder = builder.header("Content-Type", "application/json");

@@ -38,8 +38,11 @@ impl WriterLoop {
     }
 
     fn attempt(&mut self, works: &[Work], deadline: Instant) -> Result<Transacted, StoreError> {
+        let deciding = Work::stages(works, "decide");
         let transacted = self.transact(works)?;
+        drop(deciding);
         fault::point("a transaction was decided");
+        let _committing = Work::stages(works, "commit");
         match self.writer()?.commit() {
             Ok(()) => {
                 fault::point("a transaction was committed");

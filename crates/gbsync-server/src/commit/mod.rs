@@ -26,6 +26,7 @@ use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::rules::Rules;
 use crate::store::{Staging, Store, ToldEpoch, UploadedPart};
+use crate::telemetry::{self, Followed};
 use board::{Board, Seat};
 use gather::{Crowd, Gatherer};
 use gbsync_core::id::{Actor, DeviceSeq, GroupId, Seq, SpaceId};
@@ -68,6 +69,8 @@ pub(crate) struct Push {
     pub(crate) request: PushRequest,
     /// The size of the request, which bounds a transaction.
     pub(crate) bytes: u64,
+    /// What a collector is told of its way.
+    pub(crate) followed: Followed,
 }
 
 /// A group that nobody wants any more.
@@ -237,6 +240,7 @@ impl Committer {
         let outcome = receiver.await.unwrap_or(Err(NotCommitted))?;
         if let PushOutcome::Decided { results, .. } = &outcome {
             self.metrics.pushed(&types, results, started.elapsed());
+            telemetry::groups(&types, results);
         }
         Ok(outcome)
     }

@@ -72,8 +72,9 @@ impl WriterLoop {
 
     /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
-        while let Some(works) = self.source.next() {
+        while let Some(mut works) = self.source.next() {
             let gathered = works.len();
+            works.iter_mut().for_each(Work::taken);
             self.tally.queued.fetch_sub(gathered as u64, Ordering::Relaxed);
             let started = Instant::now();
             let works = self.adopt(works);
@@ -313,6 +314,21 @@ impl Source {
 }
 
 impl Work {
+    fn taken(&mut self) {
+        if let Self::Push(push, _) = self {
+            push.followed.taken();
+        }
+    }
+
+    /// The pushes' spans of a stage of the transaction that they share.
+    pub(super) fn stages(works: &[Self], name: &'static str) -> Vec<tracing::Span> {
+        let stage = |work: &Self| match work {
+            Self::Push(push, _) => push.followed.stage(name, works.len()),
+            _ => None,
+        };
+        works.iter().filter_map(stage).collect()
+    }
+
     pub(super) fn space(&self) -> Option<&SpaceId> {
         match self {
             Self::Push(push, _) => Some(&push.space),

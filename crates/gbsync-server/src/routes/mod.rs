@@ -30,6 +30,7 @@ use crate::net::peer::{Asker, Peer, Proxies};
 use crate::rules::{InForce, Rules};
 use crate::snapshot::Snapshots;
 use crate::store::{Store, StoreError};
+use crate::telemetry;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
@@ -51,6 +52,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::trace::TraceLayer;
+use tracing::Instrument;
 
 pub(crate) use log::no_page;
 
@@ -284,9 +286,11 @@ async fn count_requests(State(app): State<Arc<App>>, mut request: Request, next:
         Method::GET | Method::POST | Method::PUT => request.method().as_str().to_owned(),
         _ => "other".to_owned(),
     };
-    let response = next.run(request).await;
+    let span = telemetry::request(&method, &route, asker, request.headers());
+    let response = next.run(request).instrument(span.clone()).await;
     let status = response.status().as_u16();
-    tracing::debug!(client = asker.map(tracing::field::display), %method, %route, status, "answered");
+    telemetry::answered(&span, status);
+    span.in_scope(|| tracing::debug!(client = asker.map(tracing::field::display), %method, %route, status, "answered"));
     app.metrics.answered(&route, &method, status);
     response
 }

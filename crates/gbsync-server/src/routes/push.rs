@@ -7,6 +7,7 @@ use crate::body;
 use crate::commit::{Displaced, Push, PushOutcome};
 use crate::error::Refusal;
 use crate::limit::SpaceQuotas;
+use crate::telemetry::Followed;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
@@ -51,7 +52,8 @@ pub(super) async fn push(
     };
     let rights = admission.rights(&request, others)?;
     let at = request.at.as_ref().map(|at| at.seq);
-    let push = Push { space: admission.space, rights, request, bytes };
+    let followed = Followed::push(&admission.space, &request.device, request.groups.len());
+    let push = Push { space: admission.space, rights, request, bytes, followed };
     match app.committer.push(push, announced).await? {
         PushOutcome::Decided { results, head } => Ok(json(answer_json(&results, Some(head)))),
         PushOutcome::NoSpace => Err(Refusal::no_space()),

@@ -14,6 +14,7 @@ use crate::config;
 use crate::exit::Exit;
 use crate::log;
 use crate::output::{Output, shell_word};
+use crate::telemetry::Telemetry;
 use anyhow::{Context, Result};
 use auth::AuthArguments;
 use gbsync_server::{Server, ServerConfig, StoreLocation};
@@ -23,6 +24,9 @@ use settings::{Settings, Value};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// What collectors call a server.
+const SERVICE: &str = "gbsync-server";
 
 const EXAMPLE: &str = "\
 Examples:
@@ -58,6 +62,9 @@ pub struct Arguments {
     /// The address on which metrics are told; nowhere when absent
     #[arg(long, value_name = "ADDR")]
     metrics_listen: Option<SocketAddr>,
+    /// Where spans are sent, by OTLP over HTTP, like http://127.0.0.1:4318/v1/traces; without it where OTEL_EXPORTER_OTLP_ENDPOINT says
+    #[arg(long, value_name = "URL")]
+    telemetry_endpoint: Option<String>,
     /// What operations must look like: a file in TOML or JSON
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
@@ -75,6 +82,7 @@ impl Arguments {
         settings.choose(self.store.named());
         settings.set("listen", self.listen.map(|listen| Value::Text(listen.to_string())));
         settings.set("metrics.listen", self.metrics_listen.map(|listen| Value::Text(listen.to_string())));
+        settings.set("telemetry.endpoint", self.telemetry_endpoint.clone().map(Value::Text));
         settings.set("schema", self.schema.as_ref().map(text));
         self.limits.set(&mut settings);
         self.auth.set(&mut settings);
@@ -92,7 +100,22 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
         output.line(settings.to_toml().trim_end());
         return Ok(Exit::Done);
     }
-    log::start(settings.text("log.filter").unwrap_or(log::FILTER), settings.text("log.format") == Some("json"));
+    let per_mille = settings.number_if_said("telemetry.per_mille");
+    let telemetry = match settings.text("telemetry.endpoint") {
+        Some(endpoint) => Telemetry::start(endpoint, per_mille, SERVICE)?,
+        None => Telemetry::of_environment(per_mille, SERVICE, output),
+    };
+    let filter = settings.text("log.filter").unwrap_or(log::FILTER);
+    log::start(filter, settings.text("log.format") == Some("json"), telemetry.as_ref());
+    let ended = serve(settings, output).await;
+    if let Some(telemetry) = telemetry {
+        tokio::task::spawn_blocking(move || telemetry.end()).await.context("the last spans")?;
+    }
+    ended
+}
+
+/// Serves until a signal comes.
+async fn serve(settings: Settings, output: &Output) -> Result<Exit> {
     let stop = config::stop_signal()?;
     let (store, schema_path) = (settings.store()?, settings.text("schema").map(PathBuf::from));
     let is_new = store.folder().is_some_and(|folder| !folder.join("gbsync.db").exists());

@@ -3,18 +3,26 @@
 //! Invariant: nothing is ever dropped here; what could not be sent is still in the outbox when the verb ends, and exit code 4
 //! says that it is.
 
+mod followed;
 mod report;
 mod transfer;
 
 use crate::config::{self, DeviceFile};
 use crate::exit::{Exit, Failure};
+use crate::log;
 use crate::output::Output;
+use crate::telemetry::Telemetry;
 use crate::trace;
 use anyhow::Result;
+use followed::Followed;
 use gbsync_client::{SentBatch, SyncError, SyncObserver, SyncOptions, SyncReport};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tracing::Instrument;
+
+/// What collectors call a device.
+const SERVICE: &str = "gbsync-device";
 
 const EXAMPLE: &str = "\
 Examples:
@@ -53,8 +61,18 @@ pub struct Arguments {
 /// # Errors
 /// A failure that says what to do; everything is kept.
 pub async fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
+    let telemetry = Telemetry::of_environment(None, SERVICE, output);
+    log::start(log::FILTER, false, telemetry.as_ref());
+    let ended = sync(arguments, output).await;
+    if let Some(telemetry) = telemetry {
+        telemetry.end();
+    }
+    ended
+}
+
+async fn sync(arguments: &Arguments, output: &Output) -> Result<Exit> {
     let device = DeviceFile::open(&arguments.file)?;
-    let transport = device.transport()?;
+    let transport = Followed(device.transport()?);
     let options = options(arguments, output);
     if arguments.watch {
         let stop = config::stop_signal()?;
@@ -64,7 +82,12 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
             () = stop => Ok(Exit::Done),
         };
     }
-    let report = device.client.sync(&transport, &options).await.map_err(|error| sync_failure(&error))?;
+    let report = device
+        .client
+        .sync(&transport, &options)
+        .instrument(followed::round())
+        .await
+        .map_err(|error| sync_failure(&error))?;
     report::print(&device, &report, output);
     let parked = device.client.status().map_err(|error| config::client_failure(&error))?.parked_groups;
     if arguments.fail_on_parked && parked > 0 {

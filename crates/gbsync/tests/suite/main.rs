@@ -24,3 +24,4 @@ mod scopes;
 mod serve_config;
 mod serve_schema;
 mod shop;
+mod telemetry;

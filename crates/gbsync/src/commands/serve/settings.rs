@@ -86,6 +86,8 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("auth.act_as_claim", Kind::Text),
     ("auth.scopes_claim", Kind::Text),
     ("metrics.listen", Kind::Text),
+    ("telemetry.endpoint", Kind::Text),
+    ("telemetry.per_mille", Kind::Number(0)),
     ("log.format", Kind::Word(&["text", "json"])),
     ("log.filter", Kind::Text),
 ];
@@ -201,9 +203,14 @@ impl Settings {
 
     /// A number; 0 for one that was not said.
     pub fn number(&self, key: &str) -> u64 {
+        self.number_if_said(key).unwrap_or(0)
+    }
+
+    /// A number, if it was said.
+    pub fn number_if_said(&self, key: &str) -> Option<u64> {
         match self.0.get(key) {
-            Some(Value::Number(number)) => *number,
-            _ => 0,
+            Some(Value::Number(number)) => Some(*number),
+            _ => None,
         }
     }
 
@@ -294,10 +301,8 @@ impl Settings {
     fn limits(&self) -> Result<Limits, Failure> {
         let request_bytes = self.number("limits.request_bytes");
         let room = request_bytes.saturating_sub(CHANGE_BYTES);
-        let payload_bytes = match self.0.get("limits.payload_bytes") {
-            Some(Value::Number(bytes)) => *bytes,
-            _ => Limits::default().payload_bytes.min(room),
-        };
+        let most = || Limits::default().payload_bytes.min(room);
+        let payload_bytes = self.number_if_said("limits.payload_bytes").unwrap_or_else(most);
         if payload_bytes > room || payload_bytes == 0 {
             let message = format!("a payload of {payload_bytes} bytes has no room in a request of {request_bytes}");
             let help = format!("--request-bytes must be at least {CHANGE_BYTES} more than --payload-bytes");

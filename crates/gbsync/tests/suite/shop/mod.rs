@@ -10,7 +10,10 @@ use tempfile::TempDir;
 /// The binary under test, with nothing of the surrounding environment that it reads.
 pub fn gbsync() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gbsync"));
-    for name in ["GBSYNC_TOKEN", "GBSYNC_LOG", "RUST_LOG", "NO_COLOR"] {
+    for name in ["GBSYNC_TOKEN", "GBSYNC_LOG", "RUST_LOG", "NO_COLOR", "TRACEPARENT"] {
+        command.env_remove(name);
+    }
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OTEL_")) {
         command.env_remove(name);
     }
     command
