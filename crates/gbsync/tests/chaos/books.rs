@@ -134,7 +134,10 @@ pub fn look_at(shared: &Shared, device: &Device) -> Vec<String> {
 /// Looks at everything again and again until the world ends.
 pub fn watch(shared: &Shared, devices: &[Arc<Device>], server: &Backend) {
     while !shared.has_ended() {
-        let mut torn: Vec<String> = of_server(&server.look()).into_iter().map(|what| format!("server, {what}")).collect();
+        let mut torn: Vec<String> = of_server(&server.look(&["spaces", "records", "places"]))
+            .into_iter()
+            .map(|what| format!("server, {what}"))
+            .collect();
         torn.extend(devices.iter().flat_map(|device| look_at(shared, device)));
         shared.looks.fetch_add(1, Ordering::Relaxed);
         if !torn.is_empty() {

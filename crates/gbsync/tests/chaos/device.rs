@@ -3,6 +3,7 @@
 use crate::ledger::Ledger;
 use crate::link::Link;
 use crate::process::Process;
+use crate::server::Backend;
 use crate::shop::{Shop, gbsync};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -21,10 +22,10 @@ pub struct Device {
 
 impl Device {
     /// A new device of space `shop`, with a token for every role.
-    pub fn new(shop: &Shop, name: &str, link: Link, schema: Option<&Path>) -> Self {
+    pub fn new(shop: &Shop, server: &Backend, name: &str, link: Link, schema: Option<&Path>) -> Self {
         let file = format!("{name}.db");
-        let roles = ["--role", "cashier", "--role", "manager"];
-        let token = shop.run(&[&["token", "create", "--data", "server", "--space", "shop"], &roles[..]].concat()).done();
+        let token = ["token", "create", "--space", "shop", "--role", "cashier", "--role", "manager"];
+        let token = server.run(shop, &token);
         let url = format!("http://{}", link.address);
         let mut arguments = vec!["init", &file, "--server", &url, "--space", "shop", "--token", token.trim()];
         if let Some(schema) = schema {

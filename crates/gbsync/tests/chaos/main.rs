@@ -4,9 +4,10 @@
 //! While it goes on, plain SQL looks into every file: no operation is anywhere in part (P1, P2), and what a writer was told is
 //! saved stays there (P4). When all is healed, every device comes to rest by itself (P10); then each acknowledged operation is
 //! in the log exactly once or parked with a reason (P3, P7, P11), in the order of dependencies (P5), and all digests are equal
-//! (P6). There are two worlds, without and with a schema, side by side.
+//! (P6). There are three worlds side by side: without and with a schema on SQLite, and with it on a PostgreSQL that is killed as well.
 //!
-//! `GBSYNC_CHAOS_CYCLES` kills (20) and `GBSYNC_CHAOS_PARTITIONS` partitions (a quarter of it) are shared by the worlds;
+//! `GBSYNC_CHAOS_CYCLES` kills (20) and `GBSYNC_CHAOS_PARTITIONS` partitions (a quarter of it) are shared by the worlds on SQLite;
+//! that on PostgreSQL goes through half as many.
 //! `GBSYNC_CHAOS_SEED` draws others. The seed fixes what is drawn, and the machine when it happens. The folder of a world that
 //! failed is kept, with all files and logs; with `GBSYNC_CHAOS_KEEP` every folder is. A program of its own, because its
 //! writers are the same program, and because what it did must be printed whether it failed or not.
@@ -14,6 +15,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 mod books;
+mod database;
 mod deeds;
 mod device;
 mod fate;
@@ -83,9 +85,11 @@ fn plans() -> Vec<Plan> {
     let cycles = setting("GBSYNC_CHAOS_CYCLES").unwrap_or(CYCLES);
     let partitions = setting("GBSYNC_CHAOS_PARTITIONS").unwrap_or(cycles.div_ceil(4));
     let half = |whole: u64, has_schema| if has_schema { whole.div_ceil(2) } else { whole / 2 };
-    let plan =
-        |has_schema| Plan { has_schema, seed, cycles: half(cycles, has_schema), partitions: half(partitions, has_schema) };
-    vec![plan(false), plan(true)]
+    let plan = |has_schema, is_on_postgresql| {
+        let (cycles, partitions) = (half(cycles, has_schema), half(partitions, has_schema));
+        Plan { has_schema, is_on_postgresql, seed, cycles, partitions }
+    };
+    vec![plan(false, false), plan(true, false), plan(true, true)]
 }
 
 fn setting(name: &str) -> Option<u64> {

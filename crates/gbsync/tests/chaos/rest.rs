@@ -41,7 +41,7 @@ pub fn reach(world: &mut World) {
 
 /// The end of the log.
 pub fn head(world: &World) -> u64 {
-    world.server.backend.look().query_row("SELECT head FROM spaces", [], |row| row.get(0)).unwrap()
+    world.server.backend.look(&["spaces"]).query_row("SELECT head FROM spaces", [], |row| row.get(0)).unwrap()
 }
 
 /// How much of the log a device has.

@@ -2,12 +2,14 @@
 //!
 //! Everything that depends on the kind of store is in [`Backend`], so that another store is another variant.
 
+use crate::database::Database;
 use crate::process::Process;
-use crate::shop::gbsync;
+use crate::shop::{Shop, gbsync};
 use rusqlite::{Connection, OpenFlags};
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Small requests, so that batches are many and a large group travels in parts.
@@ -18,19 +20,31 @@ const LIMITS: &[&str] = &["--request-bytes", "49152", "--batch-records", "12"];
 pub enum Backend {
     /// One folder with a SQLite file.
     Folder(PathBuf),
+    /// A PostgreSQL.
+    Database(Arc<Database>),
 }
 
 impl Backend {
-    fn arguments(&self) -> Vec<String> {
+    /// What names it on the command line.
+    pub fn arguments(&self) -> Vec<String> {
         match self {
             Self::Folder(folder) => vec!["--data".into(), folder.display().to_string()],
+            Self::Database(database) => vec!["--store".into(), database.url.clone()],
         }
     }
 
-    /// A look at one state of the store.
-    pub fn look(&self) -> Connection {
+    /// What a verb of the command line that ends well says about it.
+    pub fn run(&self, shop: &Shop, verb: &[&str]) -> String {
+        let arguments = self.arguments();
+        let arguments: Vec<&str> = verb.iter().copied().chain(arguments.iter().map(String::as_str)).collect();
+        shop.run(&arguments).done()
+    }
+
+    /// A look at one state of the store; of a PostgreSQL at these tables, see [`Database::look`].
+    pub fn look(&self, tables: &[&str]) -> Connection {
         match self {
             Self::Folder(folder) => look_into(&folder.join("gbsync.db")),
+            Self::Database(database) => database.look(tables),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::link::Cut;
 use crate::rest;
+use crate::server::Backend;
 use crate::world::{Device, World};
 use std::fmt;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ const GET_ON_MOST: Duration = Duration::from_secs(2);
 pub struct Done {
     cycles: u64,
     servers: u64,
+    databases: u64,
     syncs: u64,
     writers: u64,
     stops: u64,
@@ -34,10 +36,10 @@ pub struct Done {
 
 impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cycles, servers, syncs, writers, stops, partitions, head, cursors } = self;
+        let Self { cycles, servers, databases, syncs, writers, stops, partitions, head, cursors } = self;
         write!(
             f,
-            "{cycles} SIGKILL cycles ({servers} servers, {syncs} syncing devices, {writers} writers), {stops} SIGSTOPs, \
+            "{cycles} SIGKILL cycles ({servers} servers, {databases} databases, {syncs} syncing devices, {writers} writers), {stops} SIGSTOPs, \
              {partitions} partitions; {head} groups in the log by then, of which the devices had {cursors:?}"
         )
     }
@@ -102,10 +104,22 @@ impl World {
     fn kill(&mut self) {
         let device = self.draw_device();
         match self.dice.below(100) {
-            0..28 => self.kill_server(),
+            0..28 => self.kill_server_or_database(),
             28..38 => self.kill_all(),
             38..65 => self.kill_writer(&device),
             _ => self.kill_sync(&device),
+        }
+    }
+
+    fn kill_server_or_database(&mut self) {
+        match self.server.backend.clone() {
+            Backend::Database(database) if self.dice.below(2) == 0 => {
+                self.shared.note("kill database");
+                database.crash();
+                self.done.databases += 1;
+                self.shared.note("database is back");
+            }
+            _ => self.kill_server(),
         }
     }
 
@@ -210,7 +224,7 @@ impl World {
 
     /// How many groups of these devices are in the log.
     fn accepted_of(&self, devices: &[Arc<Device>]) -> u64 {
-        let connection = self.server.backend.look();
+        let connection = self.server.backend.look(&["groups"]);
         let sql = "SELECT count(*) FROM groups WHERE seq IS NOT NULL AND group_id LIKE '%:' || ?1 || '%:%'";
         devices.iter().map(|device| connection.query_row(sql, [&device.name], |row| row.get::<_, u64>(0)).unwrap()).sum()
     }

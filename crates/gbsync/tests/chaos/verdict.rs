@@ -25,7 +25,7 @@ pub struct Operations {
 
 /// Checks everything; panics at what is wrong.
 pub fn judge(world: &mut World) -> Operations {
-    let server = world.server.backend.look();
+    let server = world.server.backend.look(&["spaces", "records", "log", "log_parts", "groups"]);
     let log = read_log(&server);
     let mut operations = Operations::default();
     for device in &world.devices {
@@ -187,8 +187,8 @@ fn tables_show_the_records(device: &Device, file: &Connection, has_schema: bool)
 
 /// Everybody has the same rows, a device that never knew trouble too (P6); status and orphans of the command line agree.
 fn all_agree(world: &World) {
-    let shop = &world.shop;
-    let digest = shop.server_digest();
+    let (shop, server) = (&world.shop, &world.server.backend);
+    let digest = server.run(shop, &["digest", "--space", "shop"]);
     for device in &world.devices {
         let file = format!("{}.db", device.name);
         assert_eq!(shop.digest(&file), digest, "digest of {}", device.name);
@@ -201,9 +201,11 @@ fn all_agree(world: &World) {
         }
     }
     if world.plan.has_schema {
-        shop.run(&["orphans", "--data", "server"]).done();
+        server.run(shop, &["orphans"]);
     }
-    shop.init("late.db", &format!("http://{}", world.server.address));
+    let (url, token) =
+        (format!("http://{}", world.server.address), server.run(shop, &["token", "create", "--space", "shop"]));
+    shop.run(&["init", "late.db", "--server", &url, "--space", "shop", "--token", token.trim()]).done();
     shop.run(&["sync", "late.db"]).done();
     assert_eq!(shop.digest("late.db"), digest, "digest of a device that came late");
 }

@@ -1,5 +1,6 @@
 //! A world: a server, devices, links, and those who watch over them.
 
+use crate::database::Database;
 pub use crate::device::Device;
 use crate::fate::{Fate, SPOILING};
 use crate::link::Link;
@@ -30,6 +31,7 @@ fields.note = \"text\"
 /// What a world is to go through.
 pub struct Plan {
     pub has_schema: bool,
+    pub is_on_postgresql: bool,
     pub seed: u64,
     pub cycles: u64,
     pub partitions: u64,
@@ -37,7 +39,11 @@ pub struct Plan {
 
 impl Plan {
     pub fn name(&self) -> &'static str {
-        if self.has_schema { "chaos_with_a_schema" } else { "chaos_without_a_schema" }
+        match (self.is_on_postgresql, self.has_schema) {
+            (true, _) => "chaos_on_postgresql",
+            (false, true) => "chaos_with_a_schema",
+            (false, false) => "chaos_without_a_schema",
+        }
     }
 }
 
@@ -124,12 +130,16 @@ impl World {
         std::fs::create_dir(&logs).unwrap();
         let schema = plan.has_schema.then(|| with_schema(&shop));
         let schema = schema.as_deref();
-        let server = Station::start(Backend::Folder(shop.data()), schema, &logs);
+        let backend = match plan.is_on_postgresql {
+            true => Backend::Database(Arc::new(Database::start())),
+            false => Backend::Folder(shop.data()),
+        };
+        let server = Station::start(backend, schema, &logs);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let mut dice = Dice(plan.seed.wrapping_mul(2).wrapping_add(plan.has_schema.into()));
         let device = |(name, dice)| {
             let link = Link::start(runtime.handle(), server.address, dice, &logs.join(format!("{name}-link.log")));
-            Arc::new(Device::new(&shop, name, link, schema))
+            Arc::new(Device::new(&shop, &server.backend, name, link, schema))
         };
         let devices: Vec<_> = DEVICES.into_iter().map(|name| (name, Dice(dice.next()))).map(device).collect();
         shop.apply("a.db", &deeds::shelf());
