@@ -66,6 +66,9 @@ fn a_file_that_is_wrong_is_told_of_line_by_line_and_nothing_is_started() {
     assert!(!shop.path("server").exists());
     shop.write("server.toml", "listen = \"somewhere\"\ndata = \"server\"\n");
     assert_eq!(shop.run(&["serve", "--config", "server.toml", "--json"]).json_error(1)["code"], "config");
+    shop.write("server.toml", "data = \"server\"\n[live]\nheartbeat_ms = 15001\n");
+    let refused = shop.run(&["serve", "--config", "server.toml", "--json"]).json_error(1);
+    assert_eq!(refused["message"], "live.heartbeat_ms is 15001 and may be at most 15000");
     assert_eq!(shop.run(&["serve", "--config", "nowhere.toml", "--json"]).json_error(1)["code"], "config_file");
     shop.write("server.toml", "drain_ms = 5\n");
     assert_eq!(shop.run(&["serve", "--config", "server.toml"]).code, Some(2));

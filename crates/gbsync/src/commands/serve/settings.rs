@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 /// Room that one change needs in a request beside its payload: its names, ids and bases.
 const CHANGE_BYTES: u64 = 4 * 1024;
 
+/// How long a stream may be silent, as the protocol promises.
+const HEARTBEAT_MOST_MS: u64 = 15_000;
+
 /// What a key holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -261,6 +264,11 @@ impl Settings {
         config.live.listeners = self.size("live.listeners");
         (config.live.heartbeat_ms, config.live.recheck_ms) =
             (self.number("live.heartbeat_ms"), self.number("live.recheck_ms"));
+        if config.live.heartbeat_ms > HEARTBEAT_MOST_MS {
+            let message =
+                format!("live.heartbeat_ms is {} and may be at most {HEARTBEAT_MOST_MS}", config.live.heartbeat_ms);
+            return Err(Failure::new("config", message).help("devices are promised to hear something every 15 s"));
+        }
         (config.live.buffered_pages, config.live.page_bytes) =
             (self.size("live.buffered_pages"), self.number("live.page_bytes"));
         config.snapshots.folder = self.text("snapshots.folder").map(PathBuf::from);
