@@ -130,11 +130,13 @@ impl Address {
 }
 
 /// What a connection is set to. Statements are planned once, and by their indexes: a plan that was made while a table was
-/// empty must hold when it is not. A process that stands still must not hold a space for ever.
+/// empty must hold when it is not. That takes more than these settings: see `plans`. A process that stands still must not hold a
+/// space for ever.
 fn set_up(schema: &str, lock_timeout: Duration) -> String {
     format!(
         "SET search_path TO \"{schema}\"; SET plan_cache_mode TO force_generic_plan; SET enable_seqscan TO off;
-         SET enable_hashjoin TO off; SET enable_mergejoin TO off; SET jit TO off; SET client_min_messages TO warning;
+         SET enable_hashjoin TO off; SET enable_mergejoin TO off; SET enable_bitmapscan TO off; SET enable_material TO off;
+         SET enable_memoize TO off; SET jit TO off; SET client_min_messages TO warning;
          SET lock_timeout TO {}; SET idle_in_transaction_session_timeout TO 30000",
         lock_timeout.as_millis()
     )

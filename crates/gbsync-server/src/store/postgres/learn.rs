@@ -12,12 +12,17 @@ use std::collections::BTreeMap;
 const RECORDS: &str = "
 SELECT r.entity, r.id, r.version, r.edit_version, r.payload, r.marks, r.scopes
   FROM unnest($2::text[], $3::text[]) AS w(entity, id)
-  JOIN records AS r ON r.space_no = $1 AND r.entity = w.entity AND r.id = w.id";
+ CROSS JOIN LATERAL (SELECT * FROM records WHERE space_no = $1 AND entity = w.entity AND id = w.id OFFSET 0) AS r";
 
 const LISTS: &str = "
 SELECT w.place, i.id
   FROM unnest($2::text[], $3::bytea[]) WITH ORDINALITY AS w(entity, list, place)
-  JOIN index_entries AS i ON i.space_no = $1 AND i.entity = w.entity AND i.list = w.list ORDER BY w.place, i.id";
+ CROSS JOIN LATERAL (SELECT id FROM index_entries WHERE space_no = $1 AND entity = w.entity AND list = w.list OFFSET 0) AS i
+ ORDER BY w.place, i.id";
+
+/// Held to their plans: see `plans`.
+#[cfg(test)]
+pub(super) const PLANNED: &[&str] = &[RECORDS, LISTS];
 
 /// Loads what a decision needs.
 pub(super) async fn learn(

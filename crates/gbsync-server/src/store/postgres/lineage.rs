@@ -10,12 +10,16 @@ use std::collections::BTreeSet;
 
 const LOAD: &str = "
 SELECT h.log, h.seq, h.group_id, h.now_seq FROM unnest($2::text[], $3::bigint[]) AS w(log, seq)
-  JOIN healed AS h ON h.space_no = $1 AND h.log = w.log AND h.seq = w.seq";
+ CROSS JOIN LATERAL (SELECT * FROM healed WHERE space_no = $1 AND log = w.log AND seq = w.seq OFFSET 0) AS h";
 
 /// The first that said so of a place stays.
 const WRITE: &str = "
 INSERT INTO healed (space_no, log, seq, group_id, now_seq)
 SELECT $1, w.* FROM unnest($2::text[], $3::bigint[], $4::text[], $5::bigint[]) AS w ON CONFLICT DO NOTHING";
+
+/// Held to their plans: see `plans`.
+#[cfg(test)]
+pub(super) const PLANNED: &[&str] = &[LOAD, WRITE];
 
 /// What devices brought back of these places of earlier logs. Asks only where the log was restored.
 pub(super) async fn load_healed(

@@ -21,42 +21,52 @@ SELECT w.group_id, g.group_id IS NOT NULL, g.digest, g.seq, g.flags, r.result, f
        c.of_group, c.closed_as, c.closed_by, c.actor, c.reason
   FROM (SELECT space_no FROM spaces WHERE space = $1) AS s
  CROSS JOIN unnest($2::text[]) AS w(group_id)
-  LEFT JOIN groups AS g ON g.space_no = s.space_no AND g.group_id = w.group_id
-  LEFT JOIN rejections AS r ON r.space_no = s.space_no AND r.group_id = w.group_id AND g.seq IS NULL
-  LEFT JOIN families AS f ON f.space_no = s.space_no AND f.group_id = w.group_id
-  LEFT JOIN family_winners AS v ON v.space_no = s.space_no AND v.root = f.root
-  LEFT JOIN family_closures AS c ON c.space_no = s.space_no AND c.root = f.root
+  LEFT JOIN LATERAL (SELECT * FROM groups WHERE space_no = s.space_no AND group_id = w.group_id OFFSET 0) AS g ON true
+  LEFT JOIN LATERAL (SELECT result FROM rejections WHERE space_no = s.space_no AND group_id = g.group_id AND g.seq IS NULL
+                     OFFSET 0) AS r ON true
+  LEFT JOIN LATERAL (SELECT root FROM families WHERE space_no = s.space_no AND group_id = w.group_id OFFSET 0) AS f ON true
+  LEFT JOIN LATERAL (SELECT group_id FROM family_winners WHERE space_no = s.space_no AND root = f.root OFFSET 0) AS v ON true
+  LEFT JOIN LATERAL (SELECT * FROM family_closures WHERE space_no = s.space_no AND root = f.root OFFSET 0) AS c ON true
  WHERE g.group_id IS NOT NULL OR f.root IS NOT NULL";
 
 const NUMBERS: &str = "
 SELECT d.device, d.epoch, n.device_seq, n.group_id
   FROM (SELECT space_no FROM spaces WHERE space = $1) AS s
  CROSS JOIN unnest($2::text[], $3::text[], $4::bigint[]) AS w(device, epoch, device_seq)
-  JOIN devices AS d ON d.space_no = s.space_no AND d.device = w.device AND d.epoch = w.epoch
-  JOIN numbers AS n ON n.space_no = s.space_no AND n.epoch_no = d.epoch_no AND n.device_seq = w.device_seq";
+ CROSS JOIN LATERAL (SELECT * FROM devices WHERE space_no = s.space_no AND device = w.device AND epoch = w.epoch OFFSET 0) AS d
+ CROSS JOIN LATERAL (SELECT * FROM numbers WHERE space_no = s.space_no AND epoch_no = d.epoch_no AND device_seq = w.device_seq
+                     OFFSET 0) AS n";
 
 const REJECTED: &str = "
 SELECT r.group_id, r.group_type, r.actor, d.device, r.scopes
   FROM (SELECT space_no FROM spaces WHERE space = $1) AS s
-  JOIN rejections AS r ON r.space_no = s.space_no AND r.group_id = ANY($2)
-  JOIN groups AS g ON g.space_no = s.space_no AND g.group_id = r.group_id
-  LEFT JOIN devices AS d ON d.space_no = s.space_no AND d.epoch_no = g.epoch_no";
+ CROSS JOIN unnest($2::text[]) AS w(group_id)
+ CROSS JOIN LATERAL (SELECT * FROM rejections WHERE space_no = s.space_no AND group_id = w.group_id OFFSET 0) AS r
+ CROSS JOIN LATERAL (SELECT epoch_no FROM groups WHERE space_no = s.space_no AND group_id = w.group_id OFFSET 0) AS g
+  LEFT JOIN LATERAL (SELECT device FROM devices WHERE space_no = s.space_no AND epoch_no = g.epoch_no OFFSET 0) AS d ON true";
 
 const FLAGS: &str = "
 SELECT f.seq, f.place
   FROM (SELECT space_no FROM spaces WHERE space = $1) AS s
  CROSS JOIN unnest($2::bigint[], $3::bigint[]) AS w(seq, place)
-  JOIN flags AS f ON f.space_no = s.space_no AND f.seq = w.seq AND f.place = w.place";
+ CROSS JOIN LATERAL (SELECT * FROM flags WHERE space_no = s.space_no AND seq = w.seq AND place = w.place OFFSET 0) AS f";
 
 /// The chain at places of the log.
 const CHAINS: &str = "
-SELECT seq, chain FROM log WHERE space_no = (SELECT space_no FROM spaces WHERE space = $1) AND seq = ANY($2)";
+SELECT l.seq, l.chain
+  FROM (SELECT space_no FROM spaces WHERE space = $1) AS s
+ CROSS JOIN unnest($2::bigint[]) AS w(seq)
+ CROSS JOIN LATERAL (SELECT seq, chain FROM log WHERE space_no = s.space_no AND seq = w.seq OFFSET 0) AS l";
 
 /// The last number that the server gave in an epoch of its own.
 const LAST_NUMBER: &str = "
-SELECT n.device_seq, n.group_id FROM devices AS d
-  JOIN numbers AS n ON n.space_no = d.space_no AND n.epoch_no = d.epoch_no
- WHERE d.space_no = $1 AND d.device = $2 AND d.epoch = $3 ORDER BY n.device_seq DESC LIMIT 1";
+SELECT device_seq, group_id FROM numbers
+ WHERE space_no = $1 AND epoch_no = (SELECT epoch_no FROM devices WHERE space_no = $1 AND device = $2 AND epoch = $3)
+ ORDER BY device_seq DESC LIMIT 1";
+
+/// Held to their plans: see `plans`.
+#[cfg(test)]
+pub(super) const PLANNED: &[&str] = &[GROUPS, NUMBERS, REJECTED, FLAGS, CHAINS, LAST_NUMBER];
 
 /// Locks the space and loads what is wanted; `None` when there is no such space.
 pub(super) async fn load(

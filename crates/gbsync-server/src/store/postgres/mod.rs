@@ -20,6 +20,8 @@ mod lineage;
 mod load;
 mod migrate;
 mod parts;
+#[cfg(test)]
+mod plans;
 mod read;
 mod rejections;
 mod retain;

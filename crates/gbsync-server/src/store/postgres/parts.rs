@@ -26,6 +26,16 @@ const KEEP: &str = "
 INSERT INTO upload_parts (space_no, device, group_id, part, body) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (space_no, device, group_id, part) DO UPDATE SET body = excluded.body";
 
+const LOG_PART: &str = "
+SELECT p.body, l.scopes
+  FROM (SELECT space_no FROM spaces WHERE space = $1) AS s
+ CROSS JOIN LATERAL (SELECT scopes FROM log WHERE space_no = s.space_no AND seq = $2 OFFSET 0) AS l
+ CROSS JOIN LATERAL (SELECT body FROM log_parts WHERE space_no = s.space_no AND seq = $2 AND part = $3 OFFSET 0) AS p";
+
+/// Held to their plans: see `plans`.
+#[cfg(test)]
+pub(super) const PLANNED: &[&str] = &[IS_DECIDED, PART, UPLOADS, TOUCH, KEEP, LOG_PART];
+
 pub(super) async fn stage(
     client: &ClientWrapper,
     space_no: i64,
@@ -151,12 +161,7 @@ pub(super) async fn expire(client: &ClientWrapper, space_no: i64, before_ms: u64
 pub(super) async fn log_part(client: &ClientWrapper, request: &PartRequest) -> Result<LogPart, StoreError> {
     let PartRequest { space, log, seq, number, sight } = request;
     let of_space = client.prepare_cached(SPACE).await?;
-    let of_part = client
-        .prepare_cached(
-            "SELECT p.body, l.scopes FROM log_parts p JOIN spaces s USING (space_no) JOIN log l USING (space_no, seq)
-              WHERE s.space = $1 AND p.seq = $2 AND p.part = $3",
-        )
-        .await?;
+    let of_part = client.prepare_cached(LOG_PART).await?;
     let (name, place, part) = (space.as_str(), stored(seq.0), stored(*number));
     let mut flight = Flight::new(client);
     flight.say(SNAPSHOT);

@@ -33,6 +33,25 @@ pub(super) async fn usage(client: &ClientWrapper, space: &SpaceId) -> Result<Opt
     Ok(Some(Usage { records: count(&row, 0)?, bytes: count(&row, 1)? }))
 }
 
+const OF_DEVICE: &str = "
+SELECT epoch, highest_seq FROM devices
+ WHERE space_no = (SELECT space_no FROM spaces WHERE space = $1) AND device = $2 AND pushed_at IS NOT NULL
+ ORDER BY pushed_at DESC, epoch_no DESC LIMIT 1";
+
+const SEQUENCES: &str = "
+SELECT sequence, highest FROM sequences WHERE space_no = (SELECT space_no FROM spaces WHERE space = $1) AND device = $2";
+
+const TOLD: &str = "
+SELECT previous_epoch IS NOT NULL FROM devices
+ WHERE space_no = (SELECT space_no FROM spaces WHERE space = $1) AND device = $2 AND epoch = $3";
+
+/// The chain at a place of the log.
+const CHAIN: &str = "SELECT chain FROM log WHERE space_no = (SELECT space_no FROM spaces WHERE space = $1) AND seq = $2";
+
+/// Held to their plans: see `plans`.
+#[cfg(test)]
+pub(super) const PLANNED: &[&str] = &[SPACE, OF_DEVICE, SEQUENCES, TOLD, CHAIN, ENTRIES, VERDICTS];
+
 pub(super) async fn space(
     client: &ClientWrapper,
     space: &SpaceId,
@@ -40,23 +59,8 @@ pub(super) async fn space(
     told: Option<&ToldEpoch>,
 ) -> Result<Option<SpaceView>, StoreError> {
     let of_space = client.prepare_cached(SPACE).await?;
-    let of_device = client
-        .prepare_cached(
-            "SELECT d.epoch, d.highest_seq FROM devices d JOIN spaces s USING (space_no)
-              WHERE s.space = $1 AND d.device = $2 AND d.pushed_at IS NOT NULL ORDER BY d.pushed_at DESC, d.epoch_no DESC LIMIT 1",
-        )
-        .await?;
-    let of_sequences = client
-        .prepare_cached(
-            "SELECT q.sequence, q.highest FROM sequences q JOIN spaces s USING (space_no) WHERE s.space = $1 AND q.device = $2",
-        )
-        .await?;
-    let of_told = client
-        .prepare_cached(
-            "SELECT d.previous_epoch IS NOT NULL FROM devices d JOIN spaces s USING (space_no)
-              WHERE s.space = $1 AND d.device = $2 AND d.epoch = $3",
-        )
-        .await?;
+    let of_device = client.prepare_cached(OF_DEVICE).await?;
+    let (of_sequences, of_told) = (client.prepare_cached(SEQUENCES).await?, client.prepare_cached(TOLD).await?);
     let (name, device_name) = (space.as_str(), device.map_or("", DeviceId::as_str));
     let (told_device, told_epoch) = told.map_or(("", ""), |told| (told.key.device.as_str(), told.key.epoch.as_str()));
     let mut flight = Flight::new(client);
@@ -84,9 +88,7 @@ pub(super) async fn space(
 
 pub(super) async fn page(client: &ClientWrapper, request: &PageRequest) -> Result<Page, StoreError> {
     let of_space = client.prepare_cached(SPACE).await?;
-    let of_chain = client
-        .prepare_cached("SELECT l.chain FROM log l JOIN spaces s USING (space_no) WHERE s.space = $1 AND l.seq = $2")
-        .await?;
+    let of_chain = client.prepare_cached(CHAIN).await?;
     let of_entries = client.prepare_cached(ENTRIES).await?;
     let (name, after) = (request.space.as_str(), stored(request.after.0));
     let (records, bytes) = (stored(request.max_records), stored(request.max_bytes));
@@ -151,20 +153,21 @@ fn refused(request: &PageRequest, state: &SpaceState) -> Option<Page> {
     (request.after < state.horizon).then_some(Page::BehindHorizon { horizon: state.horizon })
 }
 
+const VERDICTS: &str = "
+SELECT g.group_id, g.digest, g.seq, g.flags, r.result, r.scopes, l.seq IS NOT NULL, l.scopes
+  FROM (SELECT space_no FROM spaces WHERE space = $1) AS s
+ CROSS JOIN unnest($2::text[]) AS w(group_id)
+ CROSS JOIN LATERAL (SELECT * FROM groups WHERE space_no = s.space_no AND group_id = w.group_id OFFSET 0) AS g
+  LEFT JOIN LATERAL (SELECT * FROM rejections WHERE space_no = s.space_no AND group_id = g.group_id OFFSET 0) AS r ON true
+  LEFT JOIN LATERAL (SELECT * FROM log WHERE space_no = s.space_no AND seq = g.seq OFFSET 0) AS l ON true";
+
 pub(super) async fn verdicts(
     client: &ClientWrapper,
     space: &SpaceId,
     ids: &[GroupId],
     scopes: &ScopeSet,
 ) -> Result<Vec<GroupResult>, StoreError> {
-    let statement = client
-        .prepare_cached(
-            "SELECT g.group_id, g.digest, g.seq, g.flags, r.result, r.scopes, l.seq IS NOT NULL, l.scopes
-               FROM groups g LEFT JOIN rejections r USING (space_no, group_id)
-               LEFT JOIN log l ON l.space_no = g.space_no AND l.seq = g.seq
-              WHERE g.space_no = (SELECT space_no FROM spaces WHERE space = $1) AND g.group_id = ANY($2)",
-        )
-        .await?;
+    let statement = client.prepare_cached(VERDICTS).await?;
     let names: Vec<&str> = ids.iter().map(GroupId::as_str).collect();
     let mut known = BTreeMap::new();
     for row in &client.query(&statement, &[&space.as_str(), &names]).await? {

@@ -13,8 +13,8 @@ const COLUMNS: &str = "
 SELECT r.group_id, r.group_type, d.device, d.epoch, g.device_seq, r.actor, r.created_at, g.decided_at, r.replaces,
        r.closed_as, r.closed_by, r.closed_actor, r.closed_reason, r.closed_at, r.changes, r.result
   FROM rejections AS r
-  JOIN groups AS g ON g.space_no = r.space_no AND g.group_id = r.group_id
-  LEFT JOIN devices AS d ON d.space_no = g.space_no AND d.epoch_no = g.epoch_no
+ CROSS JOIN LATERAL (SELECT * FROM groups WHERE space_no = r.space_no AND group_id = r.group_id OFFSET 0) AS g
+  LEFT JOIN LATERAL (SELECT device, epoch FROM devices WHERE space_no = r.space_no AND epoch_no = g.epoch_no OFFSET 0) AS d ON true
  WHERE r.space_no = (SELECT space_no FROM spaces WHERE space = $1)";
 
 /// That the author of a group held no scope beside these, a JSON array; NULL stands for everything.
@@ -32,7 +32,7 @@ pub(super) async fn list(
     }
     let statement = client
         .prepare_cached(&format!(
-            "{COLUMNS} AND r.came > coalesce((SELECT came FROM rejections WHERE space_no = r.space_no AND group_id = $2), 0)
+            "{COLUMNS} AND r.came > 0 AND r.came > coalesce((SELECT came FROM rejections WHERE space_no = r.space_no AND group_id = $2), 0)
                 AND {IS_COVERED} AND ($4::boolean IS NULL OR (r.closed_as IS NOT NULL) = $4) ORDER BY r.came LIMIT $5"
         ))
         .await?;

@@ -26,8 +26,9 @@ SELECT entity, id, version, edit_version, payload, scopes FROM (
 /// Open flags with their groups: of those the log may have no entry any more. Looked for where there are any.
 const FLAGS: &str = "
 SELECT f.seq, f.place, f.code, f.rule, f.message, f.entity, f.id, f.cleared_by, g.group_id
-  FROM groups AS g JOIN flags AS f ON f.space_no = g.space_no AND f.seq = g.seq
- WHERE g.space_no = $1 AND g.flags IS NOT NULL AND f.cleared_by IS NULL
+  FROM groups AS g
+ CROSS JOIN LATERAL (SELECT * FROM flags WHERE space_no = $1 AND seq = g.seq AND cleared_by IS NULL OFFSET 0) AS f
+ WHERE g.space_no = $1 AND g.flags IS NOT NULL
    AND EXISTS (SELECT 1 FROM flags WHERE space_no = $1 AND cleared_by IS NULL)
  ORDER BY f.seq, f.place";
 

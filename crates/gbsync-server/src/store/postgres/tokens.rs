@@ -14,14 +14,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+const GRANT: &str = "
+SELECT t.token_id, s.space, t.roles, t.actor, t.device, t.revoked_at IS NOT NULL, t.expires_at, t.act_as, t.scopes
+  FROM tokens t JOIN spaces s USING (space_no) WHERE t.hash = $1";
+
+const ROLES: &str = "
+SELECT a.actor, a.roles
+  FROM (SELECT space_no FROM spaces WHERE space = $1) AS s
+ CROSS JOIN unnest($2::text[]) AS w(actor)
+ CROSS JOIN LATERAL (SELECT actor, roles FROM actors WHERE space_no = s.space_no AND actor = w.actor OFFSET 0) AS a";
+
+/// Held to their plans: see `plans`.
+#[cfg(test)]
+pub(super) const PLANNED: &[&str] = &[GRANT, ROLES];
+
 /// The token with this hash, also a revoked one.
 pub(super) async fn grant(client: &ClientWrapper, hash: &[u8; 32]) -> Result<Option<Grant>, StoreError> {
-    let statement = client
-        .prepare_cached(
-            "SELECT t.token_id, s.space, t.roles, t.actor, t.device, t.revoked_at IS NOT NULL, t.expires_at, t.act_as, t.scopes
-               FROM tokens t JOIN spaces s USING (space_no) WHERE t.hash = $1",
-        )
-        .await?;
+    let statement = client.prepare_cached(GRANT).await?;
     let Some(row) = client.query_opt(&statement, &[&hash.as_slice()]).await? else { return Ok(None) };
     Ok(Some(Grant {
         token_id: row.try_get(0)?,
@@ -44,11 +53,7 @@ pub(super) async fn roles_of(
     space: &SpaceId,
     actors: &BTreeSet<Actor>,
 ) -> Result<BTreeMap<Actor, BTreeSet<Role>>, StoreError> {
-    let statement = client
-        .prepare_cached(
-            "SELECT a.actor, a.roles FROM actors a JOIN spaces s USING (space_no) WHERE s.space = $1 AND a.actor = ANY($2)",
-        )
-        .await?;
+    let statement = client.prepare_cached(ROLES).await?;
     let names: Vec<&str> = actors.iter().map(Actor::as_str).collect();
     let rows = client.query(&statement, &[&space.as_str(), &names]).await?;
     let known = |row| Ok((id(row, 0, Actor::new)?, kept::roles(row.try_get(1)?)?.into_iter().collect()));

@@ -32,7 +32,7 @@ const NUMBERS: &str = "
 INSERT INTO numbers (space_no, epoch_no, device_seq, group_id)
 SELECT $1, d.epoch_no, w.device_seq, w.group_id
   FROM unnest($2::text[], $3::text[], $4::bigint[], $5::text[]) AS w(device, epoch, device_seq, group_id)
-  JOIN devices AS d ON d.space_no = $1 AND d.device = w.device AND d.epoch = w.epoch
+ CROSS JOIN LATERAL (SELECT epoch_no FROM devices WHERE space_no = $1 AND device = w.device AND epoch = w.epoch OFFSET 0) AS d
 ON CONFLICT DO NOTHING";
 
 const GROUPS: &str = "
@@ -40,7 +40,8 @@ INSERT INTO groups (space_no, group_id, digest, seq, epoch_no, device_seq, decid
 SELECT $1, w.group_id, w.digest, w.seq, d.epoch_no, w.device_seq, $8, w.flags
   FROM unnest($2::text[], $3::bytea[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], $9::text[])
        AS w(group_id, digest, seq, device, epoch, device_seq, flags)
-  LEFT JOIN devices AS d ON d.space_no = $1 AND d.device = w.device AND d.epoch = w.epoch";
+  LEFT JOIN LATERAL (SELECT epoch_no FROM devices WHERE space_no = $1 AND device = w.device AND epoch = w.epoch OFFSET 0) AS d
+    ON true";
 
 const REJECTIONS: &str = "
 INSERT INTO rejections (space_no, group_id, result, group_type, actor, created_at, replaces, changes, scopes)
@@ -61,8 +62,10 @@ SELECT $1, w.* FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $
 
 /// The first to clear one stays.
 const CLEARED: &str = "
-UPDATE flags AS f SET cleared_by = w.cleared_by FROM unnest($2::bigint[], $3::bigint[], $4::bigint[]) AS w(seq, place, cleared_by)
- WHERE f.space_no = $1 AND f.seq = w.seq AND f.place = w.place AND f.cleared_by IS NULL";
+UPDATE flags AS f SET cleared_by = w.cleared_by
+  FROM unnest($2::bigint[], $3::bigint[], $4::bigint[]) AS w(seq, place, cleared_by)
+ CROSS JOIN LATERAL (SELECT ctid FROM flags WHERE space_no = $1 AND seq = w.seq AND place = w.place OFFSET 0) AS at
+ WHERE f.ctid = at.ctid AND f.cleared_by IS NULL";
 
 const SEQUENCES: &str = "
 INSERT INTO sequences (space_no, device, sequence, highest)
@@ -92,20 +95,47 @@ SELECT $1, w.* FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::t
 const REPLACED: &str = "
 UPDATE rejections AS r SET closed_as = 'replaced', closed_by = w.by, closed_at = $4
   FROM unnest($2::text[], $3::text[]) AS w(replaced, by)
- WHERE r.space_no = $1 AND r.group_id = w.replaced AND r.closed_as IS NULL";
+ CROSS JOIN LATERAL (SELECT ctid FROM rejections WHERE space_no = $1 AND group_id = w.replaced OFFSET 0) AS at
+ WHERE r.ctid = at.ctid AND r.closed_as IS NULL";
 
 /// Shows with each rejection of these families how the family was closed. A closure counts before a winner: it says who and why.
 const SHOW_CLOSURES: &str = "
 UPDATE rejections AS r SET closed_as = f.closed_as, closed_by = f.closed_by, closed_actor = f.actor, closed_reason = f.reason,
                            closed_at = $3
-  FROM (SELECT DISTINCT m.group_id AS member, coalesce(c.closed_as, 'amended') AS closed_as,
+  FROM (SELECT DISTINCT at.ctid AS at, coalesce(c.closed_as, 'amended') AS closed_as,
                CASE WHEN c.root IS NULL THEN v.group_id ELSE c.closed_by END AS closed_by, c.actor AS actor, c.reason AS reason
-          FROM families AS own
-          JOIN families AS m ON m.space_no = own.space_no AND m.root = own.root
-          LEFT JOIN family_closures AS c ON c.space_no = own.space_no AND c.root = own.root
-          LEFT JOIN family_winners AS v ON v.space_no = own.space_no AND v.root = own.root
-         WHERE own.space_no = $1 AND own.group_id = ANY($2) AND (c.root IS NOT NULL OR v.root IS NOT NULL)) AS f
- WHERE r.space_no = $1 AND r.group_id = f.member AND (r.closed_as IS NULL OR r.closed_as = 'replaced')";
+          FROM unnest($2::text[]) AS w(group_id)
+         CROSS JOIN LATERAL (SELECT root FROM families WHERE space_no = $1 AND group_id = w.group_id OFFSET 0) AS own
+         CROSS JOIN LATERAL (SELECT group_id FROM families WHERE space_no = $1 AND root = own.root OFFSET 0) AS m
+          LEFT JOIN LATERAL (SELECT * FROM family_closures WHERE space_no = $1 AND root = own.root OFFSET 0) AS c ON true
+          LEFT JOIN LATERAL (SELECT * FROM family_winners WHERE space_no = $1 AND root = own.root OFFSET 0) AS v ON true
+         CROSS JOIN LATERAL (SELECT ctid FROM rejections WHERE space_no = $1 AND group_id = m.group_id OFFSET 0) AS at
+         WHERE c.root IS NOT NULL OR v.root IS NOT NULL) AS f
+ WHERE r.ctid = f.at AND (r.closed_as IS NULL OR r.closed_as = 'replaced')";
+
+/// Held to their plans: see `plans`.
+#[cfg(test)]
+pub(super) const PLANNED: &[&str] = &[
+    RECORDS,
+    DEVICES,
+    NUMBERS,
+    GROUPS,
+    REJECTIONS,
+    LOG,
+    LOG_PARTS,
+    HEAD,
+    FLAGS,
+    CLEARED,
+    SEQUENCES,
+    FAMILIES,
+    MERGES[0],
+    MERGES[1],
+    MERGES[2],
+    WINNERS,
+    CLOSURES,
+    REPLACED,
+    SHOW_CLOSURES,
+];
 
 /// Writes what was decided.
 pub(super) async fn write(client: &ClientWrapper, space_no: i64, written: &Written) -> Result<(), StoreError> {

@@ -23,6 +23,10 @@ const PROBE: &str = "BEGIN READ WRITE; COMMIT";
 const LOCK: &str =
     "SELECT space_no, log, head, chain, horizon, horizon_chain, ancestors FROM spaces WHERE space = $1 FOR UPDATE";
 
+/// Held to its plan: see `plans`.
+#[cfg(test)]
+pub(super) const PLANNED: &[&str] = &[LOCK];
+
 /// The statement that locks a space. A test that must fail without the lock is shown to: see `tests/nodes.rs`.
 pub(super) fn lock() -> &'static str {
     #[cfg(feature = "mutants")]
