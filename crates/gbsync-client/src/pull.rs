@@ -31,6 +31,8 @@ pub(crate) struct Applied {
     pub(crate) records: u64,
     /// Whether groups that were parked may have nothing to wait for any more.
     pub(crate) frees: bool,
+    /// Whether groups that the log turned out not to hold are offered again.
+    pub(crate) reoffers: bool,
 }
 
 /// Applies a page that follows the cursor.
@@ -43,7 +45,7 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
     let has_overlay = !overlay::is_empty(tx)?;
     let mut base = Applier::new(tx, BaseTable::Current)?;
     let mut rows = tables::Writer::new(tx);
-    let mut heard = None;
+    let (mut heard, mut met) = (None, BTreeSet::new());
     let has_parked = !parked::is_empty(tx)?;
     let is_part = state.scope_set.as_deref().is_some_and(|scope_set| scope_set != ALL);
     for entry in page.entries.iter().filter(|entry| entry.seq > state.cursor) {
@@ -59,6 +61,7 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
             true => settle(tx, &group.id, is_own, (entry.seq, state.generation), now)?,
             false => None,
         };
+        met.extend(own);
         if has_parked {
             applied.frees |= match own {
                 Some(local_no) => closing::by_winner(tx, local_no, now)?,
@@ -96,6 +99,7 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
         settling.finish(tx)?;
     }
     heard.map_or(Ok(()), |heard| clock::hear(tx, heard))?;
+    applied.reoffers = has_overlay && lost::reoffer_missed(tx, (state.cursor, page.next), &met)?;
     if !is(Mutant::CursorInOwnTransaction) {
         state::set_cursor(tx, page.next, page.chain, page.head)?;
     }

@@ -75,6 +75,9 @@ mutants! {
     AbandonedBracketSent "abandoned-bracket-sent" "A bracket that was never closed becomes a group."
     ScopeFilterMissingLive "scope-filter-missing-live" "The stream of the log tells of every scope, whoever listens."
     ScopeFilterMissingLog "scope-filter-missing-log" "A page of the log tells of every scope, whoever asks."
+    ReofferedOnUntranslatedBase "reoffered-on-untranslated-base" "A version of a lost log is read as one of the present log."
+    FutureCursorAfterRestore "future-cursor-after-restore" "A restored server takes a cursor beyond its head for one at its head."
+    LostGroupStaysAccepted "lost-group-stays-accepted" "A group that went with a lost log stays accepted on its device."
     LeavingRecordKept "leaving-record-kept" "A device keeps a record that leaves its scopes."
 }
 

@@ -1,6 +1,6 @@
 //! What planted bugs do where one line does not say it. Compiled for the simulator alone: see [`gbsync_core::mutant`].
 
-use crate::store::{Page, PageRequest, StoreError, Written};
+use crate::store::{Page, PageRequest, SpaceState, StoreError, Written};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{GroupId, LogId, Seq};
 use gbsync_core::mutant::{Mutant, is, made_by};
@@ -67,11 +67,12 @@ pub(crate) fn end_of_write(
     Ok(())
 }
 
-/// [`Mutant::FutureCursorAccepted`].
-pub(crate) fn beyond(request: &PageRequest, head: Seq) -> Option<Page> {
-    let is_beyond = is(Mutant::FutureCursorAccepted) && request.after > head;
+/// [`Mutant::FutureCursorAccepted`], [`Mutant::FutureCursorAfterRestore`].
+pub(crate) fn beyond(request: &PageRequest, state: &SpaceState) -> Option<Page> {
+    let is_restored = is(Mutant::FutureCursorAfterRestore) && !state.ancestors.is_empty();
+    let is_beyond = (is(Mutant::FutureCursorAccepted) || is_restored) && request.after > state.head;
     let chain = request.chain.unwrap_or(Digest::ZERO);
-    is_beyond.then(|| Page::Entries { entries: Vec::new(), next: request.after, chain, head })
+    is_beyond.then(|| Page::Entries { entries: Vec::new(), next: request.after, chain, head: state.head })
 }
 
 /// [`Mutant::GroupSplitAtLogPage`]: an entry with as many changes as there is room for on a page of `most`.

@@ -60,16 +60,18 @@ fn p1_whole(db: &Connection, space_no: i64, model: &Model) -> Result<()> {
 /// Where app or server have the second version of the schema, the view may say records in the words of either; base and
 /// columns have theirs.
 fn p2_seen_whole(db: &Connection, model: &Model, version: u64) -> Result<()> {
-    let cursor: usize = db.prepare_cached("SELECT cursor FROM gbsync_state")?.query_row([], |row| row.get(0))?;
-    let Some(confirmed) = model.states.get(cursor) else {
-        bail!("P2: the cursor is at {cursor} of a log that ends at {}", model.head())
+    let mut statement = db.prepare_cached("SELECT cursor, chain FROM gbsync_state")?;
+    let (cursor, chain): (usize, Option<String>) = statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let Some(known) = model.known(cursor, chain.as_deref()) else {
+        bail!("P2: the cursor is at {cursor} of a log that ends at {}, or of one that never was", model.head())
     };
+    let confirmed = known.state;
     let base = "SELECT entity, id, payload, version FROM gbsync_base WHERE payload IS NOT NULL";
     same(db, base, [], confirmed, Strictly::AndVersions).with_context(|| format!("P2: the base at cursor {cursor}"))?;
     let is_mixed = model.may_upgrade || version > names::FIRST;
     let mut view = if is_mixed { confirmed.renewed() } else { confirmed.clone() };
     // What the log brought is part of the base, whether its answer came or not.
-    for group in overlay(db, cursor)?.iter().filter(|group| model.place(group).is_none_or(|place| place > cursor)) {
+    for group in overlay(db)?.iter().filter(|group| known.place(group).is_none_or(|place| place > cursor)) {
         let Some(operation) = model.operation(group) else { bail!("P2: nobody made {group}") };
         view.apply(operation);
     }
@@ -127,20 +129,22 @@ fn tables_show(db: &Connection, view: &State) -> Result<()> {
     Ok(())
 }
 
-/// The groups that lie over the base, in seal order.
-fn overlay(db: &Connection, cursor: usize) -> Result<Vec<String>> {
-    let sql = "SELECT group_id FROM gbsync_outbox
-                WHERE state IN ('sealed', 'waiting_for_sign_in') OR (state = 'accepted' AND seq > ?1) ORDER BY local_no";
+/// The groups that lie over the base, or are part of it, in seal order.
+fn overlay(db: &Connection) -> Result<Vec<String>> {
+    let sql =
+        "SELECT group_id FROM gbsync_outbox WHERE state IN ('sealed', 'waiting_for_sign_in', 'accepted') ORDER BY local_no";
     let mut statement = db.prepare_cached(sql)?;
-    let groups = statement.query_map([cursor], |row| row.get(0))?;
+    let groups = statement.query_map([], |row| row.get(0))?;
     Ok(groups.collect::<Result<_, _>>()?)
 }
 
 /// P3 once, and P8 for the numbers: the log goes on without a gap, and each group stands in it once.
 fn p3_once(db: &Connection, space_no: i64, model: &mut Model) -> Result<()> {
-    let mut statement = db.prepare_cached("SELECT entry FROM log WHERE place > ?1 AND place <= ?2 ORDER BY place")?;
+    let sql = "SELECT entry, lower(hex(chain)) FROM log WHERE place > ?1 AND place <= ?2 ORDER BY place";
+    let mut statement = db.prepare_cached(sql)?;
     let mut entries = statement.query([place(space_no, model.head()), place(space_no, LONGEST_LOG)])?;
     while let Some(entry) = entries.next()? {
+        let row_chain: String = entry.get(1)?;
         let entry: Value = serde_json::from_str(entry.get_ref(0)?.as_str()?)?;
         let seq = entry["seq"].as_u64().unwrap_or(0);
         ensure!(seq == model.head() as u64 + 1, "P8: the log jumps from {} to {seq}", model.head());
@@ -171,6 +175,7 @@ fn p3_once(db: &Connection, space_no: i64, model: &mut Model) -> Result<()> {
             }
             None => model.pass(),
         }
+        model.past.chains.push(row_chain);
     }
     Ok(())
 }
@@ -229,12 +234,33 @@ fn p4_durable(db: &Connection, device: &mut DeviceParty, model: &Model) -> Resul
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (group, seq) = (row.get_ref(0)?.as_str()?, row.get::<_, usize>(1)?);
-        ensure!(model.place(group) == Some(seq), "P4: {group} was acknowledged as {seq} and does not stand there");
+        ensure!(model.stood_at(group, seq), "P4: {group} was acknowledged as {seq} and does not stand there");
     }
-    let is_lost = |token: &&String| !kept.contains(*token) && !device.closed.contains(*token) && !model.is_accepted(token);
+    let is_lost = |token: &&String| !kept.contains(*token) && !device.closed.contains(*token) && !model.was_accepted(token);
     let lost = device.saved.iter().find(is_lost);
     match lost {
         Some(token) => bail!("P4: {token} was saved and is gone"),
+        None => Ok(()),
+    }
+}
+
+/// P4 durable: at rest, what a log lost that a device still had is in the log again, or on a device, undone with a reason.
+///
+/// # Errors
+/// The promise that is broken.
+pub fn p4_healed<'a>(devices: impl Iterator<Item = &'a DeviceParty> + Clone, model: &Model) -> Result<()> {
+    let mut kept = BTreeSet::new();
+    for device in devices.clone() {
+        kept.extend(device.client()?.with_reader(|db| {
+            let mut statement = db.prepare_cached("SELECT root FROM gbsync_outbox WHERE state <> 'accepted'")?;
+            statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()
+        })?);
+        kept.extend(device.closed.iter().cloned());
+    }
+    let is_there = |token: &String| model.is_accepted(token) || kept.contains(token) || model.is_excused(token);
+    let lost = devices.flat_map(|device| &device.saved).find(|token| !is_there(token));
+    match lost {
+        Some(token) => bail!("P4: {token} was saved, its log was lost, and nobody brought it back"),
         None => Ok(()),
     }
 }
@@ -269,6 +295,16 @@ pub fn p6_convergent<'a>(server: &ServerParty, space: &str, devices: impl Iterat
         let is_same = (ours.cursor, ours.records, ours.digest) == (theirs.head, theirs.records, theirs.digest);
         ensure!(is_same, "P6: device {} has another digest than the server at {}", device.place, theirs.head);
     }
+    Ok(())
+}
+
+/// P6: who says that it stands in a log that was lost is refused; nobody hears the answer of a server that dies.
+///
+/// # Errors
+/// The promise that is broken.
+pub fn p6_lost_place_refused(status: Option<u16>, seq: usize) -> Result<()> {
+    let status = status.unwrap_or(503);
+    ensure!(status >= 400, "P6: whoever stands at {seq} of a log that was lost was answered {status}");
     Ok(())
 }
 

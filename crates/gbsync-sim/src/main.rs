@@ -5,6 +5,7 @@
 //! `tpcc` judges devices and server by TPC-C's consistency conditions, `shops` who sees which part of a divided space.
 
 mod action;
+mod branch;
 mod disk;
 mod horizon;
 mod invariant;

@@ -1,5 +1,6 @@
 //! The reference: what records are after operations, in a few lines that share nothing with the engine.
 
+use crate::branch::Past;
 use crate::names;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -232,9 +233,9 @@ pub struct Model {
     /// The records after each of them; the first is before all.
     pub states: Vec<State>,
     /// Where each group stands in the log.
-    places: BTreeMap<String, usize>,
+    pub(crate) places: BTreeMap<String, usize>,
     /// Tokens of operations that stand in the log.
-    accepted: BTreeMap<String, String>,
+    pub(crate) accepted: BTreeMap<String, String>,
     /// Which group was sealed in the place of which, and where.
     replaces: BTreeMap<String, (String, Author)>,
     /// What a person wanted instead of a group.
@@ -249,6 +250,8 @@ pub struct Model {
     pub may_upgrade: bool,
     /// Groups that say something in the words of the first version and were accepted under the second.
     pub translated: usize,
+    /// Logs that the server lost.
+    pub past: Past,
 }
 
 /// Where a group was made: on a device, by its place, or in the office.

@@ -11,6 +11,7 @@ use gbsync_core::decide::agreed;
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{LogId, Seq};
 use gbsync_core::limits::KNOWN_PLACES;
+use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::wire::Ancestor;
 use rusqlite::{Connection, params};
 use std::collections::BTreeSet;
@@ -70,6 +71,29 @@ pub(crate) fn reoffer_unpassed(connection: &Connection) -> Result<Vec<i64>, Erro
     reoffer(connection, "seq > ?1", state::generation_and_cursor(connection)?.1.0)
 }
 
+/// Accepted groups at whose places, after one `seq` and up to another, the log had other groups: back into the queue. `met`:
+/// those that it did have. In the transaction that moves the cursor: whoever looks later sees only that their places were passed.
+/// Answers whether there were any.
+pub(crate) fn reoffer_missed(
+    connection: &Connection,
+    (after, up_to): (Seq, Seq),
+    met: &BTreeSet<i64>,
+) -> Result<bool, Error> {
+    let sql = "SELECT local_no FROM gbsync_outbox WHERE state = 'accepted' AND seq > ?1 AND seq <= ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let all: Vec<i64> = statement.query_map([after.0, up_to.0], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let mut is_any = false;
+    for local_no in all.into_iter().filter(|local_no| !met.contains(local_no)) {
+        // What the log had elsewhere lies over nothing any more.
+        let sql = "SELECT EXISTS (SELECT 1 FROM gbsync_overlay WHERE local_no = ?1)";
+        if connection.prepare_cached(sql)?.query_row([local_no], |row| row.get(0))? {
+            reoffer_one(connection, local_no)?;
+            is_any = true;
+        }
+    }
+    Ok(is_any)
+}
+
 /// An accepted group that the log turns out not to hold: back into the queue.
 pub(crate) fn reoffer_one(connection: &Connection, local_no: i64) -> Result<(), Error> {
     reoffer(connection, "local_no = ?1", local_no.unsigned_abs())?;
@@ -77,6 +101,9 @@ pub(crate) fn reoffer_one(connection: &Connection, local_no: i64) -> Result<(), 
 }
 
 fn reoffer(connection: &Connection, which: &str, value: u64) -> Result<Vec<i64>, Error> {
+    if is(Mutant::LostGroupStaysAccepted) {
+        return Ok(Vec::new());
+    }
     let sql = format!(
         "UPDATE gbsync_outbox SET state = 'sealed', seq = NULL, generation = NULL, decided_at = NULL, accepted_log = NULL,
                 accepted_as = CASE WHEN accepted_log IS NULL OR seq IS NULL THEN accepted_as
@@ -99,13 +126,11 @@ pub(crate) fn unpassed(connection: &Connection) -> Result<Vec<i64>, Error> {
     Ok(unpassed.collect::<Result<_, _>>()?)
 }
 
-/// Whether an accepted group should have been met by now and was not: the log ends before its place, or has passed it and did
-/// not show it.
+/// Whether the log, read to its end, ends before the place of an accepted group. One whose place was passed is no longer accepted
+/// ([`reoffer_missed`]).
 pub(crate) fn is_missed(connection: &Connection, local_no: i64) -> Result<bool, Error> {
-    let sql =
-        "SELECT EXISTS (SELECT 1 FROM gbsync_outbox AS x, gbsync_state AS s WHERE x.local_no = ?1 AND x.state = 'accepted'
-                  AND (x.seq > s.head OR (x.seq <= s.cursor
-                       AND EXISTS (SELECT 1 FROM gbsync_overlay AS o WHERE o.local_no = x.local_no))))";
+    let sql = "SELECT EXISTS (SELECT 1 FROM gbsync_outbox AS x, gbsync_state AS s
+                         WHERE x.local_no = ?1 AND x.state = 'accepted' AND x.seq > s.head)";
     Ok(connection.prepare_cached(sql)?.query_row([local_no], |row| row.get(0))?)
 }
 
@@ -153,10 +178,12 @@ fn rename(connection: &Connection, log: &LogId, is_same_here: bool) -> Result<()
             true => of_known,
             false => agreed(&named, &[], (log, &now)).max(through_known),
         };
-        let sql = "SELECT local_no FROM gbsync_outbox WHERE log = ?1 AND state IN ('sealed', 'waiting_for_sign_in')";
-        let mut statement = connection.prepare_cached(sql)?;
-        let waiting: Vec<i64> = statement.query_map([named.as_str()], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        for local_no in waiting {
+        // What was forgotten of the log that is known and the same up to the cursor is in it.
+        let has_all = is_same_here && known.as_ref() == Some(&named);
+        for local_no in waiting_under(connection, &named)? {
+            if !has_all && depends_on_forgotten(connection, local_no)? {
+                continue;
+            }
             let changes = outbox::changes_of(connection, local_no)?;
             let mut based = changes.iter().filter(|change| !change.edit.is_increment());
             if based.all(|change| change.base.version <= shared) {
@@ -166,6 +193,27 @@ fn rename(connection: &Connection, log: &LogId, is_same_here: bool) -> Result<()
         }
     }
     Ok(())
+}
+
+/// The undecided groups that name this log.
+fn waiting_under(connection: &Connection, log: &LogId) -> Result<Vec<i64>, Error> {
+    let sql = "SELECT local_no FROM gbsync_outbox WHERE log = ?1 AND state IN ('sealed', 'waiting_for_sign_in')";
+    let mut statement = connection.prepare_cached(sql)?;
+    let waiting = statement.query_map([log.as_str()], |row| row.get(0))?;
+    Ok(waiting.collect::<Result<_, _>>()?)
+}
+
+/// Whether a group depends on one that was accepted so long ago that this device no longer has it. That one may have gone with
+/// a lost log, and the server ends the wait for it only where the dependent says of which log it is.
+fn depends_on_forgotten(connection: &Connection, local_no: i64) -> Result<bool, Error> {
+    let sql = "SELECT depends_on FROM gbsync_outbox WHERE local_no = ?1";
+    let parents: Option<String> = connection.prepare_cached(sql)?.query_row([local_no], |row| row.get(0))?;
+    for parent in outbox::ids_from_json(parents.as_deref())? {
+        if outbox::standing(connection, &parent)?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The logs that undecided groups name, but for this one.
@@ -228,6 +276,34 @@ pub(crate) fn known_places(connection: &Connection) -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::schema;
+
+    /// A group that waits, made on the log `old`, with a base that both logs have.
+    fn seal(connection: &Connection, local_no: i64, id: &str, depends_on: Option<&str>) {
+        let changes = r#"[{"entity":"receipts","id":"r","action":"delete","baseVersion":1}]"#;
+        let sql = "INSERT INTO gbsync_outbox(local_no, group_id, epoch, device_seq, state, log, sealed_at, depends_on, records, digest,
+                                             changes, schema_version)
+                   VALUES (?1, ?2, 'e', ?1, 'sealed', 'old', 0, ?3, 1, x'00', ?4, 0)";
+        connection.execute(sql, params![local_no, id, depends_on, changes]).expect("the row is stored");
+    }
+
+    #[test]
+    fn a_group_keeps_the_name_of_its_log_where_what_it_depends_on_is_forgotten() {
+        let connection = Connection::open_in_memory().expect("a database");
+        schema::migrate(&connection, 0).expect("its tables");
+        let state = r#"INSERT INTO gbsync_state(one, server, space, device, epoch, log, cursor, told_log, told_ancestors)
+                       VALUES (1, 's', 'shop', 'd', 'e', 'old', 9, 'new', '[["old",1]]')"#;
+        connection.execute(state, []).expect("its state");
+        seal(&connection, 1, "parent", None);
+        seal(&connection, 2, "child", Some(r#"["parent"]"#));
+        seal(&connection, 3, "orphan", Some(r#"["long-pruned"]"#));
+        rename_shared_bases(&connection, &LogId::new("new").expect("a name")).expect("they are renamed");
+        let named = |id: &str| -> String {
+            let sql = "SELECT log FROM gbsync_outbox WHERE group_id = ?1";
+            connection.query_row(sql, [id], |row| row.get(0)).expect("it is there")
+        };
+        assert_eq!(["parent", "child", "orphan"].map(named), ["new", "new", "old"]);
+    }
 
     #[test]
     fn places_are_dense_where_the_device_stood_last_and_few_further_back() {

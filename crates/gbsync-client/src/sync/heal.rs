@@ -67,8 +67,8 @@ impl Round<'_> {
         }
     }
 
-    /// Offers again what was accepted and, now that the log was read to its end, turns out not to be in it: the server was
-    /// rolled back behind it before this device had read it.
+    /// Offers again what was accepted behind the end of the log, now that it was read to there: the server was rolled back behind
+    /// it before this device had read it.
     pub(super) async fn offer_missed(&mut self, awaited: &[i64]) -> Result<(), SyncError> {
         let mut missed: Vec<(i64, GroupId)> = Vec::new();
         for local_no in awaited {

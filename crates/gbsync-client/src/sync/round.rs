@@ -281,7 +281,7 @@ impl<'c> Round<'c> {
         fault::point("a page was applied");
         #[cfg(feature = "mutants")]
         crate::planted::move_cursor(self.client, Mutant::CursorInOwnTransaction, page)?;
-        self.has_requeued |= has_requeued;
+        self.has_requeued |= has_requeued || applied.reoffers;
         self.count(applied);
         Ok(())
     }

@@ -11,6 +11,7 @@
 use super::{Decision, Known, Standing, standing};
 use crate::change::{Base, Change};
 use crate::id::{GroupId, LogId, Seq};
+use crate::mutant::{Mutant, is};
 use crate::verdict::RejectionCode;
 use crate::wire::Ancestor;
 use std::borrow::Cow;
@@ -42,7 +43,9 @@ pub(super) fn gone(standing: &Standing, by: &[GroupId]) -> Option<Decision> {
 /// The changes with bases of the present log, or the decision where they have none.
 pub(super) fn rebased<'c>(changes: Cow<'c, [Change]>, standing: &Standing) -> Result<Cow<'c, [Change]>, Decision> {
     let Some(other) = &standing.other_log else { return Ok(changes) };
-    let is_above = |change: &Change| change.base.version > other.up_to && !change.edit.is_increment();
+    let is_above = |change: &Change| {
+        change.base.version > other.up_to && !change.edit.is_increment() && !is(Mutant::ReofferedOnUntranslatedBase)
+    };
     if !changes.iter().any(is_above) {
         return Ok(changes);
     }

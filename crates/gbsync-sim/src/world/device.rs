@@ -25,6 +25,8 @@ type Round = Pin<Box<dyn Future<Output = Result<SyncReport, SyncError>>>>;
 
 /// Records of a page that a sale fits into, and a group of fifty records does not.
 const SMALL_PAGE_RECORDS: u64 = 10;
+/// How long accepted groups are kept.
+const RETAINED_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// How often a device may die while it opens its file, before that is a bug.
 const DEATHS_WHILE_OPENING: u32 = 3;
 
@@ -271,6 +273,15 @@ impl DeviceParty {
     pub fn backup(&self, to: &Path) -> Result<()> {
         std::fs::create_dir_all(to)?;
         Ok(disk::write_image(&self.folder, Loss::None, &mut Random::of(0), to)?)
+    }
+
+    /// The groups that it has, but for those that were accepted so long ago that it may forget them.
+    pub fn kept_groups(&self) -> Result<Vec<String>> {
+        let before = self.party.clock_ms().saturating_sub(RETAINED_MS);
+        Ok(self.client()?.with_reader(|db| {
+            let sql = "SELECT group_id FROM gbsync_outbox WHERE state <> 'accepted' OR decided_at > ?1";
+            db.prepare_cached(sql)?.query_map([before], |row| row.get(0))?.collect()
+        })?)
     }
 
     /// Puts a copy back in the place of the files.

@@ -28,7 +28,8 @@ impl std::fmt::Display for Profile {
     }
 }
 
-/// What happens in a step. Expiry of tokens, change of the actor, retention, restored servers and scopes join as further ones.
+/// What happens in a step; the server's past is not among it (`lineage`). Expiry of tokens and change of the actor join as
+/// further ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
     Save,

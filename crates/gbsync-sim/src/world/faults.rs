@@ -219,6 +219,7 @@ impl World {
         }
         let (path, body) = (&message.request.path, message.request.body.as_deref().unwrap_or_default());
         self.wires[message.space].note(path, body)?;
+        self.note_old_bases(message)?;
         let server = self.server()?;
         let (path, body) = (message.request.path.clone(), message.request.body.clone());
         invariant::p8_bounded(body.as_deref(), server.request_bytes())?;
@@ -354,6 +355,7 @@ impl World {
         self.note("an old copy was put back");
         self.say(format!("  device {place} is put back to {} saved operations", saved.len()));
         self.devices[place].restore(&from, saved)?;
+        self.excuse_what_nobody_has()?;
         self.kill_while_reading_anew(place, schedule);
         Ok(())
     }

@@ -6,6 +6,7 @@
 pub mod device;
 mod event;
 mod faults;
+mod lineage;
 pub mod network;
 mod office;
 mod party;
@@ -65,6 +66,8 @@ pub struct World {
     models: Vec<Model>,
     /// Copies of devices' files, with what had been saved by then.
     backups: Vec<(usize, PathBuf, Vec<String>)>,
+    /// What was kept of the server's past, and lost.
+    lineage: lineage::Lineage,
     /// Groups that a person retried or amended, by device.
     decided: BTreeSet<(usize, String)>,
     made: u64,
@@ -109,6 +112,7 @@ impl World {
             models: vec![Model::new(schema.is_some()); spaces],
             schema,
             backups: Vec::new(),
+            lineage: lineage::Lineage::default(),
             decided: BTreeSet::new(),
             made: 0,
             trace: Vec::new(),
@@ -176,6 +180,9 @@ impl World {
         let mut schedule = Random::of(mix(self.seed, 1_000 + 2 * step));
         let mut workload = Random::of(mix(self.seed, 1_001 + 2 * step));
         let event = Event::draw(self.profile, &mut schedule);
+        if self.has_lineage() {
+            self.with_failing_disks(&mut schedule, |world, _| world.befall_server(step))?;
+        }
         self.say(format!("{step} {event:?}"));
         self.with_failing_disks(&mut schedule, |world, schedule| world.happen(event, schedule, &mut workload))?;
         self.after_cuts(&mut schedule)?;
@@ -225,6 +232,7 @@ impl World {
                 }
             }
         }
+        let heads: Vec<usize> = self.models.iter().map(Model::head).collect();
         let server = self.server.as_mut().context("the world has a server")?;
         let changes = disk::changes(&server.folder);
         if server.checked != Some(changes) {
@@ -235,6 +243,7 @@ impl World {
             }
             server.checked = Some(changes);
             (before..translated(&self.models)).for_each(|_| self.note("a group of an older schema was accepted"));
+            self.note_what_came_back(&heads);
         }
         for (wire, model) in self.wires.iter_mut().zip(&self.models) {
             wire.check(model)?;

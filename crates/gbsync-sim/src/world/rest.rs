@@ -17,6 +17,8 @@ const TRACES: &[(&str, &str)] = &[
     ("a group was parked: conflict", "SELECT count(*) FROM gbsync_outbox WHERE code = 'conflict'"),
     ("a group was parked: bound_violation", "SELECT count(*) FROM gbsync_outbox WHERE code = 'bound_violation'"),
     ("a group was parked: dependency_rejected", "SELECT count(*) FROM gbsync_outbox WHERE code = 'dependency_rejected'"),
+    ("a group was parked: base_lost", "SELECT count(*) FROM gbsync_outbox WHERE code = 'base_lost'"),
+    ("a lost group was offered again", "SELECT count(*) FROM gbsync_outbox WHERE accepted_as IS NOT NULL"),
     ("the log was read anew", "SELECT generation FROM gbsync_state"),
     ("a soft rule was flagged", "SELECT count(*) FROM gbsync_flag"),
 ];
@@ -61,11 +63,13 @@ impl World {
         }
         for (space, name) in SPACES.iter().enumerate().take(self.models.len()) {
             let devices = self.devices.iter().filter(|device| device.space == space);
-            invariant::p6_convergent(self.server()?, name, devices)?;
+            invariant::p6_convergent(self.server()?, name, devices.clone())?;
+            invariant::p4_healed(devices, &self.models[space])?;
         }
         for device in &self.devices {
             invariant::p11_accounted_on_the_server(device, self.server()?)?;
         }
+        self.ask_for_lost_places()?;
         self.look_back()
     }
 

@@ -1,6 +1,7 @@
 //! The server, with its files, which crashes and comes back.
 
-use super::party::{Mortal, put_image};
+use super::lineage::Way;
+use super::party::{Mortal, put_files, put_image};
 use super::template::{self, ServerTemplate};
 use super::time::{Party, Time};
 use crate::disk::{self, Loss};
@@ -18,6 +19,10 @@ use tokio::runtime::Runtime;
 
 /// Bytes of a request that a sale fits into, and a group of fifty records does not.
 const SMALL_REQUEST_BYTES: u64 = 4_096;
+
+/// How long groups wait for what devices bring back after the server was put back: over before anybody comes to rest, or after
+/// everybody came.
+const HEAL_WINDOWS_MS: [u64; 2] = [60 * 60 * 1000, 5 * 60 * 60 * 1000];
 
 /// The tokens of a space.
 #[derive(Clone)]
@@ -42,6 +47,7 @@ pub struct ServerParty {
     pub annex: String,
     party: Party,
     limits: Limits,
+    heal_window_ms: u64,
     schema: Option<Schema>,
     local: Option<LocalServer>,
     reader: Option<Connection>,
@@ -72,6 +78,7 @@ impl ServerParty {
             annex,
             party: time.party(seed),
             limits,
+            heal_window_ms: HEAL_WINDOWS_MS[usize::from(seed % 4 < 2)],
             schema,
             local: None,
             reader: None,
@@ -81,10 +88,9 @@ impl ServerParty {
     }
 
     fn open(&mut self, runtime: &Runtime) -> Result<()> {
-        let (clock, random) = (self.party.clone(), self.party.clone());
-        let environment = gbsync_server::Environment::new(move || clock.clock_ms(), move |bytes| random.fill_random(bytes));
         let config = ServerConfig {
-            environment,
+            environment: self.environment(),
+            heal_window_ms: self.heal_window_ms,
             limits: self.limits,
             schema: self.schema.clone(),
             ..ServerConfig::new(&self.folder)
@@ -136,6 +142,44 @@ impl ServerParty {
     pub fn crash(&mut self, loss: Loss, random: &mut Random, runtime: &Runtime) -> Result<()> {
         self.close(runtime);
         put_image(&self.folder, loss, random)?;
+        self.open(runtime)
+    }
+
+    fn environment(&self) -> gbsync_server::Environment {
+        let (clock, random) = (self.party.clone(), self.party.clone());
+        gbsync_server::Environment::new(move || clock.clock_ms(), move |bytes| random.fill_random(bytes))
+    }
+
+    /// Keeps its state while it runs.
+    pub fn copy(&self, to: &Path, way: Way) -> Result<()> {
+        if way == Way::Backup {
+            gbsync_server::backup(&self.folder, to, &self.environment(), |_, _| ())?;
+            return Ok(());
+        }
+        std::fs::create_dir_all(to)?;
+        Ok(disk::write_image(&self.folder, Loss::None, &mut Random::of(0), to)?)
+    }
+
+    /// Stops, is put back to a state that was kept, and comes back.
+    pub fn put_back(&mut self, from: &Path, way: Way, runtime: &Runtime) -> Result<()> {
+        self.close(runtime);
+        disk::wait_until_closed(&self.folder)?;
+        disk::forget(&self.folder);
+        if way == Way::Backup {
+            for end in ["", "-wal", "-shm"] {
+                let file = self.folder.join(format!("gbsync.db{end}"));
+                file.exists().then(|| std::fs::remove_file(file)).transpose()?;
+            }
+            gbsync_server::restore(from, &self.folder, &self.environment(), |_, _| ())?;
+        } else {
+            put_files(from, &self.folder)?;
+        }
+        if way == Way::ByHandAndTold {
+            gbsync_server::mark_restored(self.folder.as_path(), &self.environment(), |_| ())?;
+        }
+        // The file has another name by now than it was written under.
+        disk::wait_until_closed(&self.folder)?;
+        disk::forget(&self.folder);
         self.open(runtime)
     }
 

@@ -44,7 +44,7 @@ impl Wire {
     /// P5: what travelled without a group that it depends on travelled after that one was accepted.
     pub(super) fn check(&mut self, model: &Model) -> Result<()> {
         for (child, parent) in self.children.drain(..) {
-            ensure!(model.place(&parent).is_some(), "P5: {child} was sent before {parent}, which it depends on");
+            ensure!(model.stood(&parent), "P5: {child} was sent before {parent}, which it depends on");
         }
         Ok(())
     }

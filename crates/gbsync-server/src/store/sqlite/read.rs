@@ -64,7 +64,7 @@ pub(super) fn page(connection: &Connection, request: &PageRequest) -> Result<Pag
         return Ok(Page::LogChanged);
     }
     #[cfg(feature = "mutants")]
-    if let Some(page) = crate::planted::beyond(request, state.head) {
+    if let Some(page) = crate::planted::beyond(request, &state) {
         return Ok(page);
     }
     if request.after > state.head {
