@@ -105,6 +105,10 @@ impl Round<'_> {
         }
         let loaded = snapshot::read(&self.client.store().writer())?.filter(|loaded| loaded.is_done);
         if let Some(loaded) = loaded {
+            // As with a page: the next round knows it, and goes on here.
+            if loaded.head.schema_version > self.client.store().schemas().server.version {
+                return Err(still_upgrading(loaded.head.schema_version));
+            }
             self.settle_by_verdicts(loaded.head.seq).await?;
         }
         Ok(true)

@@ -154,3 +154,40 @@ fn a_page_in_new_names_waits_until_the_device_knows_them() {
     assert_eq!(tel(&a, "old").as_deref(), Some("2"));
     assert_eq!(a.digest(), world.digest());
 }
+
+/// The same, where the records come as a snapshot: the device's handshake was before the server got its schema.
+#[test]
+fn a_snapshot_in_new_names_waits_until_the_device_knows_them() {
+    let mut world = World::under(ONE);
+    let author = world.device_under("author", ONE);
+    author.client.upsert("customers", "old", r#"{"tel":"1","visits":0}"#).unwrap();
+    author.sync();
+    let log: String = author.query("SELECT log FROM gbsync_state");
+    drop(author);
+    world.renew(THREE);
+    let handshake = include_str!("../../../../vectors/wire/handshake-of-an-actor.json");
+    let before = gbsync_client::Response {
+        status: 200,
+        content_type: Some("application/json".into()),
+        retry_after_ms: None,
+        body: handshake
+            .replace("log-1", &log)
+            .replace(r#""schemaVersion":0,"head":0"#, r#""schemaVersion":1,"head":1"#)
+            .into(),
+    };
+    let mut a = world.device_under("a", ONE);
+    a.options.snapshot_groups = 1;
+    let mut is_first = true;
+    a.transport.plan(move |request| match request.path.contains("?device=") && std::mem::take(&mut is_first) {
+        true => Fault::Answer(before.clone()),
+        false => Fault::Pass,
+    });
+    // Nothing of it shows; the next round shakes hands and goes on with what was loaded.
+    let error = a.try_sync().unwrap_err();
+    assert!(matches!(error, gbsync_client::SyncError::NotReached { .. }), "{error}");
+    assert_eq!(a.query::<u64>("SELECT count(*) FROM customers"), 0);
+    a.sync();
+    assert_eq!(tel(&a, "old").as_deref(), Some("1"));
+    assert_eq!(a.transport.downloads.lock().unwrap().len(), 1);
+    assert_eq!(a.digest(), world.digest());
+}

@@ -30,6 +30,8 @@ pub struct SnapshotHead {
     pub records: u64,
     /// Tombstones up to here are left out.
     pub horizon: Seq,
+    /// The schema that records are brought to in this state, or are being brought to; 0 without one.
+    pub schema_version: u64,
 }
 
 impl SnapshotHead {
@@ -40,6 +42,9 @@ impl SnapshotHead {
         push_text(&mut out, "chain", &self.chain.to_string());
         push_count(&mut out, "records", self.records);
         push_count(&mut out, "horizon", self.horizon.0);
+        if self.schema_version > 0 {
+            push_count(&mut out, "schemaVersion", self.schema_version);
+        }
         out.push('}');
         out
     }
@@ -58,6 +63,7 @@ impl SnapshotHead {
             chain: chain.ok_or_else(|| WireError::new("is no SHA-256").within("chain"))?,
             records: fields.count("records")?,
             horizon: Seq(fields.optional_count("horizon")?.unwrap_or(0)),
+            schema_version: fields.optional_count("schemaVersion")?.unwrap_or(0),
         })
     }
 }

@@ -13,7 +13,7 @@ fn row<'r>(key: (&'r str, &'r str), versions: (u64, u64), payload: Option<&'r st
 fn head() -> SnapshotHead {
     let group = GroupId::new("receipt-create:receipt-001:0192-b").unwrap();
     let chain = Digest::ZERO.chained(Seq(57), &group, "[]");
-    SnapshotHead { seq: Seq(57), log: LogId::new("log-1").unwrap(), chain, records: 3, horizon: Seq(20) }
+    SnapshotHead { seq: Seq(57), log: LogId::new("log-1").unwrap(), chain, records: 3, horizon: Seq(20), schema_version: 2 }
 }
 
 fn open_flag() -> SnapshotFlag {

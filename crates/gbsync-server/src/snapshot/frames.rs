@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use zstd::bulk::Compressor;
 
 /// Bytes of lines after which a frame closes. A device applies a frame in one transaction, which an app's write waits for.
-const FRAME_BYTES: usize = 512 * 1024;
+const FRAME_BYTES: usize = 256 * 1024;
 /// How hard it is compressed. The lowest level: what a device waits for is rather the making than the line.
 const LEVEL: i32 = 1;
 /// Room for the frame of the first line.
@@ -98,9 +98,9 @@ fn compressor() -> io::Result<Compressor<'static>> {
     Ok(compressor)
 }
 
-/// What made the bytes: two versions of the library may compress the same lines to other bytes.
+/// What made the bytes: two versions of the library may compress the same lines to other bytes, and this one cuts frames anew.
 pub(super) fn maker() -> String {
-    format!("1z{}", zstd::zstd_safe::version_number())
+    format!("2z{}", zstd::zstd_safe::version_number())
 }
 
 #[cfg(test)]
@@ -111,7 +111,14 @@ mod tests {
 
     fn head(records: u64, log: &str) -> SnapshotHead {
         let log = LogId::new(log).expect("an id");
-        SnapshotHead { seq: Seq((1 << 53) - 1), log, chain: Digest::of(b"x"), records, horizon: Seq(7) }
+        SnapshotHead {
+            seq: Seq((1 << 53) - 1),
+            log,
+            chain: Digest::of(b"x"),
+            records,
+            horizon: Seq(7),
+            schema_version: (1 << 53) - 1,
+        }
     }
 
     #[test]

@@ -124,17 +124,19 @@ struct Making<'m> {
     snapshots: &'m Snapshots,
     key: &'m Key,
     is_draining: watch::Receiver<bool>,
-    begun: Option<(SpaceState, Frames)>,
+    begun: Option<(SpaceState, u64, Frames)>,
     /// One that another request made meanwhile.
     found: Option<(Named, File)>,
 }
 
 impl EachRecord for Making<'_> {
-    fn begin(&mut self, state: &SpaceState) -> Result<bool, StoreError> {
+    fn begin(&mut self, state: &SpaceState, schema_version: u64) -> Result<bool, StoreError> {
         let shelf = &self.snapshots.shelf;
         let kept = shelf.of(self.key).map_err(StoreError::Snapshot)?;
-        let is_same =
-            |named: &&Named| named.seq == state.head && named.chain == state.chain && named.horizon == state.horizon;
+        let is_same = |named: &&Named| {
+            (named.seq, named.chain, named.horizon) == (state.head, state.chain, state.horizon)
+                && named.schema_version == schema_version
+        };
         if let Some(named) = kept.iter().rfind(is_same)
             && let Some(file) = shelf.take(named)
         {
@@ -142,12 +144,12 @@ impl EachRecord for Making<'_> {
             return Ok(false);
         }
         let frames = Frames::create(shelf.unfinished(self.key)?).map_err(StoreError::Snapshot)?;
-        self.begun = Some((state.clone(), frames));
+        self.begun = Some((state.clone(), schema_version, frames));
         Ok(true)
     }
 
     fn record(&mut self, row: &SnapshotRow<'_>) -> Result<(), StoreError> {
-        let Some((_, frames)) = &mut self.begun else { return Ok(()) };
+        let Some((.., frames)) = &mut self.begun else { return Ok(()) };
         if frames.records().is_multiple_of(LOOK_RECORDS) && *self.is_draining.borrow() {
             return Err(StoreError::Snapshot(std::io::Error::other("the server stops")));
         }
@@ -155,7 +157,7 @@ impl EachRecord for Making<'_> {
     }
 
     fn flag(&mut self, flag: &SnapshotFlag) -> Result<(), StoreError> {
-        let Some((_, frames)) = &mut self.begun else { return Ok(()) };
+        let Some((.., frames)) = &mut self.begun else { return Ok(()) };
         frames.add_flag(flag).map_err(StoreError::Snapshot)
     }
 }
@@ -165,13 +167,15 @@ impl Making<'_> {
         if let Some(found) = self.found {
             return Ok(found);
         }
-        let (state, frames) = self.begun.ok_or_else(|| StoreError::Damaged("a snapshot did not begin".into()))?;
+        let (state, schema_version, frames) =
+            self.begun.ok_or_else(|| StoreError::Damaged("a snapshot did not begin".into()))?;
         let head = SnapshotHead {
             seq: state.head,
             log: state.log.clone(),
             chain: state.chain,
             records: frames.records(),
             horizon: state.horizon,
+            schema_version,
         };
         let (path, length) = frames.finish(&head).map_err(StoreError::Snapshot)?;
         let named = Named::new(self.key, &head, length);

@@ -41,37 +41,50 @@ pub(crate) struct Named {
     pub(crate) chain: Digest,
     /// Bytes of its lines, not compressed.
     pub(crate) length: u64,
+    /// The schema that its first line names: in force or not, it moves without the log where no record changes.
+    pub(crate) schema_version: u64,
 }
 
 impl Named {
     pub(super) fn new(key: &Key, head: &SnapshotHead, length: u64) -> Self {
-        Self { key: key.0.clone(), seq: head.seq, horizon: head.horizon, chain: head.chain, length }
+        let SnapshotHead { seq, horizon, chain, schema_version, .. } = *head;
+        Self { key: key.0.clone(), seq, horizon, chain, length, schema_version }
     }
 
     fn parse(name: &str) -> Option<Self> {
         let fields: Vec<&str> = name.strip_suffix(FINISHED)?.split('-').collect();
-        let [key, seq, horizon, chain, length] = fields.as_slice() else { return None };
+        // Without a schema, and from before it was named, the last one is missing.
+        let (fields, schema_version) = match fields.as_slice() {
+            [fields @ .., version] if fields.len() == 5 => (fields, version.strip_prefix('s')?.parse().ok()?),
+            fields => (fields, 0),
+        };
+        let [key, seq, horizon, chain, length] = fields else { return None };
         Some(Self {
             key: (*key).to_owned(),
             seq: Seq(seq.parse().ok()?),
             horizon: Seq(horizon.parse().ok()?),
             chain: Digest::from_hex(chain)?,
             length: length.parse().ok()?,
+            schema_version,
         })
     }
 
     fn file_name(&self) -> String {
-        let Self { key, seq, horizon, chain, length } = self;
-        format!("{key}-{seq}-{horizon}-{chain}-{length}{FINISHED}")
+        let Self { key, seq, horizon, chain, length, .. } = self;
+        format!("{key}-{seq}-{horizon}-{chain}-{length}{}{FINISHED}", self.schema())
+    }
+
+    fn schema(&self) -> String {
+        if self.schema_version > 0 { format!("-s{}", self.schema_version) } else { String::new() }
     }
 
     /// Its entity tag, quotes included: as it is, or with its lines not compressed. The same wherever it was made.
     pub(crate) fn etag(&self, is_compressed: bool) -> String {
         let Self { key, seq, horizon, chain, .. } = self;
-        let chain = &chain.to_string()[..16];
+        let (chain, schema) = (&chain.to_string()[..16], self.schema());
         match is_compressed {
-            true => format!("\"{key}-{seq}-{horizon}-{chain}-{}\"", frames::maker()),
-            false => format!("\"{key}-{seq}-{horizon}-{chain}\""),
+            true => format!("\"{key}-{seq}-{horizon}-{chain}{schema}-{}\"", frames::maker()),
+            false => format!("\"{key}-{seq}-{horizon}-{chain}{schema}\""),
         }
     }
 
@@ -124,7 +137,7 @@ impl Shelf {
     pub(super) fn of(&self, key: &Key) -> io::Result<Vec<Named>> {
         let names = self.entries()?.into_iter().filter_map(|(name, _)| Named::parse(&name));
         let mut named: Vec<Named> = names.filter(|named| named.key == key.0).collect();
-        named.sort_by_key(|named| (named.seq, named.horizon));
+        named.sort_by_key(|named| (named.seq, named.horizon, named.schema_version));
         Ok(named)
     }
 

@@ -95,8 +95,9 @@ pub(crate) struct SnapshotOf {
 
 /// Who is given the records of one committed state.
 pub(crate) trait EachRecord: Send {
-    /// Where the log stands in that state. Without `true` nothing more of it is read.
-    fn begin(&mut self, state: &SpaceState) -> Result<bool, StoreError>;
+    /// Where the log stands in that state, and the newest schema in it: the one in force, or the one that records are being
+    /// brought to. Without `true` nothing more of it is read.
+    fn begin(&mut self, state: &SpaceState, schema_version: u64) -> Result<bool, StoreError>;
     /// The next record by entity and id, as bytes: those that live, and the tombstones behind the horizon.
     fn record(&mut self, row: &SnapshotRow<'_>) -> Result<(), StoreError>;
     /// The next open flag, behind the records, in the order of the log.

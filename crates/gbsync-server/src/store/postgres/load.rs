@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Row;
 
 /// Which schema is in force.
-const SCHEMA: &str = "SELECT coalesce(max(version), 0), coalesce(max(version) FILTER (WHERE in_force), 0) FROM schemas";
+/// The newest schema that was stored, and the newest in force.
+pub(super) const SCHEMA: &str =
+    "SELECT coalesce(max(version), 0), coalesce(max(version) FILTER (WHERE in_force), 0) FROM schemas";
 
 /// Of each group: what was decided, its family, who won there and how it was closed.
 const GROUPS: &str = "

@@ -3,6 +3,7 @@
 //! The steps share a read-only transaction of the isolation level REPEATABLE READ: it locks nothing, and what is deleted
 //! meanwhile stays on the disk until it ends.
 
+use super::load::SCHEMA;
 use super::read::{END, SNAPSHOT, SPACE};
 use super::row::{count, id, space as space_row, stored};
 use crate::store::{EachRecord, Part, SnapshotOf, StoreError};
@@ -45,7 +46,8 @@ pub(super) async fn each_record(
         client.batch_execute(END).await?;
         return Ok(false);
     };
-    if take.begin(&state)? {
+    let mark = client.query_one(SCHEMA, &[]).await?;
+    if take.begin(&state, count(&mark, 0)?)? {
         let (horizon, mut after) = (stored(state.horizon.0), (String::new(), String::new()));
         loop {
             let rows = client.query(&step, &[&space_no, &after.0, &after.1, &horizon, &STEP.0, &STEP.1]).await?;

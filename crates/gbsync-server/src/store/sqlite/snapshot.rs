@@ -3,6 +3,7 @@
 //! The read holds a transaction of its own connection: it keeps nobody from writing, and the WAL from being begun anew until
 //! it ends (docs/decisions/0028 has how long that is).
 
+use super::adopt::schema_mark;
 use super::flags;
 use super::row::{count, id, space as space_row, stored};
 use crate::store::{EachRecord, Part, SnapshotOf, StoreError};
@@ -23,7 +24,7 @@ SELECT f.seq, f.place, f.code, f.rule, f.message, f.entity, f.id, f.cleared_by, 
 
 pub(super) fn each_record(connection: &Connection, of: &SnapshotOf, take: &mut dyn EachRecord) -> Result<bool, StoreError> {
     let Some((space_no, state)) = space_row(connection, &of.space)? else { return Ok(false) };
-    if !take.begin(&state)? {
+    if !take.begin(&state, schema_mark(connection)?.latest)? {
         return Ok(true);
     }
     let mut statement = connection.prepare(RECORDS)?;
