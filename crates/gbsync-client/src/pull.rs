@@ -12,7 +12,8 @@ use crate::store::base::{self, Applier, BaseTable};
 use crate::store::outbox::{self, StoredState};
 use crate::store::state::{self, State};
 use crate::store::{Tx, clock, download, flag, lost, overlay, parked, server_schema, snapshot};
-use crate::tables;
+use crate::{tables, view};
+use gbsync_core::change::Payload;
 use gbsync_core::id::{LogId, RecordKey, Seq};
 use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::wire::{LogChange, LogGroup, LogPage, LogState};
@@ -139,6 +140,7 @@ fn each_change(
 /// Begins to read the log anew into a table beside the base. What users see stays until the flip.
 pub(crate) fn begin_rebase(tx: &Tx<'_>, log: &LogId, scope_set: &str) -> Result<(), Error> {
     base::create_next(tx)?;
+    tables::forget(tx)?;
     flag::begin_next(tx)?;
     download::clear(tx)?;
     snapshot::forget(tx)?;
@@ -150,7 +152,7 @@ pub(crate) fn apply_next(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applie
     let state = state::read(tx)?;
     let rebase = state.rebase.as_ref().ok_or_else(|| damaged("gbsync_state", "no reading anew is under way"))?;
     let mut applied = Applied::default();
-    let mut base = Applier::new(tx, BaseTable::Next)?;
+    let (mut base, shadows) = (Applier::new(tx, BaseTable::Next)?, tables::Follower::new(tx)?);
     for entry in page.entries.iter().filter(|entry| entry.seq > rebase.cursor) {
         if let Some(resolution) = &entry.resolution {
             closing::by_log(tx, resolution, now)?;
@@ -167,7 +169,10 @@ pub(crate) fn apply_next(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applie
         } else {
             closing::by_foreign(tx, group, now)?;
         }
-        applied.records += each_change(tx, entry.seq, group, |change| base.apply(change))?;
+        applied.records += each_change(tx, entry.seq, group, |change| {
+            shadows.apply(change)?;
+            base.apply(change)
+        })?;
         applied.groups += 1;
     }
     download::clear(tx)?;
@@ -176,8 +181,12 @@ pub(crate) fn apply_next(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applie
 }
 
 /// Puts what was read anew in the place of the base, in one transaction: own groups that the log holds leave the overlay,
-/// those it lost are offered again with their bytes unchanged, and the rest is laid anew.
-pub(crate) fn flip(tx: &Tx<'_>) -> Result<(), Error> {
+/// those it lost are offered again with their bytes unchanged, and the rest is laid anew. `false`: nothing was done, because
+/// the tables beside the tables are not filled.
+pub(crate) fn flip(tx: &Tx<'_>) -> Result<bool, Error> {
+    if !tables::are_there(tx)? {
+        return Ok(false);
+    }
     let State { generation, rebase, .. } = state::read(tx)?;
     let reoffered = lost::reoffer_lost(tx, generation + 1)?;
     if let Some(log) = rebase.and_then(|rebase| rebase.log) {
@@ -198,8 +207,24 @@ pub(crate) fn flip(tx: &Tx<'_>) -> Result<(), Error> {
         state::want_new_epoch(tx)?;
     }
     // First the tables: what a delete takes along is found there.
-    tables::refill(tx)?;
-    relay_all(tx)
+    tables::exchange(tx)?;
+    show_overlay(tx)?;
+    relay_all(tx)?;
+    Ok(true)
+}
+
+/// Lets the tables, which have the base alone, show what the overlay has over it.
+fn show_overlay(tx: &Tx<'_>) -> Result<(), Error> {
+    let mut after: Option<RecordKey> = None;
+    loop {
+        let keys = overlay::keys_after(tx, after.as_ref(), RELAY_KEYS)?;
+        let Some(last) = keys.last().cloned() else { return Ok(()) };
+        for key in &keys {
+            let shown = view::of(tx, key)?.payload;
+            tables::write(tx, key, shown.as_ref().map(Payload::as_str))?;
+        }
+        after = Some(last);
+    }
 }
 
 /// Puts a row of a group over a record, hidden until the overlay is laid anew.
@@ -221,6 +246,7 @@ pub(crate) fn lay_under_newest(tx: &Tx<'_>) -> Result<bool, Error> {
     if !server_schema::set_laid_under(tx, version)? {
         return Ok(false);
     }
+    tables::forget(tx)?;
     // First the tables: what a delete takes along is found there.
     tables::refill(tx)?;
     relay_all(tx)?;

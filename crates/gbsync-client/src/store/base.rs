@@ -1,6 +1,7 @@
 //! `gbsync_base`: what the server confirmed.
 
 use crate::error::{Error, damaged};
+use crate::tables;
 use gbsync_core::change::Payload;
 use gbsync_core::digest::{Digest, RowsDigest};
 use gbsync_core::id::{RecordKey, Seq};
@@ -95,11 +96,9 @@ pub(crate) fn create_next(connection: &Connection) -> Result<(), Error> {
 pub(crate) fn flip(connection: &Connection) -> Result<(), Error> {
     connection.execute_batch(super::schema::DROP_VIEWS)?;
     // The app's own views may stand on ours. SQLite would refuse the renaming while they miss them.
-    connection.execute_batch(
-        "PRAGMA legacy_alter_table = ON;
-         DROP TABLE gbsync_base; ALTER TABLE gbsync_base_next RENAME TO gbsync_base;
-         PRAGMA legacy_alter_table = OFF;",
-    )?;
+    connection.execute_batch("PRAGMA legacy_alter_table = ON")?;
+    tables::put_aside(connection, "gbsync_base", "gbsync_base_old")?;
+    connection.execute_batch("ALTER TABLE gbsync_base_next RENAME TO gbsync_base; PRAGMA legacy_alter_table = OFF;")?;
     connection.execute_batch(super::schema::VIEWS)?;
     Ok(())
 }

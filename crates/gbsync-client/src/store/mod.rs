@@ -38,8 +38,8 @@ use gbsync_core::schema::Schema;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 /// How long a write waits for another process.
@@ -61,6 +61,8 @@ pub enum Durability {
 pub(crate) struct Store {
     path: PathBuf,
     writer: Mutex<Connection>,
+    /// How many wait for it.
+    waiting: AtomicUsize,
     reader: Mutex<Connection>,
     /// The rules that the file is kept under.
     rules: Mutex<Option<Arc<Rules>>>,
@@ -74,6 +76,8 @@ pub(crate) struct Store {
     /// so only another connection's commit can change that.
     settled_at: Mutex<Option<i64>>,
     companion: Companion,
+    /// Moves what a long work wrote into the main file: see [`Store::checkpoint`].
+    checkpointer: Mutex<Option<Connection>>,
 }
 
 /// A look at one state of the file: see [`Store::look`].
@@ -184,6 +188,7 @@ impl Store {
         Ok(Self {
             path: path.to_owned(),
             writer: Mutex::new(writer),
+            waiting: AtomicUsize::new(0),
             reader: Mutex::new(reader),
             rules: Mutex::new(rules),
             environment: environment.clone(),
@@ -191,6 +196,7 @@ impl Store {
             settled_at: Mutex::new(None),
             companion,
             writes: AtomicU64::new(0),
+            checkpointer: Mutex::new(None),
         })
     }
 
@@ -210,7 +216,21 @@ impl Store {
     /// The writing connection, for reading what a write will be based on.
     pub(crate) fn writer(&self) -> MutexGuard<'_, Connection> {
         // A panic rolled its transaction back when it dropped it, so the connection is as good as before.
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.writer.try_lock() {
+            Ok(writer) => return writer,
+            Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        writer
+    }
+
+    /// Whether anybody waits for the writing connection. The lock is not fair: who takes it again at once may do so many times
+    /// before another is let in.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
     }
 
     /// The writing connection on one state of the file, which no other process changes before the look is dropped. What
@@ -340,6 +360,25 @@ impl Store {
         let current = tables::reload(tx, known.as_ref())?;
         known.clone_from(&current);
         Ok(current)
+    }
+
+    /// Moves what was written into the main file on a connection of its own. The writing one does that as a part of a COMMIT,
+    /// when there is much, and whoever writes next waits for it.
+    pub(crate) fn checkpoint(&self) -> Result<(), Error> {
+        let mut kept = self.checkpointer.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = match kept.take() {
+            Some(connection) => connection,
+            None => configure(open_connection(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, Durability::Full)?,
+        };
+        // Another that does it already, or a reader of what was before: the rest is moved the next time.
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        *kept = Some(connection);
+        Ok(())
+    }
+
+    /// Ends what [`Store::checkpoint`] keeps.
+    pub(crate) fn end_checkpoints(&self) {
+        self.checkpointer.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Changes when another process wrote to the file; `None` while this one is writing.

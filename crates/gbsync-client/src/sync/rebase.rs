@@ -9,7 +9,7 @@ use super::schema::still_upgrading;
 use crate::error::Error;
 use crate::store::{snapshot, state};
 use crate::transport::Method;
-use crate::{epoch, pull};
+use crate::{epoch, pull, tables};
 use gbsync_core::fault;
 use gbsync_core::id::{LogId, Seq};
 use gbsync_core::retry::Step;
@@ -17,6 +17,12 @@ use gbsync_core::wire::LogPage;
 
 /// How often a round reads anew before it gives up.
 const REBASES: u32 = 3;
+/// Steps of a long work after which what they wrote is moved into the main file: long before a COMMIT does it.
+const CHECKPOINT_STEPS: u64 = 8;
+/// Milliseconds between two steps of a long work.
+const PAUSE_MS: u64 = 1;
+/// Such pauses after which a step is made although somebody waits.
+const PAUSES: u32 = 50;
 
 impl Round<'_> {
     /// Reads the whole state anew beside the base, then puts it in its place; begins a new epoch if one is wanted.
@@ -60,16 +66,13 @@ impl Round<'_> {
                 return Err(self.begin_anew(&log, &reason)?);
             }
             let now = self.now();
-            let applied = self.client.store().write(|tx| {
-                let applied = pull::apply_next(tx, &page, now)?;
-                if is_done {
-                    pull::flip(tx)?;
-                }
-                Ok::<_, Error>((applied, self.requeue_if(tx, is_done)?))
-            })?;
+            let applied = self.client.store().write(|tx| pull::apply_next(tx, &page, now))?;
             fault::point("a page was read anew");
-            self.has_requeued |= applied.1;
-            self.count(applied.0);
+            self.count(applied);
+            if is_done {
+                self.flip().await?;
+                break;
+            }
         }
         self.client.store().write(|tx| match state::read(tx)?.wants_new_epoch {
             true => epoch::begin(tx, self.client.environment()),
@@ -77,6 +80,57 @@ impl Round<'_> {
         })?;
         self.client.notify();
         Ok(())
+    }
+
+    /// Fills the tables beside the tables, a step at a time, then shows what was read anew in one transaction.
+    async fn flip(&mut self) -> Result<(), SyncError> {
+        let mut after = None;
+        loop {
+            let is_whole = self.client.store().write(|tx| tables::fill(tx, &mut after))?;
+            fault::point("rows are beside the tables");
+            if !is_whole {
+                self.step_is_written()?;
+                self.let_others_write().await;
+                continue;
+            }
+            let requeued = self.client.store().write(|tx| match pull::flip(tx)? {
+                true => self.requeue_if(tx, true).map(Some),
+                false => Ok::<_, Error>(None),
+            })?;
+            // Otherwise another program gave the file other tables meanwhile.
+            if let Some(has_requeued) = requeued {
+                fault::point("what was read anew shows");
+                self.has_requeued |= has_requeued;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes away what a flip left of the tables before it, a step at a time.
+    pub(super) async fn sweep(&mut self) -> Result<(), SyncError> {
+        while tables::has_old(&self.client.store().writer())? {
+            self.client.store().write(|tx| tables::sweep(tx))?;
+            self.step_is_written()?;
+            fault::point("old rows are taken away");
+            self.let_others_write().await;
+        }
+        Ok(())
+    }
+
+    /// Counts the steps of a long work, and moves what they wrote into the main file every few of them.
+    pub(super) fn step_is_written(&mut self) -> Result<(), Error> {
+        self.steps += 1;
+        if self.steps.is_multiple_of(CHECKPOINT_STEPS) { self.client.store().checkpoint() } else { Ok(()) }
+    }
+
+    /// Between two steps: whoever waits to write is let in. One that waits in another process finds the file free now and then.
+    pub(super) async fn let_others_write(&self) {
+        for _ in 0..PAUSES {
+            self.client.environment().timer.sleep(PAUSE_MS).await;
+            if !self.client.store().is_awaited() {
+                return;
+            }
+        }
     }
 
     /// The log changed while it was read: the next round begins with the new one.

@@ -64,6 +64,8 @@ pub(super) struct Round<'c> {
     pub(super) has_requeued: bool,
     /// The last group that the push of this turn sends.
     pub(super) until: i64,
+    /// Steps of a long work that were written.
+    pub(super) steps: u64,
 }
 
 impl<'c> Round<'c> {
@@ -85,6 +87,7 @@ impl<'c> Round<'c> {
             attempts: options.attempts.max(1),
             has_requeued: false,
             until: 0,
+            steps: 0,
         }
     }
 
@@ -112,6 +115,8 @@ impl<'c> Round<'c> {
             }
         }
         self.tell_discards().await?;
+        self.sweep().await?;
+        self.client.store().end_checkpoints();
         self.finish()
     }
 

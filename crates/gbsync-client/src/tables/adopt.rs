@@ -3,7 +3,7 @@
 //! Invariant: rules, tables, triggers, views and rows change in one transaction, after everything that programs captured
 //! under the old rules has become groups. No group and no record is touched by it.
 
-use super::{Rules, Table, ddl};
+use super::{Rules, Table, ddl, shadow};
 use crate::capture;
 use crate::environment::Environment;
 use crate::error::{Error, damaged};
@@ -48,6 +48,7 @@ pub(crate) fn adopt(
     let old = stored.map(|schema| Rules::new(schema, false).map(Arc::new)).transpose()?;
     let server = server_schema::current(connection, &ServerSchema::default())?;
     capture::complete(&Tx::new(connection, old.clone(), server.clone()), environment)?;
+    shadow::forget_all(connection)?;
     for table in old.iter().flat_map(|old| old.tables.values()) {
         connection.execute_batch(&ddl::drop(table))?;
     }

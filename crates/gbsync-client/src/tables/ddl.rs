@@ -7,23 +7,36 @@ use gbsync_core::schema::FieldKind;
 
 /// Everything of one entity, in the order in which it is made.
 pub(super) fn create(table: &Table) -> Vec<String> {
-    let columns = columns(table);
-    let refused = &table.refused;
-    let mut statements = vec![
-        format!("CREATE TABLE {}(\"id\" TEXT NOT NULL PRIMARY KEY{columns}) STRICT", table.name),
-        format!(
-            "CREATE TABLE {refused}(local_no INTEGER NOT NULL, \"id\" TEXT NOT NULL{columns}, PRIMARY KEY (local_no, \"id\"))
-             STRICT, WITHOUT ROWID"
-        ),
-    ];
-    for (number, index) in table.indexes.iter().enumerate() {
-        let name = quoted(&format!("gbsync_{}_{}", table.entity, number + 1));
-        let columns = list(index.iter().map(|name| quoted(name)));
-        statements.push(format!("CREATE INDEX {name} ON {}({columns})", table.name));
-    }
+    let (columns, refused) = (columns(table), &table.refused);
+    let mut statements = create_rows(table, &table.name, false);
+    statements.push(format!(
+        "CREATE TABLE {refused}(local_no INTEGER NOT NULL, \"id\" TEXT NOT NULL{columns}, PRIMARY KEY (local_no, \"id\"))
+         STRICT, WITHOUT ROWID"
+    ));
     statements.extend(triggers::create(table));
     statements.push(view(table));
     statements
+}
+
+/// The table of its rows and the indexes alone, under the shadow's name. `is_second`: the first names of the indexes are taken.
+pub(super) fn create_shadow(table: &Table, is_second: bool) -> Vec<String> {
+    create_rows(table, &quoted(&table.shadow()), is_second)
+}
+
+fn create_rows(table: &Table, name: &str, is_second: bool) -> Vec<String> {
+    let columns = columns(table);
+    let mut statements = vec![format!("CREATE TABLE {name}(\"id\" TEXT NOT NULL PRIMARY KEY{columns}) STRICT")];
+    for (number, index) in table.indexes.iter().enumerate() {
+        let index_name = quoted(&index_name(table, number, is_second));
+        let columns = list(index.iter().map(|name| quoted(name)));
+        statements.push(format!("CREATE INDEX {index_name} ON {name}({columns})"));
+    }
+    statements
+}
+
+/// The name of an index. SQLite cannot rename one: a table and its shadow take turns with two names.
+pub(super) fn index_name(table: &Table, number: usize, is_second: bool) -> String {
+    format!("gbsync_{}_{}{}", table.entity, number + 1, if is_second { "b" } else { "" })
 }
 
 /// Takes it all away; triggers and indexes go with their table.

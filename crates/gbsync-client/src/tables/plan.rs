@@ -24,6 +24,8 @@ pub(crate) struct Table {
     pub(crate) upsert: String,
     /// Takes a row away by its id.
     pub(crate) delete: String,
+    /// Writes a row of the shadow: id, then the columns.
+    pub(crate) fill: String,
     /// Writes a row as a parked group left it: local number, id, then the columns.
     pub(crate) refuse: String,
 }
@@ -79,11 +81,12 @@ impl Table {
         };
         let written = list(std::iter::once("\"id\"".to_owned()).chain(names.iter().cloned()));
         let places = |count: usize| list((1..=count).map(|place| format!("?{place}")));
+        let upsert = |table: &str| {
+            format!("INSERT INTO {table}({written}) VALUES ({}) ON CONFLICT(\"id\") {conflict}", places(columns.len() + 1))
+        };
         Self {
-            upsert: format!(
-                "INSERT INTO {name}({written}) VALUES ({}) ON CONFLICT(\"id\") {conflict}",
-                places(columns.len() + 1)
-            ),
+            upsert: upsert(&name),
+            fill: upsert(&quoted(&shadow(entity))),
             delete: format!("DELETE FROM {name} WHERE \"id\" = ?1"),
             refuse: format!("INSERT OR REPLACE INTO {refused}(local_no, {written}) VALUES ({})", places(columns.len() + 2)),
             unique: rules.unique.clone(),
@@ -100,10 +103,24 @@ impl Table {
         self.columns.iter().find(|column| column.name == name)
     }
 
+    /// The name of the table that is filled while the space is read anew.
+    pub(crate) fn shadow(&self) -> String {
+        shadow(&self.entity)
+    }
+
+    /// The name of the table that was exchanged, until its rows are gone.
+    pub(crate) fn old(&self) -> String {
+        format!("gbsync_{}_old", self.entity)
+    }
+
     /// The name of the view of live and parked rows.
     pub(crate) fn all(&self) -> String {
         format!("{}_all", self.entity)
     }
+}
+
+fn shadow(entity: &Entity) -> String {
+    format!("gbsync_{entity}_shadow")
 }
 
 /// Declared indexes, those that checking `unique` needs, and one a reference: none twice, none for a column that is not

@@ -20,6 +20,7 @@ mod resolutions;
 mod rules;
 mod scopes;
 mod sequences;
+mod shadows;
 mod sign_in;
 mod snapshots;
 mod sql_bad_input;

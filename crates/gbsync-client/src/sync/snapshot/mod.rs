@@ -139,6 +139,9 @@ impl Round<'_> {
                     Ok(None) => break,
                     Err(reason) => return self.discard_snapshot(log, reason),
                 };
+                if self.client.store().is_awaited() {
+                    self.let_others_write().await;
+                }
                 match self.store_unit(&etag, loading.take(), &unit, log)? {
                     Ok(stored) if stored.is_done => return Ok(Ended::Complete),
                     Ok(stored) => loading = Some(stored),
@@ -183,6 +186,7 @@ impl Round<'_> {
         };
         fault::point("a unit of a snapshot arrived");
         self.client.store().write(|tx| store(tx, &read))?;
+        self.step_is_written()?;
         self.report.pulled_records += read.records.len() as u64;
         fault::point("a unit of a snapshot is stored");
         Ok(Ok(read.loading))
