@@ -95,7 +95,8 @@ pub(crate) struct Inner {
     store: Store,
     environment: Environment,
     actor: Option<Actor>,
-    session: Mutex<Option<Session>>,
+    /// Who is signed in, and how often that changed.
+    session: Mutex<(u64, Option<Session>)>,
     retain_accepted_ms: u64,
     resolver: Option<Arc<dyn Resolver>>,
     limits: Mutex<Limits>,
@@ -399,11 +400,19 @@ impl Client {
     }
 
     pub(crate) fn session(&self) -> Option<Session> {
-        self.inner.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.session.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
+    }
+
+    /// Another number whenever somebody signed in or out.
+    pub(crate) fn session_no(&self) -> u64 {
+        self.inner.session.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 
     pub(crate) fn set_session(&self, session: Option<Session>) {
-        *self.inner.session.lock().unwrap_or_else(PoisonError::into_inner) = session;
+        {
+            let mut present = self.inner.session.lock().unwrap_or_else(PoisonError::into_inner);
+            *present = (present.0 + 1, session);
+        }
         self.notify();
     }
 

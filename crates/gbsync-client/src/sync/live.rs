@@ -1,7 +1,8 @@
 //! Listening to the log: the stream of the server, what it brings, and when to do without.
 //!
 //! A page that comes this way is applied by the code that applies every page, and only where it follows the cursor in the log
-//! that the device reads. Whatever else comes, a round finds out about.
+//! that the device reads, of the part of the space that it has, and while whoever opened the stream is signed in. Whatever else
+//! comes, a round finds out about.
 //!
 //! Rejected alternative: taking the stream as a bell that a round is to be made. Two hundred devices would then ask for what
 //! the server has just sent them.
@@ -47,6 +48,10 @@ struct Open<'c> {
     body: Box<dyn Pieces>,
     reader: LiveReader,
     events: u64,
+    /// Which part of the space it tells of.
+    scope_set: Option<String>,
+    /// Under which session it was opened.
+    session_no: u64,
     /// Resolves when the stream was silent for too long.
     silence: BoxFuture<'c, ()>,
 }
@@ -74,9 +79,11 @@ impl<'c> Live<'c> {
 
     /// Opens the stream at the cursor if there is none and it is time to. Answers how the log is followed from now on.
     pub(super) async fn ensure_open(&mut self) -> Result<Following, Error> {
-        if self.open.is_some() {
+        if self.open.is_some() && !self.is_of_another_session() {
             return Ok(Following::Live);
         }
+        self.open = None;
+        let session_no = self.client.session_no();
         let now = self.client.environment().clock.now_ms();
         // A clock that was set back says nothing about how long it has been.
         let rests = self.rests.is_some_and(|(since, wait)| now >= since && now - since < wait);
@@ -100,7 +107,8 @@ impl<'c> Live<'c> {
         match opened {
             Some(Ok(Streamed { status: 200, content_type: Some(content_type), body, .. })) if is_stream(&content_type) => {
                 let silence = self.client.environment().timer.sleep(FIRST_MS);
-                self.open = Some(Open { body, reader: LiveReader::new(PAGE_BYTES), events: 0, silence });
+                let (reader, scope_set) = (LiveReader::new(PAGE_BYTES), state.scope_set);
+                self.open = Some(Open { body, reader, events: 0, scope_set, session_no, silence });
                 return Ok(Following::Live);
             }
             // There is no place now, or it takes a token or another log, which a round finds out about.
@@ -152,6 +160,16 @@ impl<'c> Live<'c> {
         Heard::Lost
     }
 
+    /// Whether somebody signed in or out since the stream was opened: what it tells is for who was signed in then.
+    pub(super) fn is_of_another_session(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.session_no != self.client.session_no())
+    }
+
+    /// Which part of the space the stream tells of; all of it where the device knew no name for it.
+    pub(super) fn scope_set(&self) -> Option<&str> {
+        self.open.as_ref().and_then(|open| open.scope_set.as_deref())
+    }
+
     /// Gives the stream up: it does not follow the cursor.
     pub(super) fn close(&mut self) {
         self.open = None;
@@ -193,12 +211,13 @@ pub(super) enum Taken {
 }
 
 impl Round<'_> {
-    /// Applies a page of the stream, if it follows.
-    pub(super) async fn take_live(mut self, live: LivePage) -> Result<Taken, SyncError> {
+    /// Applies a page of a stream that tells of this part of the space, if it follows.
+    pub(super) async fn take_live(mut self, live: LivePage, scope_set: Option<&str>) -> Result<Taken, SyncError> {
         let LivePage { space, log, after, page } = live;
         let state = self.state()?;
         let is_of_this_log = state.space == space && state.log.as_ref() == Some(&log);
-        if !is_of_this_log || after > state.cursor || state.rebase.is_some() || state.wants_new_epoch {
+        let is_this_part = state.scope_set.as_deref() == scope_set;
+        if !is_of_this_log || !is_this_part || after > state.cursor || state.rebase.is_some() || state.wants_new_epoch {
             return Ok(Taken::Astray);
         }
         if page.next <= state.cursor {

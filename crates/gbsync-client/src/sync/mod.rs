@@ -49,10 +49,16 @@ impl Client {
     }
 
     /// Applies a page that a live stream brought, as a round applies one.
-    async fn take_live(&self, transport: &dyn Transport, options: &SyncOptions, page: LivePage) -> Result<Taken, SyncError> {
+    async fn take_live(
+        &self,
+        transport: &dyn Transport,
+        options: &SyncOptions,
+        page: LivePage,
+        scope_set: Option<&str>,
+    ) -> Result<Taken, SyncError> {
         let _lock = self.sync_lock(options).await?;
         let _turn = self.round().lock().await;
-        Round::new(self, transport, options, Senders::default()).take_live(page).await
+        Round::new(self, transport, options, Senders::default()).take_live(page, scope_set).await
     }
 
     /// [`Client::sync`] for a program without futures: runs the round on a runtime of its own on this thread.

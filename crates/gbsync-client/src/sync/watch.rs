@@ -121,7 +121,8 @@ impl Client {
                 News::Round => return Ok(()),
                 // What came meanwhile is found by asking, until another stream is open.
                 News::Lost => {}
-                News::Page(page) => match self.take_live(transport, options, *page).await {
+                News::Page(_) if live.is_of_another_session() => return Ok(()),
+                News::Page(page) => match self.take_live(transport, options, *page, live.scope_set()).await {
                     Ok(Taken::Applied(report)) => {
                         observer.round(&report);
                         // What waits may have what it waited for.
@@ -188,7 +189,7 @@ impl Client {
     }
 
     async fn wait_for_file(&self, waiting: u64) -> Result<(), Error> {
-        let before = self.data_version()?;
+        let (before, session_no) = (self.data_version()?, self.session_no());
         // Something may have been sealed since the round looked.
         if self.status()?.pending_groups != waiting {
             return Ok(());
@@ -198,7 +199,8 @@ impl Client {
             self.environment().timer.sleep(FILE_POLL_MS).await;
             waited_ms += FILE_POLL_MS;
             // Groups that wait for their next attempt are looked at even when nothing else happens.
-            if self.data_version()? != before || (waiting > 0 && waited_ms >= WAITING_POLL_MS) {
+            let has_changed = self.data_version()? != before || self.session_no() != session_no;
+            if has_changed || (waiting > 0 && waited_ms >= WAITING_POLL_MS) {
                 return Ok(());
             }
         }

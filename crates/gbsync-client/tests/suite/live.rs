@@ -2,6 +2,9 @@
 
 use crate::common::*;
 use gbsync_client::*;
+use gbsync_core::id::{Actor, Scope};
+use gbsync_core::scope::ScopeSet;
+use gbsync_server::{NewToken, Tokens};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -348,4 +351,48 @@ fn a_server_that_stops_and_comes_back_is_heard_again() {
         watchers.iter().for_each(Watcher::wait_for_live);
     }
     assert!(watchers.iter().all(|watcher| watcher.digest() == world.digest()));
+}
+
+const SHOPS: &str = r#"
+version = 1
+[entities.receipts]
+scope = "storeId"
+fields.storeId = { type = "text", required = true }
+"#;
+
+/// A token of somebody who sees these shops.
+fn sees(world: &World, name: &str, shops: &[&str]) -> (Actor, Arc<FixedToken>) {
+    let (name, shops) = (Actor::new(name).unwrap(), shops.iter().map(|shop| Scope::new(*shop).unwrap()).collect());
+    let tokens = Tokens::open(world.folder.path().join("server")).unwrap();
+    let new = NewToken { actor: Some(name.clone()), scopes: ScopeSet::These(shops), ..NewToken::new(space()) };
+    (name, Arc::new(FixedToken(tokens.create(new).unwrap().token)))
+}
+
+#[test]
+fn a_stream_tells_whoever_signs_in_nothing_of_what_only_the_one_before_may_see() {
+    let world = World::with(|config| {
+        (config.live.heartbeat_ms, config.schema) = (200, Some(gbsync_core::schema::Schema::parse(SHOPS).unwrap()));
+    });
+    let till = world.device_under("till", SHOPS);
+    let sell = |id: &str, store: &str| {
+        till.client.upsert("receipts", id, format!(r#"{{"storeId":"{store}"}}"#)).unwrap();
+        till.sync();
+    };
+    let watcher = Watcher::start(&world, "watcher", &[]);
+    let (mia, of_both) = sees(&world, "mia", &["north", "south"]);
+    watcher.client.sign_in(mia, of_both);
+    watcher.wait_for_live();
+    sell("s-1", "south");
+    let shows = |id: &str| watcher.client.read("receipts", id).unwrap().is_some();
+    watcher.wait("the south's receipt", |_| shows("s-1"));
+    let (bo, of_the_north) = sees(&world, "bo", &["north"]);
+    watcher.client.sign_in(bo, of_the_north);
+    // Nobody seals anything: only the other one's sign-in calls for a round.
+    watcher.wait("that the south's receipt leaves", |_| !shows("s-1"));
+    for n in 2..6 {
+        sell(&format!("s-{n}"), "south");
+        sell(&format!("n-{n}"), "north");
+        watcher.wait("the north's receipt", |_| shows(&format!("n-{n}")));
+        assert!(!shows(&format!("s-{n}")), "bo sees what only mia may");
+    }
 }
