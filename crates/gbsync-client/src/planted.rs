@@ -3,6 +3,7 @@
 use crate::client::Client;
 use crate::error::{Error, damaged};
 use crate::operation::staging::Staging;
+use crate::session::Senders;
 use crate::store::base::{Applier, BaseTable};
 use crate::store::outbox::StoredGroup;
 use crate::store::state::{self, State};
@@ -41,7 +42,8 @@ pub(crate) fn forget_sent(tx: &Connection, local_nos: &[i64]) -> Result<(), Erro
 }
 
 /// A group as it is sent: with some of its changes, or with its bytes written anew.
-pub(crate) fn as_sent(tx: &Connection, mut stored: StoredGroup) -> Result<StoredGroup, Error> {
+pub(crate) fn as_sent(tx: &Connection, mut stored: StoredGroup, senders: &Senders) -> Result<StoredGroup, Error> {
+    stored.header.actor = senders.planted_author(stored.header.actor.take());
     let Some(text) = stored.changes_json.as_deref() else { return Ok(stored) };
     if is(Mutant::BytesSerializedAgain) {
         let attempts: u32 =

@@ -156,7 +156,7 @@ impl Walk {
                 signed_in.push(local_no);
             }
             #[cfg(feature = "mutants")]
-            let stored = crate::planted::as_sent(tx, stored)?;
+            let stored = crate::planted::as_sent(tx, stored, senders)?;
             #[cfg(feature = "mutants")]
             if crate::planted::is_in_flight(tx, local_no)? {
                 candidate.is_ready = false;

@@ -78,6 +78,12 @@ mutants! {
     ReofferedOnUntranslatedBase "reoffered-on-untranslated-base" "A version of a lost log is read as one of the present log."
     FutureCursorAfterRestore "future-cursor-after-restore" "A restored server takes a cursor beyond its head for one at its head."
     LostGroupStaysAccepted "lost-group-stays-accepted" "A group that went with a lost log stays accepted on its device."
+    SentUnderAnotherActor "sent-under-another-actor" "A device sends every group in the name of whoever is signed in."
+    SentWithAnyToken "sent-with-any-token" "A device sends every group with the token of whoever is signed in."
+    ExpiredTokenServed "expired-token-served" "The server does not look when a token ends."
+    RevokedTokenServed "revoked-token-served" "The server does not look whether a token was revoked."
+    RolesOfTheSender "roles-of-the-sender" "The roles of who sends decide, and not those of who sealed."
+    NotifyLostWithoutPolling "notify-lost-without-polling" "Where a wake-up is lost, nobody looks whether a log has grown."
     LeavingRecordKept "leaving-record-kept" "A device keeps a record that leaves its scopes."
 }
 

@@ -11,6 +11,9 @@ use tokio::sync::watch;
 #[derive(Default)]
 pub(crate) struct Feed {
     heads: Mutex<BTreeMap<SpaceId, watch::Sender<Seq>>>,
+    /// Commits of which nobody is told.
+    #[cfg(feature = "fault-points")]
+    losing: std::sync::atomic::AtomicU64,
 }
 
 impl Feed {
@@ -31,10 +34,26 @@ impl Feed {
 
     /// Tells everyone who waits for the space that its log reaches `head`.
     pub(crate) fn advance(&self, space: &SpaceId, head: Seq) {
+        #[cfg(feature = "fault-points")]
+        if self.is_lost() {
+            return;
+        }
         let heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = heads.get(space) {
             sender.send_replace(head);
         }
+    }
+
+    /// Tells nobody of the next so many commits.
+    #[cfg(feature = "fault-points")]
+    pub(crate) fn lose(&self, commits: u64) {
+        self.losing.store(commits, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    #[cfg(feature = "fault-points")]
+    fn is_lost(&self) -> bool {
+        use std::sync::atomic::Ordering::SeqCst;
+        self.losing.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok()
     }
 
     /// The same where the head may be known already: from another process, perhaps late.

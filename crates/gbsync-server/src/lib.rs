@@ -32,7 +32,7 @@ pub use auth::{ActorInfo, Actors, AuthConfig, ClaimNames, CreatedToken, JwtConfi
 pub use config::{Environment, FaultPoint, LiveConfig, NetConfig, RetentionConfig, ServerConfig, SnapshotConfig, TlsConfig};
 pub use error::ServerError;
 pub use limit::{QuotaConfig, RateConfig};
-pub use local::{LocalAnswer, LocalServer};
+pub use local::{LocalAnswer, LocalServer, LocalStream};
 pub use net::peer::{ForwardedHeader, Proxies};
 pub use retention::{Retained, archives_of, retain};
 pub use server::{Counters, Server};

@@ -8,12 +8,38 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, Method, Request, header};
 use http_body_util::BodyExt;
+use std::sync::{Mutex, PoisonError};
 use tower::ServiceExt;
 
 /// A server without a socket: the same routes, the same store.
 pub struct LocalServer {
     router: Router,
     opened: Opened,
+}
+
+/// An answer that comes bit by bit.
+pub struct LocalStream {
+    /// The HTTP status.
+    pub status: u16,
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// `Retry-After` in seconds.
+    pub retry_after_s: Option<u64>,
+    /// Nobody else has it: so it can be asked from any thread.
+    body: Mutex<Body>,
+}
+
+impl LocalStream {
+    /// The next bytes; `None` at the end. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let frame = body.frame().await?.ok()?;
+            if let Ok(data) = frame.into_data() {
+                return Some(data.into());
+            }
+        }
+    }
 }
 
 /// What it answers.
@@ -66,14 +92,34 @@ impl LocalServer {
         }
     }
 
+    /// An answer that goes on for as long as somebody listens, such as the stream of the log.
+    pub async fn listen(&self, path: &str, token: Option<&str>) -> LocalStream {
+        let builder = Request::builder().uri(path);
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let builder = bearer.iter().fold(builder, |builder, bearer| builder.header(header::AUTHORIZATION, bearer));
+        let Ok(request) = builder.body(Body::empty()) else {
+            return LocalStream { status: 400, content_type: None, retry_after_s: None, body: Mutex::new(Body::empty()) };
+        };
+        let Ok(response) = self.router.clone().oneshot(request).await;
+        let (parts, body) = response.into_parts();
+        LocalStream {
+            status: parts.status.as_u16(),
+            content_type: text(&parts.headers, header::CONTENT_TYPE),
+            retry_after_s: text(&parts.headers, header::RETRY_AFTER).and_then(|seconds| seconds.parse().ok()),
+            body: Mutex::new(body),
+        }
+    }
+
+    /// Nobody is woken by the next so many commits, as where a NOTIFY is lost.
+    #[cfg(feature = "fault-points")]
+    pub fn lose_wake_ups(&self, commits: u64) {
+        self.opened.app.feed.lose(commits);
+    }
+
     /// The status, and the first piece, of an answer that goes on for as long as somebody listens, such as the stream of the log.
     pub async fn first_piece(&self, path: &str, token: &str) -> (u16, Vec<u8>) {
-        let builder = Request::builder().uri(path).header(header::AUTHORIZATION, format!("Bearer {token}"));
-        let Ok(request) = builder.body(Body::empty()) else { return (400, Vec::new()) };
-        let Ok(response) = self.router.clone().oneshot(request).await;
-        let (status, mut body) = (response.status().as_u16(), response.into_body());
-        let piece = body.frame().await.and_then(Result::ok).and_then(|frame| frame.into_data().ok());
-        (status, piece.map(Into::into).unwrap_or_default())
+        let mut stream = self.listen(path, Some(token)).await;
+        (stream.status, stream.next().await.unwrap_or_default())
     }
 
     /// Ends the writer and closes the store.

@@ -156,10 +156,15 @@ pub fn write(client: &gbsync_client::Client, operation: &Operation) -> Result<()
 ///
 /// # Errors
 /// What SQLite says.
-pub fn write_sql(db: &rusqlite::Connection, operation: &Operation, is_closed: bool) -> rusqlite::Result<()> {
+pub fn write_sql(
+    db: &rusqlite::Connection,
+    operation: &Operation,
+    actor: Option<&str>,
+    is_closed: bool,
+) -> rusqlite::Result<()> {
     db.execute_batch("PRAGMA foreign_keys = ON; BEGIN IMMEDIATE")?;
     // Without triggers nobody sees the end of the bracket: a program can leave one behind in no other way.
-    let written = write_bracket(db, operation)
+    let written = write_bracket(db, operation, actor)
         .and_then(|()| db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, is_closed))
         .and_then(|_| db.execute_batch("DELETE FROM gbsync_operation; COMMIT"));
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true)?;
@@ -169,8 +174,9 @@ pub fn write_sql(db: &rusqlite::Connection, operation: &Operation, is_closed: bo
     written
 }
 
-fn write_bracket(db: &rusqlite::Connection, operation: &Operation) -> rusqlite::Result<()> {
-    run(db, "INSERT INTO gbsync_operation(type, root) VALUES (?1, ?2)", [operation.kind, &operation.token])?;
+fn write_bracket(db: &rusqlite::Connection, operation: &Operation, actor: Option<&str>) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO gbsync_operation(type, root, actor) VALUES (?1, ?2, ?3)";
+    run(db, sql, rusqlite::params![operation.kind, operation.token, actor])?;
     for Change { key: (entity, id), edit } in &operation.changes {
         match edit {
             Edit::Put(fields) => {

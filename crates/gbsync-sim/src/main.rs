@@ -2,7 +2,8 @@
 //!
 //! Without a verb it runs worlds of devices and a server in virtual time. `power` loses power at every write and sync of a scripted run and opens each image of the files.
 //! `horizon` retains logs past cursors and loads snapshots.
-//! `tpcc` judges devices and server by TPC-C's consistency conditions, `shops` who sees which part of a divided space.
+//! `tpcc` judges devices and server by TPC-C's consistency conditions, `shops` who sees which part of a divided space,
+//! `streams` devices that only listen.
 
 mod action;
 mod branch;
@@ -16,6 +17,7 @@ mod power;
 mod random;
 mod run;
 mod shops;
+mod streams;
 mod tpcc;
 mod world;
 
@@ -57,6 +59,7 @@ enum Command {
     Horizon(horizon::Arguments),
     Tpcc(tpcc::Arguments),
     Shops(shops::Arguments),
+    Streams(streams::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Some(Command::Horizon(arguments)) => horizon::run(arguments),
         Some(Command::Tpcc(arguments)) => tpcc::run(arguments),
         Some(Command::Shops(arguments)) => shops::run(arguments),
+        Some(Command::Streams(arguments)) => streams::run(arguments),
     };
     match ran {
         Ok(true) => ExitCode::SUCCESS,

@@ -7,6 +7,7 @@ use super::principal::Principal;
 use crate::error::Refusal;
 use crate::store::EpochKey;
 use gbsync_core::id::{Actor, DeviceId, GroupId, Role, SpaceId};
+use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::scope::ScopeSet;
 use gbsync_core::wire::{Arrival, Bearer, ProblemCode, PushRequest};
 use std::collections::{BTreeMap, BTreeSet};
@@ -170,7 +171,8 @@ impl Admission {
 impl Rights {
     /// The roles that decide about a group which names this actor, or none.
     pub(crate) fn of(&self, named: Option<&Actor>) -> &BTreeSet<Role> {
-        named.and_then(|named| self.others.get(named)).unwrap_or(&self.roles)
+        let others = named.filter(|_| !is(Mutant::RolesOfTheSender)).and_then(|named| self.others.get(named));
+        others.unwrap_or(&self.roles)
     }
 }
 

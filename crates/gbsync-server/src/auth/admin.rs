@@ -91,7 +91,15 @@ impl Tokens {
     /// assert!(tokens.revoke(&made.id).unwrap());
     /// ```
     pub fn open(store: impl Into<StoreLocation>) -> Result<Self, ServerError> {
-        Ok(Self { table: store.into().tokens()?, environment: Environment::system() })
+        Self::open_in(store, Environment::system())
+    }
+
+    /// The same under another clock, which must be the server's, and with another source of randomness: for simulators.
+    ///
+    /// # Errors
+    /// As [`Tokens::open`].
+    pub fn open_in(store: impl Into<StoreLocation>, environment: Environment) -> Result<Self, ServerError> {
+        Ok(Self { table: store.into().tokens()?, environment })
     }
 
     /// Makes a token, and its space if it is new. A running server takes both from the next request on. The roles of an actor

@@ -8,7 +8,8 @@ use crate::routes::App;
 use crate::store::SpaceState;
 use gbsync_core::digest::Digest;
 use gbsync_core::id::Seq;
-use gbsync_core::wire::EndReason;
+use gbsync_core::mutant::{Mutant, is};
+use gbsync_core::wire::{EndReason, LiveHead};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -41,15 +42,21 @@ pub(super) async fn run(app: Arc<App>, channel: Arc<Channel>, source: Source, st
     // What was committed between the look at the state and the subscription woke nobody.
     let mut is_first = true;
     let reason = loop {
+        let mut is_told = true;
         if !std::mem::take(&mut is_first) {
             tokio::select! {
                 _ = wake_up.changed() => {}
-                () = sleep_until(beat_at) => {}
+                () = sleep_until(beat_at) => is_told = false,
                 _ = is_draining.wait_for(|is_draining| *is_draining) => break EndReason::Stopping,
             }
         }
         if app.live.end_if_alone(&source, &channel) {
             return;
+        }
+        if !is_told && is(Mutant::NotifyLostWithoutPolling) {
+            reader.beat(&channel);
+            beat_at = Instant::now() + heartbeat;
+            continue;
         }
         match reader.read_on(&channel, Instant::now() >= beat_at).await {
             Ok(false) => failures = 0,
@@ -94,6 +101,14 @@ impl Reader {
                 return Ok(has_sent);
             }
         }
+    }
+
+    /// [`Mutant::NotifyLostWithoutPolling`]: the heart beats, and nobody looks at the store.
+    fn beat(&self, channel: &Channel) {
+        let (Source { space, log, .. }, at) = (self.source.clone(), self.at);
+        let mut out = String::new();
+        LiveHead { space, log, after: at, next: at, chain: self.chain, head: at }.write(&mut out);
+        channel.send(Chunk { after: at, next: at, bytes: out.into(), is_end: false });
     }
 
     async fn read(&self) -> Result<Encoded, Stop> {

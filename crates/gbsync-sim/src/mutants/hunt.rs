@@ -4,6 +4,7 @@ use crate::horizon;
 use crate::power;
 use crate::run;
 use crate::shops;
+use crate::streams;
 use crate::world::Profile;
 use anyhow::Result;
 use gbsync_core::mutant::Mutant;
@@ -17,7 +18,7 @@ const IMAGES: u64 = 3_000;
 /// Who found a bug.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
-    /// `world`, `power`, `shops` or `horizon`.
+    /// `world`, `power`, `shops`, `streams` or `horizon`.
     pub(super) judge: String,
     /// The seed that found it; the first is 1.
     pub(super) seed: u64,
@@ -61,6 +62,9 @@ pub(super) fn hunt(mutant: Option<Mutant>, seeds: u64, must_trace: bool) -> Resu
     if mutant.is_some_and(|mutant| of_scopes.contains(&mutant)) {
         return divided(seeds);
     }
+    if mutant == Some(Mutant::NotifyLostWithoutPolling) {
+        return listening(seeds);
+    }
     for seed in 1..=seeds {
         let ran = run::one(seed, Profile::ALL[(seed % 3) as usize], &BTreeSet::new());
         let Some(message) = ran.broken else { continue };
@@ -89,6 +93,18 @@ fn divided(seeds: u64) -> Result<Option<Found>> {
         let message = format!("{broken:#}");
         if let Some(promise) = promise(&message) {
             return Ok(Some(Found { judge: "shops".into(), seed, promise, message }));
+        }
+    }
+    Ok(None)
+}
+
+/// In the worlds nobody listens.
+fn listening(seeds: u64) -> Result<Option<Found>> {
+    for seed in 1..=seeds {
+        let Err(broken) = streams::one(seed, &mut BTreeMap::new()) else { continue };
+        let message = format!("{broken:#}");
+        if let Some(promise) = promise(&message) {
+            return Ok(Some(Found { judge: "streams".into(), seed, promise, message }));
         }
     }
     Ok(None)

@@ -239,7 +239,7 @@ impl Course {
                 app
             }
         };
-        action::write_sql(till.app.insert(app), &operation, true)?;
+        action::write_sql(till.app.insert(app), &operation, None, true)?;
         self.saved(till, &token, 3);
         till.receipts.push(token);
         Ok(())

@@ -3,6 +3,7 @@
 use super::network::Network;
 use super::party::{Mortal, put_files, put_image};
 use super::server::space_id;
+use super::staff::Badge;
 use super::time::{Party, Time};
 use super::{SPACES, template};
 use crate::disk::{self, Loss};
@@ -11,6 +12,7 @@ use crate::names;
 use crate::random::Random;
 use anyhow::{Context, Result};
 use gbsync_client::{Client, Config, Error, Remote, SyncError, SyncOptions, SyncReport, Transport};
+use gbsync_core::id::Actor;
 use gbsync_core::schema::Schema;
 use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +80,8 @@ pub struct DeviceParty {
     pub owners: BTreeMap<(String, u64), String>,
     /// The changes of its files when it was last held against the reference.
     pub checked: Option<u64>,
+    /// Who is signed in.
+    pub badge: Option<Badge>,
     /// The connection of a program without a binding.
     app: Option<Connection>,
     schema: Option<Schema>,
@@ -120,6 +124,7 @@ impl DeviceParty {
         disk::write_image(&other.folder, Loss::None, &mut Random::of(0), &device.folder)?;
         (device.saved, device.numbers) = (other.saved.clone(), other.numbers.clone());
         device.schema.clone_from(&other.schema);
+        device.badge.clone_from(&other.badge);
         device.open(&mut Random::of(0))?;
         Ok(device)
     }
@@ -142,6 +147,7 @@ impl DeviceParty {
             closed: BTreeSet::new(),
             owners: BTreeMap::new(),
             checked: None,
+            badge: None,
             app: None,
             schema,
             transport: network.transport(space),
@@ -164,11 +170,21 @@ impl DeviceParty {
             if let Some(client) = self.mortal.live(&self.folder, opening) {
                 self.client = Some(client.context("P4: the device does not open its file")?);
                 self.checked = None;
-                return Ok(());
+                return self.show_badge();
             }
             put_image(&self.folder, Loss::None, random)?;
         }
         anyhow::bail!("P10: the device dies whenever it opens its file")
+    }
+
+    /// Its client knows who is signed in, or that nobody is.
+    pub fn show_badge(&self) -> Result<()> {
+        let client = self.client()?;
+        match &self.badge {
+            Some(badge) => client.sign_in(Actor::new(badge.person)?, badge.wallet.clone()),
+            None => client.sign_out(),
+        }
+        Ok(())
     }
 
     /// Whether its files changed since they were last held against the reference.

@@ -28,8 +28,7 @@ impl std::fmt::Display for Profile {
     }
 }
 
-/// What happens in a step; the server's past is not among it (`lineage`). Expiry of tokens and change of the actor join as
-/// further ones.
+/// What happens in a step; the server's past is not among it (`lineage`), and neither is who is signed in (`shift`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
     Save,

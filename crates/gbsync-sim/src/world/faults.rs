@@ -9,7 +9,7 @@ use crate::disk::{self, Failure, Loss};
 use crate::invariant;
 use crate::random::Random;
 use anyhow::Result;
-use gbsync_client::{Method, Response};
+use gbsync_client::{Method, Response, Token};
 
 /// Messages that go a step further in one step of the world, at most.
 const MOST_DELIVERIES: usize = 24;
@@ -87,7 +87,7 @@ impl World {
             Event::Deliver => {
                 for _ in 0..1 + schedule.below(MOST_DELIVERIES) {
                     self.network_event(Event::Deliver, schedule)?;
-                    self.poll_all();
+                    self.poll_all()?;
                 }
             }
             network => self.network_event(network, schedule)?,
@@ -179,7 +179,9 @@ impl World {
         self.note("a request for another space");
         let (own, other) = (SPACES[message.space], SPACES[1 - message.space]);
         message.request.path = message.request.path.replace(&format!("/spaces/{own}"), &format!("/spaces/{other}"));
-        if self.answer(&mut message)? {
+        let token = self.token_of(&message)?;
+        let is_let_in = self.staff.as_ref().is_none_or(|staff| staff.is_welcome(&token, self.time.now_ms()));
+        if self.answer(&mut message)? && is_let_in {
             invariant::p9_isolated(message.answer.as_ref())?;
         }
         // The device must not take it for an answer about its own space.
@@ -197,6 +199,7 @@ impl World {
         let (own, other) = (message.space, 1 - message.space);
         let mut mixed_up = message.clone();
         mixed_up.space = other;
+        mixed_up.request.token = Some(Token(self.server()?.tokens[other].device.clone()));
         mixed_up.request.path =
             message.request.path.replace(&format!("/spaces/{}", SPACES[own]), &format!("/spaces/{}", SPACES[other]));
         self.say(format!("  {} is answered as {}", message.request.path, mixed_up.request.path));
@@ -223,8 +226,15 @@ impl World {
         let server = self.server()?;
         let (path, body) = (message.request.path.clone(), message.request.body.clone());
         invariant::p8_bounded(body.as_deref(), server.request_bytes())?;
-        let token = &server.tokens[message.space].device;
-        let Some(answer) = server.answer(&self.runtime, method, &path, token, body)? else { return Ok(false) };
+        let token = self.token_of(message)?;
+        let (is_for_another, now_ms) = (self.is_sent_for_another(message, &token)?, self.time.now_ms());
+        if is_for_another {
+            self.note("a till sent what somebody else sealed");
+        }
+        let Some(answer) = self.server()?.answer(&self.runtime, method, &path, &token, body)? else { return Ok(false) };
+        if let Some(refused) = self.is_refused(&token, now_ms, answer.status)? {
+            self.note(refused);
+        }
         message.answer = Some(Response {
             status: answer.status,
             content_type: answer.content_type,

@@ -61,10 +61,15 @@ pub(super) struct Lineage {
     old_bases: BTreeSet<(usize, String)>,
 }
 
+/// Whether the server of a world is put back at times.
+pub(super) fn is_put_back(seed: u64) -> bool {
+    seed % ONE_OF == WHICH
+}
+
 impl World {
     /// Whether the server of this world is put back at times.
     pub(super) fn has_lineage(&self) -> bool {
-        self.seed % ONE_OF == WHICH
+        is_put_back(self.seed)
     }
 
     /// What happens to the server's past before a step, beside everything else.

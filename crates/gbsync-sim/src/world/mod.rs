@@ -13,7 +13,9 @@ mod party;
 mod people;
 mod rest;
 pub mod server;
+mod shift;
 pub mod sights;
+pub mod staff;
 mod stranger;
 mod template;
 pub mod time;
@@ -68,6 +70,8 @@ pub struct World {
     backups: Vec<(usize, PathBuf, Vec<String>)>,
     /// What was kept of the server's past, and lost.
     lineage: lineage::Lineage,
+    /// Who shares the devices, in some worlds.
+    staff: Option<staff::Staff>,
     /// Groups that a person retried or amended, by device.
     decided: BTreeSet<(usize, String)>,
     made: u64,
@@ -95,6 +99,8 @@ impl World {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (time, network) = (Time::new(), Network::default());
         // Every other world has rules.
+        let is_shared = shift::is_shared(seed);
+        let rules = if is_shared { rules_with_roles } else { rules };
         let schema = if seed.is_multiple_of(2) { Some(rules(names::FIRST)?) } else { None };
         let mut shape = Random::of(mix(seed, 2));
         let spaces = if shape.below(5) == 0 { 2 } else { 1 };
@@ -113,6 +119,7 @@ impl World {
             schema,
             backups: Vec::new(),
             lineage: lineage::Lineage::default(),
+            staff: None,
             decided: BTreeSet::new(),
             made: 0,
             trace: Vec::new(),
@@ -128,6 +135,9 @@ impl World {
         }
         if devices >= 7 {
             world.note("a world of seven devices or more");
+        }
+        if is_shared {
+            world.open_shop()?;
         }
         for space in 0..spaces {
             let opening = action::opening(&format!("opening{space}"), world.schema.is_some());
@@ -160,6 +170,11 @@ impl World {
         Ok(())
     }
 
+    /// The rules of this world.
+    fn rules(&self, version: u64) -> Result<Schema> {
+        if self.staff.is_some() { rules_with_roles(version) } else { rules(version) }
+    }
+
     fn server(&self) -> Result<&ServerParty> {
         self.server.as_ref().context("the world has a server")
     }
@@ -184,9 +199,10 @@ impl World {
             self.with_failing_disks(&mut schedule, |world, _| world.befall_server(step))?;
         }
         self.say(format!("{step} {event:?}"));
+        self.shift(step)?;
         self.with_failing_disks(&mut schedule, |world, schedule| world.happen(event, schedule, &mut workload))?;
         self.after_cuts(&mut schedule)?;
-        self.poll_all();
+        self.poll_all()?;
         self.after_cuts(&mut schedule)?;
         let checked = self.with_failing_disks(&mut schedule, |world, _| world.check().map(|()| true))?;
         if checked.is_none() {
@@ -242,6 +258,9 @@ impl World {
                 invariant::server(server, SPACES[space], model)?;
             }
             server.checked = Some(changes);
+            if let Some(staff) = &mut self.staff {
+                staff.p9_accepted_as_its_authors(server.reader()?, self.schema.is_some())?;
+            }
             (before..translated(&self.models)).for_each(|_| self.note("a group of an older schema was accepted"));
             self.note_what_came_back(&heads);
         }
@@ -257,20 +276,25 @@ impl World {
     }
 
     /// Lets every running round go on.
-    fn poll_all(&mut self) {
+    fn poll_all(&mut self) -> Result<()> {
         for place in 0..self.devices.len() {
             let Some(ended) = self.devices[place].poll_round() else { continue };
             match ended {
                 Ok(report) => {
                     self.say(format!("  device {place} synced: {} accepted, cursor {}", report.accepted, report.cursor));
                     self.note("a round that ended well");
+                    if self.devices[place].badge.as_ref().is_some_and(|badge| badge.wallet.take_renewed()) {
+                        self.note("a device asked for another token and went on");
+                    }
                 }
                 Err(error) => {
                     self.say(format!("  device {place} did not sync: {}", error.code()));
                     self.note("a round that failed");
+                    self.p10_waits_for_sign_in(place, &error)?;
                 }
             }
         }
+        Ok(())
     }
 
     /// Ends the world. Nobody looks at its files any more, so nothing is written to them when they are closed.
@@ -293,13 +317,22 @@ impl World {
 /// When they cannot be read.
 pub fn rules(version: u64) -> Result<Schema> {
     static RULES: OnceLock<[Schema; 2]> = OnceLock::new();
+    of_version(version, &RULES, |text| Schema::parse(text).map_err(|problems| anyhow::anyhow!("{problems}")))
+}
+
+/// Those of worlds in which people share devices: not everybody may do everything.
+fn rules_with_roles(version: u64) -> Result<Schema> {
+    static RULES: OnceLock<[Schema; 2]> = OnceLock::new();
+    of_version(version, &RULES, shift::with_roles)
+}
+
+fn of_version(version: u64, known: &OnceLock<[Schema; 2]>, read: fn(&str) -> Result<Schema>) -> Result<Schema> {
     let place = usize::from(version >= names::SECOND);
-    if let Some(rules) = RULES.get() {
+    if let Some(rules) = known.get() {
         return Ok(rules[place].clone());
     }
-    let read = |text: &str| Schema::parse(text).map_err(|problems| anyhow::anyhow!("{problems}"));
     let rules = [read(include_str!("../schema.toml"))?, read(include_str!("../schema-2.toml"))?];
-    Ok(RULES.get_or_init(|| rules)[place].clone())
+    Ok(known.get_or_init(|| rules)[place].clone())
 }
 
 /// Whether a disk failed.

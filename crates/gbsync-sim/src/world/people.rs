@@ -26,6 +26,9 @@ impl World {
         let operation = action::next(&token, &view, workload);
         let operation = names::written_on_the_web(operation, self.devices[place].version());
         let space = self.devices[place].space;
+        if let Some(staff) = &mut self.staff {
+            staff.begins(&operation.token, self.devices[place].badge.as_ref().map(|badge| badge.person));
+        }
         self.models[space].begun(&operation, &view);
         Ok(operation)
     }
@@ -38,7 +41,8 @@ impl World {
         if !is_closed {
             self.models[device.space].abandoned.insert(token.clone());
         }
-        match action::write_sql(device.app()?, &operation, is_closed) {
+        let actor = device.badge.as_ref().map(|badge| badge.person);
+        match action::write_sql(device.app()?, &operation, actor, is_closed) {
             Ok(()) => {
                 device.saved.push(token.clone());
                 self.note(if is_closed { "an operation was saved by SQL" } else { "a bracket was left behind" });
@@ -92,6 +96,9 @@ impl World {
 
     fn expect(&mut self, place: usize, operation: &Operation) {
         let space = self.devices[place].space;
+        if let Some(staff) = &mut self.staff {
+            staff.begins(&operation.token, self.devices[place].badge.as_ref().map(|badge| badge.person));
+        }
         self.models[space].operations.insert(operation.token.clone(), operation.clone());
     }
 

@@ -1,6 +1,7 @@
 //! The end of a run: everything is healed, and within a bounded time every group must be decided or parked with a reason.
 
 use super::event::Event;
+use super::staff::PEOPLE;
 use super::{SPACES, World, mix};
 use crate::disk;
 use crate::invariant;
@@ -19,6 +20,7 @@ const TRACES: &[(&str, &str)] = &[
     ("a group was parked: dependency_rejected", "SELECT count(*) FROM gbsync_outbox WHERE code = 'dependency_rejected'"),
     ("a group was parked: base_lost", "SELECT count(*) FROM gbsync_outbox WHERE code = 'base_lost'"),
     ("a lost group was offered again", "SELECT count(*) FROM gbsync_outbox WHERE accepted_as IS NOT NULL"),
+    ("a group was parked: not_permitted", "SELECT count(*) FROM gbsync_outbox WHERE code = 'not_permitted'"),
     ("the log was read anew", "SELECT generation FROM gbsync_state"),
     ("a soft rule was flagged", "SELECT count(*) FROM gbsync_flag"),
 ];
@@ -48,8 +50,7 @@ impl World {
         for round in 0..ROUNDS {
             self.time.pass(PAUSE_MS);
             for place in 0..self.devices.len() {
-                self.devices[place].begin_round()?;
-                self.finish_round(place)?;
+                self.sync_at_rest(place)?;
             }
             self.check()?;
             if round == 0 {
@@ -70,6 +71,7 @@ impl World {
             invariant::p11_accounted_on_the_server(device, self.server()?)?;
         }
         self.ask_for_lost_places()?;
+        self.p9_at_rest()?;
         self.look_back()
     }
 
@@ -85,6 +87,19 @@ impl World {
         self.check()
     }
 
+    /// Everybody comes back to their devices in turn.
+    fn sync_at_rest(&mut self, place: usize) -> Result<()> {
+        let people: &[&str] = if self.staff.is_some() { &PEOPLE } else { &[""] };
+        for person in people {
+            if self.staff.is_some() {
+                self.sign_in(place, person, None)?;
+            }
+            self.devices[place].begin_round()?;
+            self.finish_round(place)?;
+        }
+        Ok(())
+    }
+
     fn is_resting(&self) -> Result<bool> {
         for device in &self.devices {
             let status = device.client()?.status()?;
@@ -97,7 +112,7 @@ impl World {
 
     pub(super) fn finish_round(&mut self, place: usize) -> Result<()> {
         for _ in 0..10_000 {
-            self.poll_all();
+            self.poll_all()?;
             if self.devices[place].round.is_none() {
                 return Ok(());
             }

@@ -12,7 +12,7 @@ use gbsync_core::fault;
 use gbsync_core::id::SpaceId;
 use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
-use gbsync_server::{LocalAnswer, LocalServer, ServerConfig};
+use gbsync_server::{LocalAnswer, LocalServer, ServerConfig, Tokens};
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
 use tokio::runtime::Runtime;
@@ -51,6 +51,7 @@ pub struct ServerParty {
     schema: Option<Schema>,
     local: Option<LocalServer>,
     reader: Option<Connection>,
+    office: Option<Tokens>,
 }
 
 impl ServerParty {
@@ -82,9 +83,24 @@ impl ServerParty {
             schema,
             local: None,
             reader: None,
+            office: None,
         };
         server.open(runtime)?;
         Ok(server)
+    }
+
+    fn environment(&self) -> gbsync_server::Environment {
+        let (clock, random) = (self.party.clone(), self.party.clone());
+        gbsync_server::Environment::new(move || clock.clock_ms(), move |bytes| random.fill_random(bytes))
+    }
+
+    /// Whoever makes and revokes tokens, beside the running server.
+    pub fn office(&mut self) -> Result<&Tokens> {
+        let office = match self.office.take() {
+            Some(office) => office,
+            None => Tokens::open_in(self.folder.as_path(), self.environment())?,
+        };
+        Ok(self.office.insert(office))
     }
 
     fn open(&mut self, runtime: &Runtime) -> Result<()> {
@@ -130,7 +146,7 @@ impl ServerParty {
 
     fn close(&mut self, runtime: &Runtime) {
         disk::cut_after(&self.folder, 0);
-        self.reader = None;
+        (self.reader, self.office) = (None, None);
         self.mortal.fate().armed = None;
         if let Some(local) = self.local.take() {
             // It cannot close its store properly: that is the point.
@@ -143,11 +159,6 @@ impl ServerParty {
         self.close(runtime);
         put_image(&self.folder, loss, random)?;
         self.open(runtime)
-    }
-
-    fn environment(&self) -> gbsync_server::Environment {
-        let (clock, random) = (self.party.clone(), self.party.clone());
-        gbsync_server::Environment::new(move || clock.clock_ms(), move |bytes| random.fill_random(bytes))
     }
 
     /// Keeps its state while it runs.
@@ -215,7 +226,7 @@ impl ServerParty {
 
     /// Stops for good.
     pub fn stop(mut self, runtime: &Runtime) {
-        self.reader = None;
+        (self.reader, self.office) = (None, None);
         if let Some(local) = self.local.take() {
             let _ = runtime.block_on(local.close());
         }

@@ -49,6 +49,17 @@ const CALM: &[&str] = &[
     "the server got a schema that groups waited for",
     "a group of an older schema was accepted",
     "killed: the tables follow the schema",
+    "a world of people who share devices",
+    "somebody else signed in with a full outbox",
+    "everybody signed out with a full outbox",
+    "a token ended with a full outbox",
+    "a token was revoked with a full outbox",
+    "an expired token was refused",
+    "a revoked token was refused",
+    "a device asked for another token and went on",
+    "everything waited for a sign-in",
+    "a till sent what somebody else sealed",
+    "a group was parked: not_permitted",
 ];
 
 /// What must happen in rough worlds and in storms.

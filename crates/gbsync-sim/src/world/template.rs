@@ -25,8 +25,11 @@ struct Template {
     ids: [(usize, Vec<usize>); 2],
 }
 
-/// By space and version of the schema.
-static TEMPLATES: Mutex<BTreeMap<(String, u64), Template>> = Mutex::new(BTreeMap::new());
+/// Space, version of the schema, and kinds of operations that it has rules for.
+type Key = (String, u64, usize);
+
+/// The template for each.
+static TEMPLATES: Mutex<BTreeMap<Key, Template>> = Mutex::new(BTreeMap::new());
 
 /// Writes the file of a new device with these ids.
 ///
@@ -35,7 +38,8 @@ static TEMPLATES: Mutex<BTreeMap<(String, u64), Template>> = Mutex::new(BTreeMap
 pub(super) fn write(file: &Path, remote: &Remote, schema: Option<&Schema>, ids: &[String; 2]) -> Result<()> {
     let template = {
         let mut templates = TEMPLATES.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (remote.space.to_string(), schema.map_or(0, |schema| schema.version));
+        let (version, kinds) = schema.map_or((0, 0), |schema| (schema.version, schema.operations.len()));
+        let key = (remote.space.to_string(), version, kinds);
         match templates.get(&key) {
             Some(template) => template.clone(),
             None => templates.entry(key).or_insert(make(remote, schema)?).clone(),

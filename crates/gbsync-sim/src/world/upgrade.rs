@@ -3,7 +3,7 @@
 //! An app is upgraded offline, with all that it sealed still in its outbox; the server starts anew with the schema, and may lose
 //! power while it brings its records to it. Whoever is older is translated, and what is newer than the server waits for it.
 
-use super::{World, names, rules};
+use super::{World, names};
 use crate::random::Random;
 use anyhow::Result;
 
@@ -19,7 +19,8 @@ impl World {
         }
         let pending = device.client()?.status()?.pending_groups;
         let dies = (random.below(3) == 0).then_some("the tables follow the schema");
-        self.devices[place].upgrade(rules(names::SECOND)?, random, dies)?;
+        let rules = self.rules(names::SECOND)?;
+        self.devices[place].upgrade(rules, random, dies)?;
         let died_at = self.devices[place].mortal.fate().died_at.take();
         if died_at.is_some() {
             self.note("killed: the tables follow the schema");
@@ -43,8 +44,9 @@ impl World {
         }
         self.models.iter_mut().for_each(|model| model.may_upgrade = true);
         let cut_after = is_cut.then(|| random.below(CHANGES) as u64);
+        let rules = self.rules(names::SECOND)?;
         let Some(server) = &mut self.server else { return Ok(()) };
-        let was_cut = server.upgrade(rules(names::SECOND)?, cut_after, random, &self.runtime)?;
+        let was_cut = server.upgrade(rules, cut_after, random, &self.runtime)?;
         self.note("the server got a newer schema");
         if waiting > 0 {
             self.note("the server got a schema that groups waited for");

@@ -1,0 +1,76 @@
+//! Devices that only listen: the real client watches the stream of a real server, and the stream is cut at any byte, read too
+//! slowly, ended with its token, given to whoever signs in next, and not woken by a commit.
+//!
+//! A judge of its own beside the worlds. A server beats and wakes in real time, and a world is one run byte for byte, which that
+//! could not be. What is judged does not depend on when something came: no receipt without its payment (P2), nothing that was
+//! committed after a token ended on a stream of that token (P9), no heart that beats on while the log is ahead (P10), and in the
+//! end one digest everywhere (P6) with everything that was sold in it (P4).
+
+mod line;
+mod world;
+
+use anyhow::Result;
+use std::time::Instant;
+
+/// Judge devices that only listen
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Seeds to run
+    #[arg(long, default_value_t = 30)]
+    seeds: u64,
+    /// This seed alone
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Runs the verb; `false` when a promise was broken.
+///
+/// # Errors
+/// When a world could not be made.
+pub fn run(arguments: &Arguments) -> Result<bool> {
+    let started = Instant::now();
+    let (first, seeds) = arguments.seed.map_or((1, arguments.seeds), |seed| (seed, 1));
+    let mut happened = world::Happened::default();
+    for seed in first..first + seeds {
+        if let Err(broken) = one(seed, &mut happened) {
+            println!("FAILED seed {seed}: {broken:#}");
+            println!("again: cargo run --release -p gbsync-sim -- streams --seed {seed}");
+            return Ok(false);
+        }
+    }
+    for (what, times) in &happened {
+        println!("{times:>8}  {what}");
+    }
+    let missing: Vec<_> = world::MUST_HAPPEN.iter().filter(|what| !happened.contains_key(**what)).collect();
+    if seeds >= 20 && !missing.is_empty() {
+        println!("FAILED: in {seeds} seeds never: {missing:?}");
+        return Ok(false);
+    }
+    println!("{seeds} seeds, whoever listened heard everything, {:.1} s", started.elapsed().as_secs_f64());
+    Ok(true)
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// The promise that was broken, or why the world could not go on.
+pub fn one(seed: u64, happened: &mut world::Happened) -> Result<()> {
+    let mut world = world::World::new(seed)?;
+    let ran = world.run(happened);
+    world.end()?;
+    ran
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_listens_hears_everything() {
+        let mut happened = world::Happened::default();
+        for seed in 1..=2 {
+            one(seed, &mut happened).unwrap_or_else(|broken| panic!("seed {seed}: {broken:#}"));
+        }
+        assert!(happened["a stream was opened"] >= 6, "{happened:?}");
+    }
+}
