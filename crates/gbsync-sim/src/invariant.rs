@@ -350,10 +350,20 @@ pub fn p9_isolated(answer: Option<&Response>) -> Result<()> {
 pub fn p10_live(device: &DeviceParty, model: &Model) -> Result<()> {
     let status = device.client()?.status()?;
     let (place, pending) = (device.place, status.pending_groups);
-    ensure!(pending == 0, "P10: device {place} still has {pending} undecided groups");
+    if pending > 0 {
+        bail!("P10: device {place} still has {pending} undecided groups, {}", undecided(device)?);
+    }
     let is_at_the_end = status.cursor.0 == model.head() as u64;
     ensure!(is_at_the_end, "P10: device {place} is at {} of {}", status.cursor, model.head());
     Ok(())
+}
+
+/// What a device knows of its undecided groups.
+fn undecided(device: &DeviceParty) -> Result<String> {
+    let sql = "SELECT group_concat(group_id || ' ' || state || ' of log ' || coalesce(log, '-') || ', depends on '
+                   || coalesce(depends_on, '-') || ', was at ' || coalesce(accepted_as, '-') || ', said ' || coalesce(message, '-'), '; ')
+                 FROM gbsync_outbox WHERE state IN ('sealed', 'waiting_for_sign_in')";
+    Ok(device.client()?.with_reader(|db| db.query_row(sql, [], |row| row.get(0)))?)
 }
 
 /// P11 accounted: the numbers of an epoch have no gap, over all that was ever seen of them, and every group is in a state that

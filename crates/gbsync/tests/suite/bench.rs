@@ -41,6 +41,7 @@ fn every_figure_is_measured_and_stands_beside_its_baseline() {
         "snapshot-client",
         "snapshot-server",
         "snapshot-wait",
+        "snapshot-typed-wait",
         "memory-client",
         "memory-server",
         "drain",
