@@ -148,7 +148,7 @@ impl World {
 
     fn names_of_logs(&self) -> Result<Vec<String>> {
         let name = |space: &&str| log_of(self.server()?.reader()?, space).map(|(log, _)| log);
-        SPACES.iter().take(self.models.len()).map(|space| name(&space)).collect()
+        SPACES.iter().take(self.models.len()).map(|space| name(space)).collect()
     }
 
     fn ends_of_logs(&self) -> Result<Vec<LostPlace>> {
