@@ -147,8 +147,8 @@ impl World {
     }
 
     fn names_of_logs(&self) -> Result<Vec<String>> {
-        let name = |space: &&str| log_of(self.server()?.reader()?, space).map(|(log, _)| log);
-        SPACES.iter().take(self.models.len()).map(|space| name(space)).collect()
+        let spaces = SPACES.iter().take(self.models.len());
+        spaces.map(|space| Ok(log_of(self.server()?.reader()?, space)?.0)).collect()
     }
 
     fn ends_of_logs(&self) -> Result<Vec<LostPlace>> {
