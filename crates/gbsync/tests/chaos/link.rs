@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 /// Within so many bytes a stream is cut, if it is.
-const STREAM_BYTES: u64 = 16 * 1024;
+const STREAM_BYTES: u64 = 4 * 1024;
 const HTML: &str = "<!DOCTYPE html><html><body><h1>Welcome to the guest network</h1></body></html>";
 
 /// How a device is cut off.

@@ -3,7 +3,7 @@
 use crate::link::Cut;
 use crate::rest;
 use crate::server::Backend;
-use crate::world::{Device, World};
+use crate::world::{Device, LONG_CYCLES, World};
 use std::fmt;
 use std::sync::Arc;
 use std::thread;
@@ -18,6 +18,9 @@ const WRITER_MOST: Duration = Duration::from_secs(2);
 
 /// How long the devices may take after each event to hear of something new before the next one comes.
 const GET_ON_MOST: Duration = Duration::from_secs(2);
+
+/// How long a storm may last beyond its plan until everything happened.
+const FATES_MOST: Duration = Duration::from_secs(120);
 
 /// What was done to a world.
 #[derive(Default)]
@@ -71,9 +74,29 @@ impl World {
             self.get_on();
             self.insist();
         }
+        self.wait_for_each_fate();
         self.done.head = rest::head(self);
         self.done.cursors = self.devices.iter().map(|device| rest::cursor(device)).collect();
         assert_eq!((self.done.cycles, self.done.partitions), (self.plan.cycles, self.plan.partitions));
+    }
+
+    /// Lets a long storm go on until all that can become of messages became of one: where a machine is slow, few streams
+    /// carry enough to be cut.
+    fn wait_for_each_fate(&mut self) {
+        let begun = Instant::now();
+        while self.plan.cycles >= LONG_CYCLES {
+            let never = self.fates_that_never_happened();
+            if never.is_empty() {
+                return;
+            }
+            assert!(begun.elapsed() < FATES_MOST, "{}: it never happened: {never:?}", self.plan);
+            self.shared.note(&format!("waits for {never:?}"));
+            // Who syncs anew opens a stream anew.
+            let device = self.draw_device();
+            self.kill_sync(&device);
+            self.get_on();
+            self.insist();
+        }
     }
 
     /// Leaves everybody some time, on a slow machine more than on a fast one.
