@@ -21,8 +21,6 @@ pub(super) const LOST: &str = "
 ALTER TABLE gbsync_outbox ADD COLUMN accepted_log TEXT;  -- the log that seq is of
 ALTER TABLE gbsync_outbox ADD COLUMN accepted_as TEXT;   -- JSON array of [log, seq]: where it stood in logs that lost it
 UPDATE gbsync_outbox SET accepted_log = (SELECT log FROM gbsync_state) WHERE state = 'accepted';
--- Accepted groups are kept for days; those that the cursor has not passed are few.
-CREATE INDEX gbsync_outbox_unpassed ON gbsync_outbox(seq) WHERE state = 'accepted';
 
 ALTER TABLE gbsync_state ADD COLUMN ancestors TEXT;      -- of log; JSON array of [log, seq]
 ALTER TABLE gbsync_state ADD COLUMN told_log TEXT;       -- the log that the last handshake told of, and its ancestors
@@ -30,6 +28,13 @@ ALTER TABLE gbsync_state ADD COLUMN told_ancestors TEXT;
 
 -- Places of the log where this device stood: the last ones, and ever fewer further back.
 CREATE TABLE gbsync_place(seq INTEGER NOT NULL PRIMARY KEY, chain TEXT NOT NULL);
+";
+
+/// Accepted groups are kept for days; those that the cursor has not passed are few, and found by their `seq`.
+///
+/// Some files have the index already: for a while the step before this one made it.
+pub(super) const UNPASSED: &str = "
+CREATE INDEX IF NOT EXISTS gbsync_outbox_unpassed ON gbsync_outbox(seq) WHERE state = 'accepted';
 ";
 
 /// Places that are kept one by one before those further back are thinned out.

@@ -16,6 +16,7 @@ const STEPS: &[&str] = &[
     SCOPES,
     super::snapshot::HORIZON,
     super::lost::LOST,
+    super::lost::UNPASSED,
 ];
 
 /// The newest format this version writes and reads.

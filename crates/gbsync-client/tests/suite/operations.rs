@@ -209,6 +209,25 @@ fn files_that_cannot_be_used_are_refused_with_one_sentence_and_left_untouched() 
     assert_eq!(std::fs::read(&newer).unwrap(), before);
 }
 
+/// The step was once part of the one before it: files of that format are there with the index and without it.
+#[test]
+fn a_file_of_a_former_format_gets_the_index_that_came_after_it() {
+    let world = World::new();
+    let index = "SELECT count(*) FROM sqlite_master WHERE type = 'index' AND name = 'gbsync_outbox_unpassed'";
+    for (name, before) in [("without", "DROP INDEX gbsync_outbox_unpassed;"), ("with", "")] {
+        let device = world.device(name);
+        device.client.upsert("notes", "n1", r#"{"text":"kept"}"#).unwrap();
+        drop(device);
+        let db = rusqlite::Connection::open(world.path(name)).unwrap();
+        db.execute_batch(&format!("{before} UPDATE gbsync_meta SET value = '10' WHERE key = 'format';")).unwrap();
+        drop(db);
+        let device = world.reopen(name);
+        let db = rusqlite::Connection::open(world.path(name)).unwrap();
+        assert_eq!(db.query_row(index, [], |row| row.get::<_, i64>(0)).unwrap(), 1, "{name}");
+        assert_eq!(device.query::<String>("SELECT state FROM gbsync_group"), "sealed", "{name}");
+    }
+}
+
 #[test]
 fn a_change_that_no_request_can_hold_is_refused_when_it_is_written() {
     let world = World::with(|config| config.limits.request_bytes = 100_000);
