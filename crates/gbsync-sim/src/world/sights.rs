@@ -4,8 +4,8 @@
 use super::Profile;
 use std::collections::BTreeMap;
 
-/// Worlds of one profile from which on something that never happened is a failure of the run.
-pub const WORLDS: u64 = 300;
+/// Worlds of the profiles that enable something from which on it is a failure of the run when that never happened.
+const WORLDS: u64 = 300;
 
 /// What must happen in calm worlds and in all others.
 const CALM: &[&str] = &[
@@ -147,13 +147,33 @@ pub const SERVER_POINTS: &[(&str, &str)] = &[
     ("a transaction was committed", "killed: a transaction was committed"),
 ];
 
-/// What of a profile's list never happened.
-pub fn missing(profile: Profile, happened: &BTreeMap<(Profile, &'static str), u64>) -> Vec<&'static str> {
-    let lists: &[&[&'static str]] = match profile {
-        Profile::Calm => &[CALM],
-        Profile::Rough => &[CALM, ROUGH],
-        Profile::Storm => &[CALM, ROUGH, STORM],
+/// What never happened in any of the worlds that enable it, where there were enough of them.
+pub fn missing(worlds: &BTreeMap<Profile, u64>, happened: &BTreeMap<(Profile, &'static str), u64>) -> Vec<&'static str> {
+    let lists: [(&[&str], &[Profile]); 3] =
+        [(CALM, &Profile::ALL), (ROUGH, &[Profile::Rough, Profile::Storm]), (STORM, &[Profile::Storm])];
+    let never = |(list, profiles): (&[&'static str], &[Profile])| {
+        let is_enough = profiles.iter().filter_map(|profile| worlds.get(profile)).sum::<u64>() >= WORLDS;
+        let is_missing = |what: &&str| !profiles.iter().any(|profile| happened.contains_key(&(*profile, *what)));
+        if is_enough { list.iter().copied().filter(is_missing).collect() } else { Vec::new() }
     };
-    let all = lists.iter().flat_map(|list| list.iter().copied());
-    all.filter(|what| !happened.contains_key(&(profile, *what))).collect()
+    lists.into_iter().flat_map(never).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CALM, Profile, ROUGH, STORM, missing};
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn what_never_happened_is_asked_of_all_worlds_that_enable_it() {
+        let worlds = BTreeMap::from([(Profile::Calm, 200), (Profile::Rough, 200), (Profile::Storm, 200)]);
+        let mut happened: BTreeMap<_, u64> = CALM.iter().map(|what| ((Profile::Calm, *what), 1)).collect();
+        assert_eq!(missing(&worlds, &happened), ROUGH, "too few storms to ask for what only they have");
+        happened.extend(ROUGH.iter().map(|what| ((Profile::Storm, *what), 1)));
+        assert!(missing(&worlds, &happened).is_empty());
+        happened.remove(&(Profile::Calm, "a soft rule was flagged"));
+        assert_eq!(missing(&worlds, &happened), ["a soft rule was flagged"]);
+        let storms = BTreeMap::from([(Profile::Storm, 300)]);
+        assert_eq!(missing(&storms, &BTreeMap::new()).len(), CALM.len() + ROUGH.len() + STORM.len());
+    }
 }
