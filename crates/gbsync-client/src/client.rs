@@ -91,6 +91,10 @@ pub struct Client {
     inner: Arc<Inner>,
 }
 
+/// That an operation is open, for as long as this is kept.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OpenOperation(Arc<()>);
+
 pub(crate) struct Inner {
     store: Store,
     environment: Environment,
@@ -101,6 +105,8 @@ pub(crate) struct Inner {
     resolver: Option<Arc<dyn Resolver>>,
     limits: Mutex<Limits>,
     round: tokio::sync::Mutex<()>,
+    /// Held by this and by every operation that is open.
+    operations: OpenOperation,
     changed: watch::Sender<u64>,
     #[cfg(feature = "native")]
     pub(crate) listening: others::Listening,
@@ -141,6 +147,7 @@ impl Client {
             resolver: config.resolver,
             limits: Mutex::new(limits),
             round: tokio::sync::Mutex::new(()),
+            operations: OpenOperation::default(),
             changed: watch::channel(0).0,
             #[cfg(feature = "native")]
             listening: others::Listening::default(),
@@ -376,6 +383,15 @@ impl Client {
     /// What an operation is written under.
     pub(crate) fn terms(&self) -> (Limits, Schemas) {
         (self.limits(), self.inner.store.schemas())
+    }
+
+    pub(crate) fn open_operation(&self) -> OpenOperation {
+        self.inner.operations.clone()
+    }
+
+    /// Whether somebody is at an operation that is not sealed. It may name any group that was there when it was begun.
+    pub(crate) fn has_open_operation(&self) -> bool {
+        Arc::strong_count(&self.inner.operations.0) > 1
     }
 
     pub(crate) fn set_limits(&self, limits: Limits) {

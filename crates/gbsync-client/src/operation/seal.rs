@@ -7,6 +7,7 @@ use crate::cascade;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::relay::relay;
+use crate::requeue::requeue;
 use crate::rules;
 use crate::schemas::Schemas;
 use crate::sequences;
@@ -100,6 +101,10 @@ pub(crate) fn seal(tx: &Tx<'_>, environment: &Environment, staging: &Staging, is
         if !deleted.is_empty() {
             relay(tx, deleted)?;
         }
+    }
+    if parked_behind.is_some() && staging.instead.is_none() {
+        // What it waits for may have been settled while the operation was open: nothing else would come to free it.
+        requeue(tx, environment, *staging.limits())?;
     }
     Ok(Sealed { group_id: group.id().clone(), device_seq })
 }

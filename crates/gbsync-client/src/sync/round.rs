@@ -318,7 +318,9 @@ impl<'c> Round<'c> {
         self.client.store().write(|tx| {
             outbox::prune(tx, before, PRUNE_GROUPS)?;
             upload::forget_decided(tx)?;
-            parked::prune(tx, before, PRUNE_GROUPS)?;
+            if !self.client.has_open_operation() {
+                parked::prune(tx, before, PRUNE_GROUPS)?;
+            }
             tables::sweep_refused(tx)?;
             state::clear_failure(tx)
         })?;

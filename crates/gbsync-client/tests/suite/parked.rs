@@ -53,6 +53,45 @@ fn amending_a_refused_group_brings_its_dependents_back_by_themselves_and_in_orde
     assert_eq!(b.query::<i64>("SELECT count(*) FROM gbsync_record_state"), 0);
 }
 
+/// An operation is begun on an edit that is then refused and amended; the amendment is accepted while it is still open.
+fn an_operation_on_what_was_amended_meanwhile(retain_accepted_ms: u64) {
+    let world = World::new();
+    let a = world.device("a");
+    a.client.upsert("products", "p1", r#"{"name":"roll"}"#).unwrap();
+    a.sync();
+    let remote = Remote { server: world.url.clone(), space: crate::common::space() };
+    let config = Config { retain_accepted_ms, ..Config::new(world.path("b")) };
+    let b = world.with_client(Client::create(config, &remote).unwrap());
+    b.sync();
+    a.client.patch("products", "p1", r#"{"name":"bun"}"#).unwrap();
+    a.sync();
+    let rename = |name: &str| format!(r#"{{"name":"{name}"}}"#);
+    let refused = b.client.operation::<Error>("rename", "t2", |op| op.patch("products", "p1", rename("loaf"))).unwrap();
+    let mut open = b.client.begin("rename", "t3").unwrap();
+    open.patch("products", "p1", rename("cob")).unwrap();
+    assert_eq!(b.sync().parked.len(), 1);
+    b.client.amend::<Error>(&refused.group_id, |op| op.patch("products", "p1", rename("loaf"))).unwrap();
+    assert_eq!(b.sync().accepted, 1);
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    b.sync();
+    open.seal().unwrap();
+    let report = b.sync();
+    assert_eq!((report.accepted, report.parked.len(), report.waiting), (1, 0, 0));
+    assert_eq!(b.read("products", "p1").unwrap(), rename("cob"));
+    a.sync();
+    assert_eq!(a.digest(), b.digest());
+}
+
+#[test]
+fn an_operation_on_what_was_amended_meanwhile_follows_the_amendment() {
+    an_operation_on_what_was_amended_meanwhile(7 * 24 * 60 * 60 * 1000);
+}
+
+#[test]
+fn an_operation_that_is_open_for_longer_than_groups_are_kept_follows_an_amendment_all_the_same() {
+    an_operation_on_what_was_amended_meanwhile(0);
+}
+
 #[test]
 fn a_parked_group_shows_what_was_tried_what_it_was_made_on_and_what_the_server_has() {
     let world = World::new();
