@@ -11,6 +11,7 @@ use crate::settle::{Settling, settle};
 use crate::store::base::{self, Applier, BaseTable};
 use crate::store::outbox::{self, StoredState};
 use crate::store::state::{self, State};
+use crate::store::stood::{self, Of};
 use crate::store::{Tx, clock, download, flag, lost, overlay, parked, server_schema, snapshot};
 use crate::{tables, view};
 use gbsync_core::change::Payload;
@@ -102,6 +103,7 @@ pub(crate) fn apply(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applied, Er
     heard.map_or(Ok(()), |heard| clock::hear(tx, heard))?;
     applied.reoffers = has_overlay && lost::reoffer_missed(tx, (state.cursor, page.next), &met)?;
     if !is(Mutant::CursorInOwnTransaction) {
+        stood::remember(tx, Of::Current, state.cursor, page)?;
         state::set_cursor(tx, page.next, page.chain, page.head)?;
     }
     Ok(applied)
@@ -144,6 +146,7 @@ pub(crate) fn begin_rebase(tx: &Tx<'_>, log: &LogId, scope_set: &str) -> Result<
     flag::begin_next(tx)?;
     download::clear(tx)?;
     snapshot::forget(tx)?;
+    stood::forget_next(tx)?;
     state::begin_rebase(tx, log, scope_set)
 }
 
@@ -176,6 +179,7 @@ pub(crate) fn apply_next(tx: &Tx<'_>, page: &LogPage, now: u64) -> Result<Applie
         applied.groups += 1;
     }
     download::clear(tx)?;
+    stood::remember(tx, Of::Next, rebase.cursor, page)?;
     state::set_next_cursor(tx, page.next, page.chain)?;
     Ok(applied)
 }
@@ -194,6 +198,7 @@ pub(crate) fn flip(tx: &Tx<'_>) -> Result<bool, Error> {
     }
     base::flip(tx)?;
     flag::flip(tx)?;
+    stood::flip(tx)?;
     snapshot::forget(tx)?;
     state::end_rebase(tx)?;
     outbox::uncover_passed(tx, generation + 1)?;

@@ -52,7 +52,7 @@ impl Batch {
     pub(crate) fn in_parts(tx: &Connection, local_no: i64, parts: u64) -> Result<Option<Self>, Error> {
         let Some(stored) = outbox::pending_head(tx, local_no)? else { return Ok(None) };
         let wire = wire::group_in_parts_json(&stored.header, stored.records, stored.digest, stored.bytes, parts);
-        let wire = wire::offered_again(wire, &stored.accepted_as);
+        let wire = with_history(wire, &stored);
         let outbox::StoredGroup { header: Header { id, group_type, .. }, records, .. } = stored;
         let group = BatchGroup { local_no, id, group_type, records, changes_json: None, wire };
         let state = state::read(tx)?;
@@ -235,7 +235,12 @@ fn candidate(tx: &Connection, stored: &StoredGroup, now: u64) -> Result<Candidat
 fn wire_of(stored: &StoredGroup) -> Option<String> {
     let changes = stored.changes_json.as_deref()?;
     let wire = wire::group_json_bytes(&stored.header, stored.records, stored.digest, changes);
-    Some(wire::offered_again(wire, &stored.accepted_as))
+    Some(with_history(wire, stored))
+}
+
+/// With where it stood in logs that lost it, and what it was made on if that is not the present log.
+fn with_history(wire: String, stored: &StoredGroup) -> String {
+    wire::made_on_another(wire::offered_again(wire, &stored.accepted_as), stored.made_on.as_ref())
 }
 
 /// A wait of this length was set under a clock that was wrong then or is wrong now.

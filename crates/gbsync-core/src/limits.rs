@@ -41,6 +41,9 @@ pub const KNOWN_PLACES: usize = 48;
 /// Most logs that a group tells to have lost it.
 pub const LOST_PLACES: usize = 16;
 
+/// Most bases of a group whose groups it names.
+pub const NAMED_BASES: usize = 1_000;
+
 /// How far a group's clock may be ahead of the server's, in milliseconds.
 pub const CLOCK_SKEW_MS: u64 = 5 * 60 * 1000;
 

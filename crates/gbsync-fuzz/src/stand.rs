@@ -162,6 +162,7 @@ pub(crate) fn handshake(log: &str, head: Seq) -> Response {
         schema_version: 0,
         head,
         chain: Digest::of(b""),
+        agrees_up_to: None,
         agrees: None,
         horizon: Seq(0),
         server_time: Timestamp::from_unix_ms(NOW_MS),

@@ -13,7 +13,7 @@ use crate::schemas::Schemas;
 use crate::sequences;
 use crate::store::outbox::{self, NewRow, NextGroup, StoredState};
 use crate::store::overlay::{self, OverlayRow};
-use crate::store::{Tx, clock, parked};
+use crate::store::{Tx, clock, left, parked};
 use crate::tables;
 use crate::view::{self, View};
 use gbsync_core::change::{Change, Edit, Payload};
@@ -86,6 +86,7 @@ pub(crate) fn seal(tx: &Tx<'_>, environment: &Environment, staging: &Staging, is
     let root = staging.root.as_deref();
     let row = NewRow { local_no, group: &group, root, epoch: &epoch, sealed_at: now, parked_behind: parked_behind.as_ref() };
     outbox::insert(tx, &row)?;
+    group.header().log.as_ref().map_or(Ok(()), |log| left::seal_late(tx, local_no, log))?;
     #[cfg(feature = "mutants")]
     if !last.is_empty() && parked_behind.is_none() {
         crate::planted::cut_off(tx)?;

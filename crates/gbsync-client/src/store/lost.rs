@@ -5,7 +5,7 @@
 //! remembers every place that it had. The log that a group names changes only where all of its base versions mean the same
 //! in both.
 
-use super::{outbox, state};
+use super::{left, outbox, state};
 use crate::error::{Error, damaged};
 use gbsync_core::decide::agreed;
 use gbsync_core::digest::Digest;
@@ -58,11 +58,18 @@ fn ancestors_json(ancestors: &[Ancestor]) -> String {
     serde_json::to_string(&places).expect("texts and numbers are JSON")
 }
 
-/// Keeps what a handshake told of the log and where it comes from.
-pub(crate) fn set_told(connection: &Connection, log: &LogId, ancestors: &[Ancestor]) -> Result<(), Error> {
-    let sql = "UPDATE gbsync_state SET told_log = ?1, told_ancestors = ?2, ancestors = CASE WHEN log = ?1 THEN ?2 ELSE ancestors END
-                WHERE told_log IS NOT ?1 OR told_ancestors IS NOT ?2 OR (log = ?1 AND ancestors IS NOT ?2)";
-    connection.prepare_cached(sql)?.execute(params![log.as_str(), ancestors_json(ancestors)])?;
+/// Keeps what a handshake told of the log, where it comes from, and up to where it is the one that this device goes by.
+pub(crate) fn set_told(
+    connection: &Connection,
+    log: &LogId,
+    ancestors: &[Ancestor],
+    agreed: Option<Seq>,
+) -> Result<(), Error> {
+    let sql = "UPDATE gbsync_state SET told_log = ?1, told_ancestors = ?2, ancestors = CASE WHEN log = ?1 THEN ?2 ELSE ancestors END,
+                      told_agreed = ?3
+                WHERE told_log IS NOT ?1 OR told_ancestors IS NOT ?2 OR (log = ?1 AND ancestors IS NOT ?2) OR told_agreed IS NOT ?3";
+    let agreed = agreed.map(|agreed| agreed.0);
+    connection.prepare_cached(sql)?.execute(params![log.as_str(), ancestors_json(ancestors), agreed])?;
     Ok(())
 }
 
@@ -145,6 +152,10 @@ pub(crate) fn take_name(connection: &Connection, log: &LogId) -> Result<Vec<i64>
     let unpassed = reoffer_unpassed(connection)?;
     connection
         .execute("UPDATE gbsync_state SET log = ?1, ancestors = told_ancestors WHERE told_log = ?1", [log.as_str()])?;
+    // What was made on the same history, and may be offered again.
+    let sql = "UPDATE gbsync_outbox SET log = ?1
+                WHERE state = 'accepted' AND made_on IS NULL AND log = (SELECT log FROM gbsync_state)";
+    connection.execute(sql, [log.as_str()])?;
     connection.execute("UPDATE gbsync_state SET log = ?1", [log.as_str()])?;
     // What stands behind the cursor is in the log under its new name as well.
     connection.execute("UPDATE gbsync_outbox SET accepted_log = ?1 WHERE state = 'accepted'", [log.as_str()])?;
@@ -159,7 +170,7 @@ pub(crate) fn rename_bases(connection: &Connection, log: &LogId) -> Result<(), E
     rename(connection, log, true)
 }
 
-/// The same where the log is read anew.
+/// The same where the log is read anew. What cannot name that one says what it was made on.
 pub(crate) fn rename_shared_bases(connection: &Connection, log: &LogId) -> Result<(), Error> {
     rename(connection, log, false)
 }
@@ -170,10 +181,11 @@ fn rename(connection: &Connection, log: &LogId, is_same_here: bool) -> Result<()
         connection.query_row(sql, [log.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
     let (then, now) = (ancestors(known_ancestors.as_deref())?, ancestors(told.as_deref())?);
     let known = known.map(|known| LogId::new(known).map_err(|error| damaged("gbsync_state.log", error))).transpose()?;
-    let of_known = known.as_ref().map_or(Seq(0), |known| match is_same_here {
-        true => Seq(cursor),
-        false => agreed(known, &then, (log, &now)),
-    });
+    let of_known = match &known {
+        None => Seq(0),
+        Some(_) if is_same_here => Seq(cursor),
+        Some(known) => left::shared(connection, (known, &then), (log, &now))?,
+    };
     for named in names(connection, log)? {
         let through_known = match then.iter().find(|ancestor| ancestor.log == named) {
             Some(ancestor) => ancestor.up_to.min(of_known),
@@ -197,12 +209,15 @@ fn rename(connection: &Connection, log: &LogId, is_same_here: bool) -> Result<()
             }
         }
     }
-    Ok(())
+    match known.filter(|_| !is_same_here) {
+        Some(known) => left::leave(connection, (&known, log), of_known),
+        None => Ok(()),
+    }
 }
 
-/// The undecided groups that name this log.
+/// The undecided groups that name this log, and say nothing else of what they were made on.
 fn waiting_under(connection: &Connection, log: &LogId) -> Result<Vec<i64>, Error> {
-    let sql = "SELECT local_no FROM gbsync_outbox WHERE log = ?1 AND state IN ('sealed', 'waiting_for_sign_in')";
+    let sql = "SELECT local_no FROM gbsync_outbox WHERE log = ?1 AND made_on IS NULL AND state IN ('sealed', 'waiting_for_sign_in')";
     let mut statement = connection.prepare_cached(sql)?;
     let waiting = statement.query_map([log.as_str()], |row| row.get(0))?;
     Ok(waiting.collect::<Result<_, _>>()?)
@@ -224,7 +239,7 @@ fn depends_on_forgotten(connection: &Connection, local_no: i64) -> Result<bool, 
 /// The logs that undecided groups name, but for this one.
 fn names(connection: &Connection, log: &LogId) -> Result<BTreeSet<LogId>, Error> {
     let sql = "SELECT DISTINCT log FROM gbsync_outbox
-                WHERE log <> ?1 AND state IN ('sealed', 'waiting_for_sign_in')";
+                WHERE log <> ?1 AND made_on IS NULL AND state IN ('sealed', 'waiting_for_sign_in')";
     let mut statement = connection.prepare(sql)?;
     let names = statement.query_map([log.as_str()], |row| row.get::<_, Box<str>>(0))?;
     names.map(|name| LogId::new(name?).map_err(|error| damaged("gbsync_outbox.log", error))).collect()

@@ -9,6 +9,7 @@ pub(crate) mod download;
 mod face;
 pub(crate) mod family;
 pub(crate) mod flag;
+pub(crate) mod left;
 pub(crate) mod lists;
 pub(crate) mod lost;
 pub(crate) mod outbox;
@@ -20,6 +21,7 @@ pub(crate) mod server_schema;
 pub(crate) mod sign_in;
 pub(crate) mod snapshot;
 pub(crate) mod state;
+pub(crate) mod stood;
 mod tx;
 pub(crate) mod upload;
 

@@ -1,6 +1,6 @@
 //! `gbsync_outbox`: sealed groups, their bytes, and what became of them.
 
-use super::{clock, lost, parked};
+use super::{clock, left, lost, parked};
 use crate::error::{Error, damaged};
 use gbsync_core::change::Change;
 use gbsync_core::clock::Hlc;
@@ -10,7 +10,7 @@ use gbsync_core::id::{Actor, DeviceSeq, EpochId, GroupId, GroupType, LogId, Reco
 use gbsync_core::limits::Limits;
 use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::time::Timestamp;
-use gbsync_core::wire;
+use gbsync_core::wire::{self, MadeOn};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use std::collections::BTreeSet;
 
@@ -148,6 +148,8 @@ pub(crate) struct StoredGroup {
     pub(crate) waits_for_sign_in: bool,
     /// Where it stood in logs that lost it.
     pub(crate) accepted_as: Vec<(LogId, Seq)>,
+    /// What its bases were, where it was made on a history that was left.
+    pub(crate) made_on: Option<MadeOn>,
 }
 
 /// The first undecided groups after `after` in seal order, each given to `take` until it answers `false`. Changes of more
@@ -160,7 +162,7 @@ pub(crate) fn each_pending(
 ) -> Result<(), Error> {
     let sql = "SELECT local_no, group_id, type, actor, device_seq, log, sealed_at, depends_on, replaces, records, digest,
                 octet_length(changes), CASE WHEN octet_length(changes) <= ?2 THEN changes END, next_attempt_at,
-                schema_version, hlc, clears, state = 'waiting_for_sign_in', accepted_as
+                schema_version, hlc, clears, state = 'waiting_for_sign_in', accepted_as, made_on
            FROM gbsync_outbox WHERE state IN ('sealed', 'waiting_for_sign_in') AND local_no > ?1 ORDER BY local_no";
     #[cfg(feature = "mutants")]
     let sql = &crate::planted::in_order(sql);
@@ -219,6 +221,7 @@ fn stored_group(row: &Row<'_>) -> Result<StoredGroup, Error> {
         next_attempt_at: row.get(13)?,
         waits_for_sign_in: row.get(17)?,
         accepted_as: lost::places(text(18)?.as_deref())?,
+        made_on: left::made_on(text(19)?.as_deref())?,
     })
 }
 

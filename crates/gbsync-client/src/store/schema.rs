@@ -17,6 +17,7 @@ const STEPS: &[&str] = &[
     super::snapshot::HORIZON,
     super::lost::LOST,
     super::lost::UNPASSED,
+    super::stood::STOOD,
 ];
 
 /// The newest format this version writes and reads.

@@ -189,7 +189,9 @@ impl<'c> Round<'c> {
             server_schema::set_version(tx, shake.schema_version)?;
             state::set_horizon(tx, shake.horizon)?;
             state::set_handshake(tx, &shake.log, shake.head, &self.scope_set, &shake.limits)?;
-            lost::set_told(tx, &shake.log, &shake.ancestors)
+            let agreed = shake.agrees_up_to.filter(|_| shake.agrees == Some(false));
+            let agreed = agreed.or((shake.agrees == Some(true)).then_some(state.cursor));
+            lost::set_told(tx, &shake.log, &shake.ancestors, agreed)
         })?;
         self.fetch_schema(&state, shake.schema_version).await?;
         self.care.keeps_order = shake.schema_version > 0;

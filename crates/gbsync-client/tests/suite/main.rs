@@ -9,6 +9,7 @@ mod convergence;
 mod damaged;
 mod exchange;
 mod flags;
+mod histories;
 mod large;
 mod live;
 mod meetings;

@@ -214,12 +214,15 @@ fn files_that_cannot_be_used_are_refused_with_one_sentence_and_left_untouched() 
 fn a_file_of_a_former_format_gets_the_index_that_came_after_it() {
     let world = World::new();
     let index = "SELECT count(*) FROM sqlite_master WHERE type = 'index' AND name = 'gbsync_outbox_unpassed'";
+    let since = "DROP TABLE gbsync_stood; DROP TABLE gbsync_stood_next; ALTER TABLE gbsync_outbox DROP COLUMN made_on;
+                 ALTER TABLE gbsync_state DROP COLUMN told_agreed; ALTER TABLE gbsync_state DROP COLUMN left_log;
+                 ALTER TABLE gbsync_state DROP COLUMN left_shared;";
     for (name, before) in [("without", "DROP INDEX gbsync_outbox_unpassed;"), ("with", "")] {
         let device = world.device(name);
         device.client.upsert("notes", "n1", r#"{"text":"kept"}"#).unwrap();
         drop(device);
         let db = rusqlite::Connection::open(world.path(name)).unwrap();
-        db.execute_batch(&format!("{before} UPDATE gbsync_meta SET value = '10' WHERE key = 'format';")).unwrap();
+        db.execute_batch(&format!("{since} {before} UPDATE gbsync_meta SET value = '10' WHERE key = 'format';")).unwrap();
         drop(db);
         let device = world.reopen(name);
         let db = rusqlite::Connection::open(world.path(name)).unwrap();

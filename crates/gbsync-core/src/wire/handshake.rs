@@ -28,6 +28,8 @@ pub struct Handshake {
     pub chain: Digest,
     /// Whether the log holds, where the device stands, what the device says that it does; `None` where it said nothing.
     pub agrees: Option<bool>,
+    /// The highest of the places that the device says it knows at which this log is the same; `None` where it said none.
+    pub agrees_up_to: Option<Seq>,
     /// The `seq` from which the log is kept.
     pub horizon: Seq,
     /// The server's clock.
@@ -86,6 +88,7 @@ impl Handshake {
             head: Seq(fields.count("head")?),
             chain: Digest::from_hex(fields.text("chain")?).ok_or_else(|| WireError::new("is no SHA-256").within("chain"))?,
             agrees: fields.optional_flag("agrees")?,
+            agrees_up_to: fields.optional_count("agreesUpTo")?.map(Seq),
             horizon: Seq(fields.optional_count("horizon")?.unwrap_or(0)),
             server_time: Timestamp::new(fields.text("serverTime")?)
                 .map_err(|error| WireError::new(error.to_string()).within("serverTime"))?,
@@ -115,6 +118,9 @@ impl Handshake {
         push_text(&mut out, "chain", &self.chain.to_string());
         if let Some(agrees) = self.agrees {
             out.push_str(&format!(",\"agrees\":{agrees}"));
+        }
+        if let Some(up_to) = self.agrees_up_to {
+            push_count(&mut out, "agreesUpTo", up_to.0);
         }
         push_count(&mut out, "horizon", self.horizon.0);
         push_text(&mut out, "serverTime", self.server_time.as_str());

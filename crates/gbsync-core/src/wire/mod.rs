@@ -8,6 +8,7 @@ mod flags;
 mod handshake;
 mod live;
 mod log;
+mod made_on;
 mod operations;
 mod parts;
 mod place;
@@ -30,6 +31,7 @@ pub use log::{
     EntryHeader, LogChange, LogEntry, LogGroup, LogPage, LogParts, LogState, changes_json, committed_at,
     entry_in_parts_json, entry_json, page_json, parse_log_part,
 };
+pub use made_on::{MadeOn, made_on_another};
 pub use operations::OperationLine;
 pub(crate) use parts::elements;
 pub use parts::{

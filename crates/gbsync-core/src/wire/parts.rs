@@ -7,6 +7,7 @@
 //!
 //! Rejected alternative: cutting the bytes anywhere. A part could not be checked before all of them are there.
 
+use super::made_on::made_on;
 use super::place::accepted_as;
 use super::push::{Arrival, Content, change, changes, header, invalid_group, named, push_header};
 use super::read::{Fields, Read, WireError, parse, push_count, wrong};
@@ -55,8 +56,8 @@ pub(super) fn in_parts(fields: &Fields<'_, '_>, id: GroupId, device_seq: DeviceS
     } else {
         Content::InParts(Box::new(InParts { header, parts, change_count }))
     };
-    let accepted_as = accepted_as(fields)?;
-    Ok(Arrival { id, device_seq, digest: digest.unwrap_or(Digest::ZERO), content, accepted_as })
+    let (accepted_as, made_on) = (accepted_as(fields)?, made_on(fields)?);
+    Ok(Arrival { id, device_seq, digest: digest.unwrap_or(Digest::ZERO), content, accepted_as, made_on })
 }
 
 /// Puts the parts of a group together.

@@ -1,5 +1,6 @@
 //! `POST …/push`: the request.
 
+use super::made_on::{MadeOn, made_on};
 use super::parts::{InParts, in_parts};
 use super::place::{LogPlace, accepted_as};
 use super::read::{
@@ -43,6 +44,8 @@ pub struct Arrival {
     pub content: Content,
     /// Where it stood in logs that lost it.
     pub accepted_as: Vec<(LogId, Seq)>,
+    /// What its bases were, where it was made on a history that its device left.
+    pub made_on: Option<MadeOn>,
 }
 
 /// What arrived of a group.
@@ -207,7 +210,7 @@ fn arrival(node: &Node<'_>, text: &str, limits: &Limits) -> Read<Arrival> {
             Err(error) => Content::TooLarge(Box::new(header), error.to_string()),
         }
     };
-    Ok(Arrival { id, device_seq, digest, content, accepted_as: accepted_as(&fields)? })
+    Ok(Arrival { id, device_seq, digest, content, accepted_as: accepted_as(&fields)?, made_on: made_on(&fields)? })
 }
 
 pub(super) fn header(fields: &Fields<'_, '_>, id: GroupId, device_seq: DeviceSeq) -> Read<Header> {

@@ -286,6 +286,7 @@ fn handshakes_are_written_and_read_as_the_golden_ones() {
         head: Seq(0),
         chain: Digest::ZERO,
         agrees: None,
+        agrees_up_to: None,
         horizon: Seq(0),
         server_time: Timestamp::new("2026-06-03T20:52:59.123Z").unwrap(),
         device: None,
@@ -305,6 +306,7 @@ fn handshakes_are_written_and_read_as_the_golden_ones() {
         head: Seq(157),
         chain: Digest::ZERO.chained(Seq(42), &id("receipt-create:receipt-001:0192-b"), &sale),
         agrees: None,
+        agrees_up_to: None,
         horizon: Seq(100),
         device: Some(DeviceReport {
             epoch: EpochId::new("epoch-1").unwrap(),

@@ -6,7 +6,9 @@ use gbsync_core::group::{Group, Header};
 use gbsync_core::id::{BatchId, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, LogId, RecordKey, Seq, SpaceId};
 use gbsync_core::limits::Limits;
 use gbsync_core::time::Timestamp;
-use gbsync_core::wire::{Ancestor, Handshake, LogPlace, PushRequest, group_json, offered_again, push_json_at};
+use gbsync_core::wire::{
+    Ancestor, Handshake, LogPlace, MadeOn, PushRequest, group_json, made_on_another, offered_again, push_json_at,
+};
 
 fn golden(file: &str) -> String {
     let path = format!("{}/../../vectors/wire/{file}.json", env!("CARGO_MANIFEST_DIR"));
@@ -43,12 +45,15 @@ fn a_group_that_is_offered_again_is_written_and_read_as_the_golden_one() {
     let places = [(log("log-a"), Seq(131)), (log("log-b"), Seq(122))];
     let at = LogPlace { log: log("log-c"), seq: Seq(120), chain: Digest::of(b"place") };
     let (device, epoch) = (DeviceId::new("device-1").unwrap(), EpochId::new("epoch-1").unwrap());
-    let sent = offered_again(group_json(&group), &places);
+    let base = GroupId::new("receipt-edit:r1:0192-b").unwrap();
+    let made_on = MadeOn { shared: Seq(118), bases: [(Seq(130), base)].into() };
+    let sent = made_on_another(offered_again(group_json(&group), &places), Some(&made_on));
     let text = push_json_at(&device, &epoch, &BatchId::new("batch-4").unwrap(), Some(&at), [sent.as_str()]);
     assert_eq!(text, golden("push-request-after-a-restore"));
 
     let request = PushRequest::parse(text.as_bytes(), &Limits::default()).unwrap();
     assert_eq!((request.at, request.groups[0].accepted_as.as_slice()), (Some(at), &places[..]));
+    assert_eq!(request.groups[0].made_on, Some(made_on));
 }
 
 #[test]
@@ -62,6 +67,7 @@ fn the_handshake_of_a_restored_log_is_written_and_read_as_the_golden_one() {
         head: Seq(125),
         chain: Digest::of(b"place"),
         agrees: Some(false),
+        agrees_up_to: Some(Seq(118)),
         horizon: Seq(0),
         server_time: time(),
         device: None,
@@ -87,4 +93,8 @@ fn what_says_where_somebody_stands_and_cannot_be_read_is_malformed() {
         refused("[{\"log\":\"log-a\",", &format!("[{}{{\"log\":\"log-a\",", "{\"log\":\"x\",\"seq\":1},".repeat(16))),
         "/groups/0/acceptedAs"
     );
+    assert_eq!(refused("\"shared\":118", "\"shared\":-1"), "/groups/0/madeOn/shared");
+    assert_eq!(refused("\"group\":\"", "\"group\":\"\n"), "/groups/0/madeOn/bases/0/group");
+    let base = "{\"seq\":1,\"group\":\"g\"},".repeat(1_000);
+    assert_eq!(refused("\"bases\":[", &format!("\"bases\":[{base}")), "/groups/0/madeOn/bases");
 }

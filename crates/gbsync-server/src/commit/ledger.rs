@@ -26,7 +26,7 @@ use gbsync_core::schema::Schema;
 use gbsync_core::scope::{Reach, ScopeSet, Trace};
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::{Rejection, RejectionCode, Verdict};
-use gbsync_core::wire::{Arrival, Content, EntryHeader, GroupResult, PushRequest, changes_json, result_json};
+use gbsync_core::wire::{Arrival, Content, EntryHeader, GroupResult, MadeOn, PushRequest, changes_json, result_json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where facts come from: inside the transaction, as many at a time as core asks for.
@@ -92,6 +92,7 @@ pub(super) fn want<'r>(wanted: &mut Wanted<'r>, request: &'r PushRequest) {
         let Some(header) = arrival.content.header() else { continue };
         wanted.groups.extend(&header.depends_on);
         wanted.groups.extend(&header.replaces);
+        wanted.groups.extend(lineage::named(arrival));
         wanted.flags.extend(flags::wanted(header));
     }
 }
@@ -159,7 +160,8 @@ impl<'t> Ledger<'t> {
         if let Some(reused) = self.reused_number(&key, request) {
             return Ok(reused);
         }
-        self.came_along = match self.state.ancestors.is_empty() {
+        let is_of_another = |arrival: &Arrival| arrival.made_on.is_some();
+        self.came_along = match self.state.ancestors.is_empty() && !request.groups.iter().any(is_of_another) {
             true => BTreeSet::new(),
             false => request.groups.iter().map(|arrival| arrival.id.clone()).collect(),
         };
@@ -263,7 +265,7 @@ impl<'t> Ledger<'t> {
         if let Some(closed) = self.closed(group.header()) {
             return Ok(self.reject(key, arrival, refused, closed));
         }
-        Ok(match self.decide(group, source)? {
+        Ok(match self.decide(group, arrival.made_on.as_ref(), source)? {
             Decision::Accept(accepted) => self.accept(key, arrival, group, named.or(actor), accepted),
             Decision::Reject(rejection) => self.reject(key, arrival, refused, rejection),
             Decision::Block(by) => Verdict::Blocked { by },
@@ -271,9 +273,9 @@ impl<'t> Ledger<'t> {
     }
 
     /// What core needs to know of a group beside the records.
-    fn standing(&self, group: &Group) -> Standing {
+    fn standing(&self, group: &Group, made_on: Option<&MadeOn>) -> Standing {
         let header = group.header();
-        let other_log = self.lineage.other_log(group, &self.state, &self.came_along, &self.terms);
+        let other_log = self.lineage.other_log((group, made_on), &self.state, &self.came_along, &self.terms);
         let known = |id: &GroupId| {
             let known = match &self.groups.get(id)?.outcome {
                 DecidedAs::Accepted { seq, .. } => Known::Accepted(*seq),
@@ -286,6 +288,7 @@ impl<'t> Ledger<'t> {
                 .depends_on
                 .iter()
                 .filter_map(known)
+                .chain(other_log.iter().flat_map(|other| other.offered.values()).filter_map(known))
                 .chain(other_log.iter().flat_map(|_| self.lineage.standings(group)))
                 .collect(),
             other_log,
@@ -299,9 +302,9 @@ impl<'t> Ledger<'t> {
     }
 
     /// Asks core, loading what it asks for.
-    fn decide(&mut self, group: &Group, source: &mut Source<'_>) -> Result<Decision, StoreError> {
+    fn decide(&mut self, group: &Group, made_on: Option<&MadeOn>, source: &mut Source<'_>) -> Result<Decision, StoreError> {
         let (header, Terms { schema, limits, .. }) = (group.header(), self.terms);
-        let standing = self.standing(group);
+        let standing = self.standing(group, made_on);
         loop {
             match decide(group, &standing, &self.facts, schema, limits) {
                 Ok(Decision::Accept(accepted)) => {

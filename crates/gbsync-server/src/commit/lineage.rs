@@ -5,14 +5,14 @@
 //! device that says where it stands is held to it under the lock of the space.
 
 use super::ledger::Terms;
-use crate::store::{HealedGroup, Held, KeptAncestor, SpaceState, StoreError, Writer, descend};
+use crate::store::{HealedGroup, Held, KeptAncestor, SpaceState, StoreError, Writer, descend, meet};
 use gbsync_core::decide::{Known, OtherLog};
 use gbsync_core::digest::Digest;
 use gbsync_core::group::Group;
 use gbsync_core::id::{GroupId, LogId, Seq, SpaceId};
 use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::verdict::Verdict;
-use gbsync_core::wire::{Arrival, Content, LogPlace, PushRequest};
+use gbsync_core::wire::{Arrival, Content, LogPlace, MadeOn, PushRequest};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a log that was found rolled back is left alone, in milliseconds: a device that is out of its mind must not make a new
@@ -24,9 +24,17 @@ pub(super) fn wanted<'r>(lost: &mut BTreeSet<(&'r LogId, Seq)>, request: &'r Pus
     for arrival in &request.groups {
         lost.extend(arrival.accepted_as.iter().map(|(log, seq)| (log, *seq)));
         let Content::Whole(group) = &arrival.content else { continue };
+        if arrival.made_on.is_some() {
+            continue;
+        }
         let Some(log) = &group.header().log else { continue };
         lost.extend(bases(group).map(|version| (log, version)));
     }
+}
+
+/// The groups that a group names as its bases in a history that its device left.
+pub(super) fn named(arrival: &Arrival) -> impl Iterator<Item = &GroupId> {
+    arrival.made_on.iter().flat_map(|made_on| made_on.bases.values())
 }
 
 fn bases(group: &Group) -> impl Iterator<Item = Seq> {
@@ -63,29 +71,32 @@ impl Lineage {
 
     /// How the bases of a group are read that was made on another log. `None` for one made on the present log, or on one
     /// that nothing is known of.
+    ///
+    /// Where its device says what its bases were, the name of the log tells nothing: another history may have had the same.
     pub(super) fn other_log(
         &self,
-        group: &Group,
+        (group, made_on): (&Group, Option<&MadeOn>),
         state: &SpaceState,
         came_along: &BTreeSet<GroupId>,
         terms: &Terms<'_>,
     ) -> Option<OtherLog> {
-        let log = group.header().log.as_ref().filter(|log| **log != state.log)?;
-        let newest = state.ancestors.iter().map(|kept| kept.at_ms).max()?;
-        let kept = state.ancestors.iter().find(|kept| kept.ancestor.log == *log);
+        let newest = state.ancestors.iter().map(|kept| kept.at_ms).max();
         let now_ms = u64::try_from(terms.now.unix_ms()).unwrap_or(0);
-        let is_waited_for = now_ms.saturating_sub(newest) < terms.heal_window_ms;
+        let is_waited_for = newest.is_some_and(|newest| now_ms.saturating_sub(newest) < terms.heal_window_ms);
+        let (up_to, offered) = match made_on {
+            Some(made_on) => (made_on.shared, made_on.bases.clone()),
+            None => {
+                let log = group.header().log.as_ref().filter(|log| **log != state.log && newest.is_some())?;
+                let kept = state.ancestors.iter().find(|kept| kept.ancestor.log == *log);
+                let offered = |seq| Some((seq, self.known.get(&(log.clone(), seq))?.0.clone()));
+                (kept.map_or(Seq(0), |kept| kept.ancestor.up_to), bases(group).filter_map(offered).collect())
+            }
+        };
         let gone = match is_waited_for {
             true => BTreeSet::new(),
             false => group.header().depends_on.iter().filter(|id| !came_along.contains(*id)).cloned().collect(),
         };
-        let offered = |seq| Some((seq, self.known.get(&(log.clone(), seq))?.0.clone()));
-        Some(OtherLog {
-            up_to: kept.map_or(Seq(0), |kept| kept.ancestor.up_to),
-            offered: bases(group).filter_map(offered).collect(),
-            is_waited_for,
-            gone,
-        })
+        Some(OtherLog { up_to, offered, is_waited_for, gone })
     }
 
     /// What became of the groups that a group's bases were.
@@ -125,7 +136,7 @@ pub(crate) enum Displaced {
     BeyondHead { head: Seq },
 }
 
-/// A device stands where the log that it names does not.
+/// A device stands where the present log does not.
 #[derive(Debug, Clone)]
 pub(crate) struct Forking {
     pub(crate) space: SpaceId,
@@ -139,8 +150,8 @@ pub(crate) struct Forking {
 /// What that comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ForkingOutcome {
-    /// The log is another one now, or was already.
-    Done,
+    /// The log is another one now, or was already: the highest of the places that the device knows at which both are the same.
+    Done(Seq),
     /// A log has begun only just now; ask again later.
     TooSoon,
 }
@@ -151,28 +162,36 @@ impl Forking {
         self.known.keys().copied().chain([self.at.seq])
     }
 
-    /// Begins a new log where the present one turns out to have been rolled back behind what a device has seen of it.
+    /// Begins a new log where the present one turns out to have been rolled back behind what a device has seen of it. A log
+    /// that nothing is known of was lost as well: the store was put back to a state from before it. It becomes an ancestor,
+    /// so that what it had is waited for.
     pub(super) fn fork(&self, writer: &mut dyn Writer, held: &mut Held, now_ms: u64) -> Result<ForkingOutcome, StoreError> {
         let Held { state, chains, .. } = held;
-        let stands = |seq: &Seq, chain: &Digest| *seq <= state.head && chains.get(seq).is_none_or(|known| known == chain);
-        if self.at.log != state.log || stands(&self.at.seq, &self.at.chain) {
-            return Ok(ForkingOutcome::Done);
+        let agrees = |(seq, chain): &(&Seq, &Digest)| **seq <= state.head && chains.get(seq) == Some(*chain);
+        let up_to = self.known.iter().filter(agrees).map(|(seq, _)| *seq).max().unwrap_or(Seq(0));
+        let stands = self.at.seq <= state.head && chains.get(&self.at.seq).is_none_or(|known| *known == self.at.chain);
+        let is_known = state.ancestors.iter().any(|kept| kept.ancestor.log == self.at.log);
+        if stands || is_known && self.at.log != state.log {
+            return Ok(ForkingOutcome::Done(up_to));
         }
         let newest = state.ancestors.iter().map(|kept: &KeptAncestor| kept.at_ms).max();
         if newest.is_some_and(|newest| now_ms.abs_diff(newest) < FORK_REST_MS) {
-            return Ok(ForkingOutcome::TooSoon);
+            return Ok(match self.at.log == state.log {
+                true => ForkingOutcome::TooSoon,
+                false => ForkingOutcome::Done(up_to),
+            });
         }
-        let agrees = |(seq, chain): &(&Seq, &Digest)| **seq <= state.head && chains.get(seq) == Some(*chain);
-        let up_to = self.known.iter().filter(agrees).map(|(seq, _)| *seq).max().unwrap_or(Seq(0));
+        let (log, ancestors) = match self.at.log == state.log {
+            true => (self.log.clone(), descend(&state.log, up_to, &state.ancestors, now_ms)),
+            false => (state.log.clone(), meet(&self.at.log, up_to, &state.ancestors, now_ms)),
+        };
         tracing::warn!(
-            space = %self.space, log = %state.log, head = %state.head, seen = %self.at.seq, agreed = %up_to, new = %self.log,
-            "a device has seen more of this log than it holds: the store was rolled back; a new log begins, and devices bring \
-             back what it lost"
+            space = %self.space, log = %self.at.log, head = %state.head, seen = %self.at.seq, agreed = %up_to, now = %log,
+            "a device has seen more than the log holds: the store was put back to an earlier state; devices bring back what it lost"
         );
-        let ancestors = descend(&state.log, up_to, &state.ancestors, now_ms);
-        writer.fork(&self.space, &self.log, &ancestors)?;
-        (state.log, state.ancestors) = (self.log.clone(), ancestors);
-        Ok(ForkingOutcome::Done)
+        writer.fork(&self.space, &log, &ancestors)?;
+        (state.log, state.ancestors) = (log, ancestors);
+        Ok(ForkingOutcome::Done(up_to))
     }
 }
 

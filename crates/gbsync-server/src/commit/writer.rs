@@ -270,7 +270,7 @@ fn fork(
         let Work::Fork(forking, _) = work else { continue };
         let outcome = match held {
             Some(held) => forking.fork(writer, held, now_ms)?,
-            None => ForkingOutcome::Done,
+            None => ForkingOutcome::Done(Seq(0)),
         };
         outcomes[*index] = Some(Outcome::Forked(outcome));
     }

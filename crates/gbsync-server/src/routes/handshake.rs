@@ -4,7 +4,7 @@
 //! a number went.
 //!
 //! It may also say where it stands. Where the log is the one that it names and does not stand there, the store was rolled back
-//! behind its back: a new log begins, with this one as its ancestor.
+//! behind its back: a new log begins, with this one as its ancestor. A log that nothing is known of becomes an ancestor too.
 
 use super::parameters::Parameters;
 use super::{App, json};
@@ -39,15 +39,16 @@ pub(super) async fn handshake(
     let look = move |store: &dyn Store| store.space(&space, of_device.as_ref(), of_epoch.as_ref());
     let mut view = app.read(look.clone()).await?.ok_or_else(Refusal::no_space)?;
     let at = place(&parameters)?;
-    let mut agrees = None;
+    let (mut agrees, mut agrees_up_to) = (None, None);
     if let Some(at) = at {
         agrees = stands(&app, &admission.space, at.seq, at.chain).await?;
         // Who only asks gets no new log; who can say up to where it knows the log does.
-        if let Some(known) = known(&parameters)?.filter(|_| agrees == Some(false) && at.log == view.state.log) {
+        if let Some(known) = known(&parameters)?.filter(|_| agrees == Some(false)) {
             let log = LogId::new(app.environment.uuid()).expect("a UUID is an id");
             let forking = Forking { space: admission.space.clone(), at, known, log };
-            if app.committer.fork(forking).await? == ForkingOutcome::TooSoon {
-                return Err(Refusal::unavailable());
+            match app.committer.fork(forking).await? {
+                ForkingOutcome::TooSoon => return Err(Refusal::unavailable()),
+                ForkingOutcome::Done(up_to) => agrees_up_to = Some(up_to),
             }
             view = app.read(look).await?.ok_or_else(Refusal::no_space)?;
         }
@@ -65,6 +66,7 @@ pub(super) async fn handshake(
         head: view.state.head,
         chain: view.state.chain,
         agrees,
+        agrees_up_to,
         horizon: view.state.horizon,
         server_time: app.environment.now(),
         device: view.device,

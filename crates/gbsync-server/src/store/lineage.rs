@@ -39,6 +39,12 @@ pub(crate) fn descend(log: &LogId, up_to: Seq, ancestors: &[KeptAncestor], now_m
     kept.map(|(ancestor, at_ms)| KeptAncestor { ancestor, at_ms }).take(MOST).collect()
 }
 
+/// The ancestors of a log that goes on, where a device turned up that knows another log, unheard of, up to there.
+pub(crate) fn meet(log: &LogId, up_to: Seq, ancestors: &[KeptAncestor], now_ms: u64) -> Vec<KeptAncestor> {
+    let met = KeptAncestor { ancestor: Ancestor { log: log.clone(), up_to }, at_ms: now_ms };
+    std::iter::once(met).chain(ancestors.iter().cloned()).take(MOST).collect()
+}
+
 /// Reads what [`to_json`] wrote.
 pub(super) fn from_json(text: Option<&str>) -> Result<Vec<KeptAncestor>, StoreError> {
     let Some(text) = text else { return Ok(Vec::new()) };

@@ -23,7 +23,7 @@ pub(crate) use asked::{
 };
 pub use backup::{Manifest, SpaceInBackup, backup, read_manifest, restore};
 pub use error::StoreError;
-pub(crate) use lineage::{HealedGroup, KeptAncestor, descend};
+pub(crate) use lineage::{HealedGroup, KeptAncestor, descend, meet};
 pub use lineage::{RestoredSpace, mark_restored};
 pub use location::StoreLocation;
 pub use scan::{Finding, Scanned, scan};

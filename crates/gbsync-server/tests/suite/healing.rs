@@ -203,3 +203,65 @@ async fn a_log_that_a_device_saw_further_than_it_goes_begins_anew_from_where_bot
     app.get(&format!("?log={new}&after=9&chain={other}&known=0.{zero}")).await.assert_problem(503, "unavailable");
     app.get(&format!("?log={new}&after=9&chain={other}&known=1")).await.assert_problem(400, "malformed");
 }
+
+/// A group whose device says what its bases were in the history that it was made on.
+fn made_on(shared: u64, seq: u64, base: &str, group: TestGroup) -> TestGroup {
+    group.with(&format!(r#""madeOn":{{"shared":{shared},"bases":[{{"seq":{seq},"group":"{base}"}}]}},"#))
+}
+
+#[tokio::test]
+async fn two_lost_histories_of_one_name_are_told_apart_by_what_stood_there() {
+    let (app, log) = restored(HOUR_MS).await;
+    // The log was rolled back twice: place 3 was "one" to some and "two" to others.
+    let one = || lost(&log, 3, edit("one", 3, 1, "5.00"));
+    assert_eq!(app.push(&[one()]).await.verdicts(), ["accepted"]);
+    let after_two = || made_on(2, 3, "two", on(&log, edit("after-two", 1, 3, "9.00")));
+    let waits = app.push_as("till-2", "e2", &[after_two()]).await.result(0);
+    assert_eq!(waits, json!({"syncGroupId":"after-two","status":"blocked","blockedBy":["two"]}));
+    let two = lost(&log, 3, edit("two", 1, 1, "6.00"));
+    assert_eq!(app.push_as("till-3", "e3", &[two]).await.verdicts(), ["rejected conflict"]);
+    assert_eq!(app.push_as("till-2", "e2", &[after_two()]).await.verdicts(), ["rejected base_lost"]);
+    let after_one = made_on(2, 3, "one", on(&log, edit("after-one", 1, 3, "7.00")));
+    assert_eq!(app.push_as("till-4", "e4", &[after_one]).await.verdicts(), ["accepted"]);
+}
+
+#[tokio::test]
+async fn where_a_device_left_the_history_counts_and_not_how_far_the_name_of_its_log_is_shared() {
+    let (app, log) = restored(HOUR_MS).await;
+    // Both logs are said to agree up to 2, but this device's parted at 1: another group stood at 2.
+    let group = made_on(1, 2, "other", on(&log, edit("a", 1, 2, "9.00")));
+    assert_eq!(app.push_as("till-2", "e2", &[group]).await.result(0)["blockedBy"], json!(["other"]));
+    let same = made_on(1, 2, "g2", on(&log, TestGroup::of("b", 2, &[patch("receipts", "r-2", 2, r#"{"total":"4.00"}"#)])));
+    assert_eq!(app.push_as("till-2", "e2", &[same]).await.verdicts(), ["accepted"]);
+    // What nobody can name is not guessed, and waits.
+    let unnamed = on(&log, edit("c", 3, 3, "9.00")).with(r#""madeOn":{"shared":2},"#);
+    assert_eq!(app.push(&[lost(&log, 3, edit("lost", 3, 1, "5.00"))]).await.verdicts(), ["accepted"]);
+    assert_eq!(app.push_as("till-2", "e2", &[unnamed]).await.verdicts(), ["blocked"]);
+}
+
+#[tokio::test]
+async fn a_history_of_the_present_name_is_another_one_where_its_device_says_so() {
+    let app = TestApp::start().await;
+    app.push(&[receipt("g1", 1, "r-1"), receipt("g2", 2, "r-2")]).await;
+    let log = app.get("").await.json()["log"].as_str().unwrap().to_owned();
+    let gone = made_on(1, 2, "gone", on(&log, edit("a", 1, 2, "9.00")));
+    assert_eq!(app.push_as("till-2", "e2", &[gone]).await.verdicts(), ["rejected base_lost"]);
+    let same = made_on(0, 1, "g1", on(&log, edit("b", 2, 1, "8.00")));
+    assert_eq!(app.push_as("till-2", "e2", &[same]).await.verdicts(), ["accepted"]);
+}
+
+#[tokio::test]
+async fn a_log_that_was_never_heard_of_becomes_an_ancestor_when_a_device_knows_it() {
+    let app = TestApp::start().await;
+    app.push(&[receipt("g1", 1, "r-1"), receipt("g2", 2, "r-2")]).await;
+    let log = app.get("").await.json()["log"].as_str().unwrap().to_owned();
+    let first = app.get("/log?maxRecords=1").await.json()["chain"].as_str().unwrap().to_owned();
+    let other = "f".repeat(64);
+    let ask = |name: &str| format!("?log={name}&after=9&chain={other}&known=1.{first},2.{other}");
+    let told = app.get(&ask("unheard")).await.json();
+    let ancestors = json!([{"log":"unheard","upTo":1}]);
+    assert_eq!((&told["log"], &told["ancestors"], &told["agreesUpTo"]), (&json!(log), &ancestors, &json!(1)));
+    // Others have to wait to be named, and are answered all the same.
+    let told = app.get(&ask("unheard-too")).await.json();
+    assert_eq!((&told["ancestors"], &told["agreesUpTo"]), (&ancestors, &json!(1)));
+}

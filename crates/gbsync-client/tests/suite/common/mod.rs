@@ -76,6 +76,20 @@ impl World {
         self.server = Some(self.runtime.block_on(Server::start(config)).unwrap());
     }
 
+    /// Copies the server's folder, or puts such a copy back by hand, while the server stands still.
+    pub fn copy_server(&mut self, from: &str, to: &str) {
+        if let Some(server) = self.server.take() {
+            self.runtime.block_on(server.stop()).unwrap();
+        }
+        let (from, to) = (self.folder.path().join(from), self.folder.path().join(to));
+        let _ = std::fs::remove_dir_all(&to);
+        std::fs::create_dir(&to).unwrap();
+        for file in std::fs::read_dir(from).unwrap().map(Result::unwrap).filter(|file| file.path().is_file()) {
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+        self.restart();
+    }
+
     /// The device's file, made if it is not there.
     pub fn reopen_or_make(&self, name: &str) -> Device {
         if self.path(name).exists() { self.reopen(name) } else { self.device(name) }

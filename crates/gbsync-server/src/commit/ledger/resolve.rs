@@ -112,7 +112,7 @@ impl Ledger<'_> {
         };
         // The role of the back office is right enough.
         self.roles = None;
-        let verdict = match self.decide(&group, source)? {
+        let verdict = match self.decide(&group, None, source)? {
             Decision::Accept(accepted) => self.accept_remedy(&key, &group, accepted),
             Decision::Reject(rejection) => rejected(rejection),
             Decision::Block(by) => Verdict::Blocked { by },
@@ -133,6 +133,7 @@ impl Ledger<'_> {
             digest: group.digest(),
             content,
             accepted_as: Vec::new(),
+            made_on: None,
         };
         let verdict = self.accept(key, &arrival, group, header.actor.as_ref(), accepted);
         self.number(key, &arrival);

@@ -1,0 +1,58 @@
+//! Histories of one log: a server's folder that was put back by hand more than once.
+
+use crate::common::{Device, World};
+use gbsync_client::GroupState;
+
+fn edit(device: &Device, text: &str) {
+    device.client.upsert("notes", "n", format!(r#"{{"text":"{text}"}}"#).as_str()).unwrap();
+}
+
+/// A server whose log had a note at 1, another edit of it at 2 in each of two histories that were lost, and is at 1 again. The
+/// devices: who made the edit of the first history, who saw it and edited it once more, and who made that of the second.
+fn put_back_twice() -> (World, [Device; 3]) {
+    let mut world = World::new();
+    let [a, b, c] = ["a", "b", "c"].map(|name| world.device(name));
+    edit(&a, "made");
+    for device in [&a, &b, &c] {
+        device.sync();
+    }
+    world.copy_server("server", "kept");
+    edit(&a, "by a");
+    a.sync();
+    b.sync();
+    edit(&b, "by b, on a's");
+    world.copy_server("kept", "server");
+    edit(&c, "by c");
+    c.sync();
+    world.copy_server("kept", "server");
+    (world, [a, b, c])
+}
+
+#[test]
+fn an_edit_made_in_one_history_is_not_taken_for_made_in_another_of_the_same_name() {
+    let (world, [a, b, c]) = put_back_twice();
+    // The log begins anew with what c brings back: place 2 of the name is c's edit to the server.
+    c.sync();
+    assert_eq!(c.read("notes", "n").unwrap(), r#"{"text":"by c"}"#);
+    // b never saw c's edit.
+    b.sync();
+    assert_eq!(b.states(), [(GroupState::Sealed, Some("blocked".into()))]);
+    a.sync();
+    assert!(a.states().contains(&(GroupState::Parked, Some("conflict".into()))));
+    let reader = world.device("reader");
+    reader.sync();
+    assert_eq!(reader.read("notes", "n").unwrap(), r#"{"text":"by c"}"#);
+}
+
+#[test]
+fn an_edit_made_in_a_history_that_comes_back_is_read_as_made_on_what_stood_there() {
+    let (world, [a, b, c]) = put_back_twice();
+    a.sync();
+    c.sync();
+    assert_eq!(c.states(), [(GroupState::Parked, Some("conflict".into()))]);
+    b.sync();
+    assert_eq!(b.states(), [(GroupState::Accepted, None)]);
+    let reader = world.device("reader");
+    reader.sync();
+    assert_eq!(reader.read("notes", "n").unwrap(), r#"{"text":"by b, on a's"}"#);
+}
