@@ -211,6 +211,11 @@ impl Cluster {
         format!("postgres://postgres@{socket}{port}/{database}")
     }
 
+    /// The id of its first process, the parent of all others; `None` while it does not run.
+    pub fn postmaster(&self) -> Option<&str> {
+        self.running.as_ref().map(|running| running.postmaster.as_str())
+    }
+
     /// The folder of its socket.
     pub fn socket_folder(&self) -> &Path {
         self.folder.path()

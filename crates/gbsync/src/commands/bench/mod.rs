@@ -9,6 +9,7 @@ mod local;
 mod memory;
 mod planner;
 mod postgres;
+mod processor;
 mod pull;
 mod push;
 mod raw;

@@ -2,7 +2,10 @@
 //!
 //! PostgreSQL is the bench's own, with its settings as they come: every COMMIT is durable on both sides.
 
+mod raw;
+
 use super::Sizes;
+use super::processor::Worked;
 use super::report::{Bar, Figure, median};
 use super::rows::{RECORDS, Sale, sales};
 use crate::config::server_failure;
@@ -14,8 +17,6 @@ use gbsync_core::id::SpaceId;
 use gbsync_server::{NewToken, Server, ServerConfig, StoreLocation, Tokens};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio_postgres::NoTls;
-use tokio_postgres::types::ToSql;
 
 const DEVICES: u64 = 16;
 const SPACES: u64 = 50;
@@ -29,30 +30,75 @@ struct Batch {
     space: u64,
     body: Vec<u8>,
     sales: Vec<Sale>,
+    /// Operations of the device before these.
+    before: usize,
 }
 
 /// Measures pushing to PostgreSQL.
 pub(super) async fn measure(sizes: &Sizes) -> Result<Vec<Figure>> {
     let cluster = tokio::task::spawn_blocking(|| Cluster::start(&[])).await??;
-    let (mut many, mut one, mut raw) = (Vec::new(), Vec::new(), Vec::new());
-    let records = (DEVICES * sizes.postgres_pushes * GROUPS as u64 * RECORDS) as f64;
+    let pushes = DEVICES * sizes.postgres_pushes;
+    let (mut many, mut one) = (Course::default(), Course::default());
+    let (mut raw, mut all_rows) = (Course::default(), Course::default());
     for _ in 0..sizes.rounds.min(3) {
-        raw.push(records / insert(&cluster, batches(sizes, SPACES)).await?.as_secs_f64());
-        many.push(records / push(&cluster, batches(sizes, SPACES)).await?.as_secs_f64());
-        one.push(records / push(&cluster, batches(sizes, 1)).await?.as_secs_f64());
+        raw.add(&cluster, pushes, raw::insert(&cluster, batches(sizes, SPACES))).await?;
+        all_rows.add(&cluster, pushes, raw::insert_all(&cluster, batches(sizes, SPACES))).await?;
+        many.add(&cluster, pushes, push(&cluster, batches(sizes, SPACES))).await?;
+        one.add(&cluster, pushes, push(&cluster, batches(sizes, 1))).await?;
     }
-    let (raw, many, one) = (median(&mut raw), median(&mut many), median(&mut one));
+    let (raw_rate, many_rate) = (median(&mut raw.records_per_s), median(&mut many.records_per_s));
     let batch = format!("{DEVICES} devices, batches of {GROUPS} operations of {RECORDS} records");
-    Ok(vec![
-        Figure::new("postgres", "records/s").ours(many).raw(raw).bar(Bar::RatioAtLeast(0.3)).note(format!(
+    let of_all_rows = "the same records, log entries, verdicts and numbers into the server's tables, one commit a batch";
+    let mut figures = vec![
+        Figure::new("postgres", "records/s").ours(many_rate).raw(raw_rate).bar(Bar::RatioAtLeast(0.3)).note(format!(
             "{batch}, {SPACES} spaces; raw: the same rows, one INSERT and one commit a batch, {DEVICES} connections"
         )),
+        Figure::new("postgres-all-rows", "records/s")
+            .ours(many_rate)
+            .raw(median(&mut all_rows.records_per_s))
+            .note(format!("the same pushes; raw: {of_all_rows}, without a look at anything")),
         Figure::new("postgres-one-space", "records/s")
-            .ours(one)
-            .raw(many)
+            .ours(median(&mut one.records_per_s))
+            .raw(many_rate)
             .bar(Bar::RatioAtLeast(0.5))
             .note(format!("{batch}, all in one space; raw: over {SPACES} spaces")),
-    ])
+    ];
+    if let (Some(ours), Some(of_raw), Some(of_all)) = (many.worked(), raw.worked(), all_rows.worked()) {
+        let split = |worked: Worked| format!("{:.2} PostgreSQL's and {:.2} other", worked.database_ms, worked.here_ms);
+        let figure = |name, raw: Worked, what: &str| {
+            let note = format!("processors' time of a push: {}; raw: of {what}, {}", split(ours), split(raw));
+            Figure::new(name, "ms/push").ours(ours.total_ms()).raw(raw.total_ms()).note(note)
+        };
+        figures.push(figure("postgres-processor", of_raw, "an INSERT and its commit"));
+        figures.push(figure("postgres-processor-all-rows", of_all, of_all_rows));
+    }
+    Ok(figures)
+}
+
+/// Rounds of one kind.
+#[derive(Default)]
+struct Course {
+    records_per_s: Vec<f64>,
+    worked: Vec<Worked>,
+}
+
+impl Course {
+    /// Measures one more round.
+    async fn add(&mut self, cluster: &Cluster, pushes: u64, round: impl Future<Output = Result<Duration>>) -> Result<()> {
+        let until_now = || cluster.postmaster().and_then(Worked::until_now);
+        let before = until_now();
+        let took = round.await?;
+        self.records_per_s.push((pushes * GROUPS as u64 * RECORDS) as f64 / took.as_secs_f64());
+        self.worked.extend(until_now().zip(before).map(|(after, before)| after.each(before, pushes as f64)));
+        Ok(())
+    }
+
+    /// The middle of what processors worked for a push.
+    fn worked(&self) -> Option<Worked> {
+        let middle = |of: fn(&Worked) -> f64| median(&mut self.worked.iter().map(of).collect::<Vec<_>>());
+        let worked = Worked { here_ms: middle(|worked| worked.here_ms), database_ms: middle(|worked| worked.database_ms) };
+        (!self.worked.is_empty()).then_some(worked)
+    }
 }
 
 /// Whether the reason is that there is no PostgreSQL on this machine.
@@ -66,7 +112,8 @@ fn batches(sizes: &Sizes, spaces: u64) -> Vec<Vec<Batch>> {
         let sales = sales(device, 1, sizes.postgres_pushes * GROUPS as u64);
         let batch = |(number, sales): (usize, &[Sale])| {
             let space = (device * 3 + number as u64 * 7) % spaces;
-            Batch { space, body: body(device, number * GROUPS, sales), sales: sales.to_vec() }
+            let before = number * GROUPS;
+            Batch { space, body: body(device, before, sales), sales: sales.to_vec(), before }
         };
         sales.chunks(GROUPS).enumerate().map(batch).collect()
     };
@@ -75,11 +122,7 @@ fn batches(sizes: &Sizes, spaces: u64) -> Vec<Vec<Batch>> {
 
 fn body(device: u64, before: usize, sales: &[Sale]) -> Vec<u8> {
     let group = |(number, sale): (usize, &Sale)| {
-        let change = |row: &super::rows::Row| {
-            let (entity, id, payload) = (row.entity, &row.id, &row.payload);
-            format!(r#"{{"entity":"{entity}","id":"{id}","action":"upsert","baseVersion":0,"payload":{payload}}}"#)
-        };
-        let changes = format!("[{}]", sale.rows.iter().map(change).collect::<Vec<_>>().join(","));
+        let changes = changes(sale);
         let (id, digest) = (&sale.root, Digest::of(changes.as_bytes()));
         format!(
             r#"{{"syncGroupId":"receipt-create:{id}:1","syncGroupType":"receipt-create","deviceSeq":{},"createdAt":"2026-06-03T20:00:00.000Z","changeCount":{RECORDS},"digest":"{digest}","changes":{changes}}}"#,
@@ -88,6 +131,15 @@ fn body(device: u64, before: usize, sales: &[Sale]) -> Vec<u8> {
     };
     let groups = sales.iter().enumerate().map(group).collect::<Vec<_>>().join(",");
     format!(r#"{{"device":"till-{device}","epoch":"e1","batch":"b","groups":[{groups}]}}"#).into_bytes()
+}
+
+/// What a sale changes, as it is sent.
+fn changes(sale: &Sale) -> String {
+    let change = |row: &super::rows::Row| {
+        let (entity, id, payload) = (row.entity, &row.id, &row.payload);
+        format!(r#"{{"entity":"{entity}","id":"{id}","action":"upsert","baseVersion":0,"payload":{payload}}}"#)
+    };
+    format!("[{}]", sale.rows.iter().map(change).collect::<Vec<_>>().join(","))
 }
 
 /// The token of the space that a device speaks to next.
@@ -151,50 +203,4 @@ async fn push(cluster: &Cluster, batches: Vec<Vec<Batch>>) -> Result<Duration> {
 
 fn space_id(space: u64) -> SpaceId {
     SpaceId::new(format!("shop-{space:02}")).expect("a short name")
-}
-
-/// How long plain PostgreSQL takes for the rows of all batches.
-async fn insert(cluster: &Cluster, batches: Vec<Vec<Batch>>) -> Result<Duration> {
-    let url = cluster.url("postgres");
-    cluster.say(
-        "postgres",
-        "DROP TABLE IF EXISTS raw; CREATE TABLE raw (space bigint, entity text COLLATE \"C\", id text COLLATE \"C\", payload text,
-           version bigint, PRIMARY KEY (space, entity, id))",
-    )?;
-    let rows = GROUPS * RECORDS as usize;
-    let places: Vec<String> = (0..rows)
-        .map(|row| {
-            let first = row * 4;
-            format!("(${}, ${}, ${}, ${}, 1)", first + 1, first + 2, first + 3, first + 4)
-        })
-        .collect();
-    let sql = format!("INSERT INTO raw (space, entity, id, payload, version) VALUES {}", places.join(","));
-    let mut connections = Vec::new();
-    for batches in batches {
-        let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
-        tokio::spawn(connection);
-        let statement = client.prepare(&sql).await?;
-        connections.push((client, statement, batches));
-    }
-    let started = Instant::now();
-    let inserting: Vec<_> = connections
-        .into_iter()
-        .map(|(client, statement, batches)| {
-            tokio::spawn(async move {
-                for batch in &batches {
-                    let space = i64::try_from(batch.space)?;
-                    let mut values: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(rows * 4);
-                    for row in batch.sales.iter().flat_map(|sale| &sale.rows) {
-                        values.extend([&space as &(dyn ToSql + Sync), &row.entity, &row.id, &row.payload]);
-                    }
-                    client.execute(&statement, &values).await?;
-                }
-                Ok::<(), anyhow::Error>(())
-            })
-        })
-        .collect();
-    for connection in inserting {
-        connection.await??;
-    }
-    Ok(started.elapsed())
 }
