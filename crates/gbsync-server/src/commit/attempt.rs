@@ -5,10 +5,10 @@
 //! space, so that the connection that was lost can no longer be at work there.
 
 use super::Work;
-use super::writer::{Landmark, Transacted, WriterLoop};
-use crate::store::{DecidedAs, StoreError, Wanted};
+use super::writer::{Transacted, WriterLoop};
+use crate::store::{DecidedAs, StoreError, StoredGroup, Wanted, Written};
 use gbsync_core::fault;
-use gbsync_core::id::GroupId;
+use gbsync_core::id::{GroupId, SpaceId};
 use gbsync_core::mutant::{Mutant, is};
 use std::time::{Duration, Instant};
 
@@ -43,15 +43,19 @@ impl WriterLoop {
         drop(deciding);
         fault::point("a transaction was decided");
         let _committing = Work::stages(works, "commit");
-        match self.writer()?.commit() {
+        match self.writer()?.finish(&transacted.written) {
             Ok(()) => {
                 fault::point("a transaction was committed");
                 Ok(transacted)
             }
             Err(_) if is(Mutant::AckBeforeCommit) => Ok(transacted),
             // What left no groups changes nothing when it is done again.
-            Err(error @ StoreError::Uncertain(_)) if transacted.landmarks.is_empty() => Err(error),
-            Err(error @ StoreError::Uncertain(_)) => match self.has_landed(&transacted.landmarks, deadline)? {
+            Err(error @ StoreError::Uncertain(_))
+                if transacted.written.iter().all(|(_, written)| written.groups.is_empty()) =>
+            {
+                Err(error)
+            }
+            Err(error @ StoreError::Uncertain(_)) => match self.has_landed(&transacted.written, deadline)? {
                 true => Ok(transacted),
                 false => Err(error),
             },
@@ -60,10 +64,11 @@ impl WriterLoop {
     }
 
     /// Whether a transaction of a connection that was lost took effect.
-    fn has_landed(&mut self, landmarks: &[Landmark], deadline: Instant) -> Result<bool, StoreError> {
+    fn has_landed(&mut self, written: &[(SpaceId, Written)], deadline: Instant) -> Result<bool, StoreError> {
         loop {
             self.undo(&StoreError::Uncertain(String::new()));
-            let found = landmarks.iter().map(|landmark| self.look_up(landmark)).collect::<Result<Vec<_>, _>>();
+            let decided = written.iter().filter(|(_, written)| !written.groups.is_empty());
+            let found = decided.map(|(space, written)| self.look_up(space, &written.groups)).collect::<Result<Vec<_>, _>>();
             match found {
                 Err(error) if error.is_passing() && Instant::now() < deadline => std::thread::sleep(PAUSES.1),
                 found => return Ok(found?.into_iter().all(|is_there| is_there)),
@@ -71,10 +76,10 @@ impl WriterLoop {
         }
     }
 
-    fn look_up(&mut self, (space, groups): &Landmark) -> Result<bool, StoreError> {
+    fn look_up(&mut self, space: &SpaceId, groups: &[StoredGroup]) -> Result<bool, StoreError> {
         let writer = self.writer()?;
         writer.begin()?;
-        let wanted = Wanted { groups: groups.iter().map(|(group, _)| group).collect(), ..Wanted::default() };
+        let wanted = Wanted { groups: groups.iter().map(|group| &group.id).collect(), ..Wanted::default() };
         let held = writer.load(space, &wanted)?;
         writer.rollback();
         let Some(held) = held else { return Ok(false) };
@@ -82,7 +87,7 @@ impl WriterLoop {
             DecidedAs::Accepted { seq, .. } => Some(Some(seq)),
             DecidedAs::Rejected(_) => Some(None),
         };
-        Ok(groups.iter().all(|(group, seq)| place(group) == Some(*seq)))
+        Ok(groups.iter().all(|group| place(&group.id) == Some(group.seq)))
     }
 
     /// Ends the transaction; a connection that may be lost is closed.

@@ -80,8 +80,8 @@ struct Refused<'g> {
     actor: Option<&'g Actor>,
 }
 
-/// Names everything that deciding these groups needs.
-pub(super) fn want<'r>(wanted: &mut Wanted<'r>, request: &'r PushRequest) {
+/// Names everything that deciding these groups needs, as far as they say it themselves.
+pub(super) fn want<'r>(wanted: &mut Wanted<'r>, request: &'r PushRequest, schema: Option<&Schema>) {
     let key = EpochKey { device: request.device.clone(), epoch: request.epoch.clone() };
     let numbers = wanted.numbers.entry(key).or_default();
     wanted.chains.extend(request.at.iter().map(|at| at.seq));
@@ -94,18 +94,23 @@ pub(super) fn want<'r>(wanted: &mut Wanted<'r>, request: &'r PushRequest) {
         wanted.groups.extend(&header.replaces);
         wanted.groups.extend(lineage::named(arrival));
         wanted.flags.extend(flags::wanted(header));
+        let Content::Whole(group) = &arrival.content else { continue };
+        let Needs { records, index } = wants(group, schema);
+        wanted.needs.records.extend(records);
+        wanted.needs.index.extend(index);
     }
 }
 
 impl<'t> Ledger<'t> {
     pub(super) fn new(held: Held, terms: Terms<'t>) -> Self {
-        let Held { state, groups, roots, winners, closures, rejected, numbers, flags, healed, chains, schema: _ } = held;
+        let Held { state, groups, roots, winners, closures, rejected, numbers, flags, healed, chains, facts, schema: _ } =
+            held;
         Self {
             terms,
             roles: None,
             scopes: ScopeSet::All,
             first_head: state.head,
-            facts: Facts::behind(state.horizon),
+            facts,
             state,
             groups,
             numbers,
@@ -121,26 +126,6 @@ impl<'t> Ledger<'t> {
             shown: Shown::new(),
             shown_again: Shown::new(),
         }
-    }
-
-    /// Loads at once what the groups of all requests say they need.
-    pub(super) fn prepare<'r>(
-        &mut self,
-        requests: impl Iterator<Item = &'r PushRequest>,
-        source: &mut Source<'_>,
-    ) -> Result<(), StoreError> {
-        let mut needs = Needs::default();
-        for arrival in requests.flat_map(|request| &request.groups) {
-            let Content::Whole(group) = &arrival.content else { continue };
-            // What was decided before is answered as it was then, without a look at the records.
-            if self.groups.contains_key(&arrival.id) {
-                continue;
-            }
-            let Needs { records, index } = wants(group, self.terms.schema);
-            needs.records.extend(records);
-            needs.index.extend(index);
-        }
-        source(&needs, &mut self.facts)
     }
 
     /// Decides the groups of a request in order, or none of them when one of their numbers is known under another id.

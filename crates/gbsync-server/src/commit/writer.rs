@@ -9,7 +9,7 @@ use super::{DiscardOutcome, NotCommitted, PushOutcome, ResolvingOutcome, Shared,
 use crate::error::ServerError;
 use crate::store::{EpochKey, Held, Staging, StoreError, Wanted, Writer, Written};
 use gbsync_core::decide::{Facts, Needs};
-use gbsync_core::id::{GroupId, Seq, SpaceId};
+use gbsync_core::id::{Seq, SpaceId};
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::Verdict;
 use std::collections::BTreeMap;
@@ -41,17 +41,14 @@ pub(super) struct WriterLoop {
     pub(super) must_adopt: bool,
 }
 
-/// The groups of one space that a transaction decided, and their places in its log.
-pub(super) type Landmark = (SpaceId, Vec<(GroupId, Option<Seq>)>);
-
 /// What a transaction came to, until it may be told.
 pub(super) struct Transacted {
     /// Of each work.
     pub(super) outcomes: Vec<Outcome>,
     /// The logs that grew.
     pub(super) heads: BTreeMap<SpaceId, Seq>,
-    /// The groups that it decided and their places in the log, by which it is recognised in the store.
-    pub(super) landmarks: Vec<Landmark>,
+    /// What is left to write, by space. The store recognises the transaction by the groups in it and their places in the log.
+    pub(super) written: Vec<(SpaceId, Written)>,
 }
 
 /// What a work came to, until it may be told.
@@ -110,7 +107,7 @@ impl WriterLoop {
         }
     }
 
-    /// Everything up to the COMMIT.
+    /// Everything until what was decided is written.
     pub(super) fn transact(&mut self, works: &[Work]) -> Result<Transacted, StoreError> {
         let now_ms = self.shared.environment.now_ms();
         let (now, rules) = (Timestamp::from_unix_ms(now_ms), self.shared.rules.current());
@@ -132,7 +129,7 @@ impl WriterLoop {
         }
         let probed = |work: &Work| matches!(work, Work::Probe(_)).then_some(Outcome::Probed);
         let mut outcomes: Vec<Option<Outcome>> = works.iter().map(probed).collect();
-        let (mut heads, mut landmarks) = (BTreeMap::new(), Vec::new());
+        let (mut heads, mut all_written) = (BTreeMap::new(), Vec::new());
         let writer = self.writer()?;
         for (space, indexes) in by_space {
             let here: Vec<(usize, &Work)> = indexes.into_iter().map(|index| (index, &works[index])).collect();
@@ -140,13 +137,11 @@ impl WriterLoop {
             if let Some(entry) = written.entries.last() {
                 heads.insert(space.clone(), entry.seq);
             }
-            if !written.groups.is_empty() {
-                landmarks.push((space.clone(), written.groups.into_iter().map(|group| (group.id, group.seq)).collect()));
-            }
+            all_written.push((space.clone(), written));
         }
         let outcomes =
             outcomes.into_iter().map(|outcome| outcome.expect("every work is of one space, or asks for nothing")).collect();
-        Ok(Transacted { outcomes, heads, landmarks })
+        Ok(Transacted { outcomes, heads, written: all_written })
     }
 
     fn count(&self, outcomes: &[Outcome]) {
@@ -195,7 +190,7 @@ fn transact_space(
     let mut wanted = Wanted::default();
     for ((_, work), assembled) in works.iter().zip(&assembled) {
         match work {
-            Work::Push(push, _) => want(&mut wanted, assembled.as_ref().unwrap_or(&push.request)),
+            Work::Push(push, _) => want(&mut wanted, assembled.as_ref().unwrap_or(&push.request), terms.schema),
             Work::Discard(discard, _) => {
                 wanted.groups.insert(&discard.id);
                 wanted.rejected.insert(&discard.id);
@@ -220,13 +215,6 @@ fn transact_space(
     }
     fork(writer, works, &mut held, outcomes, now_ms)?;
     let mut ledger = held.map(|held| Ledger::new(held, terms));
-    if let Some(ledger) = &mut ledger {
-        let pushes = works.iter().zip(&assembled).filter_map(|((_, work), assembled)| match work {
-            Work::Push(push, _) => Some(assembled.as_ref().unwrap_or(&push.request)),
-            _ => None,
-        });
-        ledger.prepare(pushes, &mut |needs, facts| writer.learn(space, needs, facts))?;
-    }
     for ((index, work), assembled) in works.iter().zip(&assembled) {
         let outcome = match (work, &mut ledger) {
             (Work::Push(push, _), Some(ledger)) => {
@@ -253,9 +241,7 @@ fn transact_space(
         };
         outcomes[*index] = Some(outcome);
     }
-    let Some(written) = ledger.and_then(Ledger::finish) else { return Ok(None) };
-    writer.write(space, &written)?;
-    Ok(Some(written))
+    Ok(ledger.and_then(Ledger::finish))
 }
 
 /// Begins new logs before anything is decided: what comes with them is held to them.

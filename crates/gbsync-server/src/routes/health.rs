@@ -21,7 +21,7 @@ pub(super) async fn is_ready(State(app): State<Arc<App>>) -> Result<Response<Bod
     if *app.is_draining.borrow() {
         return Err(Refusal::unavailable());
     }
-    app.read(|store| store.grant(&[0; 32])).await?;
+    app.grant([0; 32]).await?;
     // A schema that is still to be put in force, or cannot be, comes before any other work.
     tokio::time::timeout(PATIENCE, app.committer.probe()).await.map_err(|_| Refusal::unavailable())??;
     Ok(json("{\"status\":\"ok\"}".into()))

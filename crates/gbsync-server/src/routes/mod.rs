@@ -29,7 +29,7 @@ use crate::metrics::Metrics;
 use crate::net::peer::{Asker, Peer, Proxies};
 use crate::rules::{InForce, Rules};
 use crate::snapshot::Snapshots;
-use crate::store::{Store, StoreError};
+use crate::store::{Grant, Store, StoreError};
 use crate::telemetry;
 use axum::Router;
 use axum::body::Body;
@@ -145,6 +145,15 @@ impl App {
         reading.await.map_err(|_| Refusal::unavailable())?.map_err(Refusal::from)
     }
 
+    /// What a token opens, by its hash.
+    pub(crate) async fn grant(&self, token_hash: [u8; 32]) -> Result<Option<Grant>, Refusal> {
+        let _permit = match self.store.is_shared() {
+            true => Some(self.reads.acquire().await.map_err(|_| Refusal::unavailable())?),
+            false => None,
+        };
+        Ok(self.store.grant(token_hash).await?)
+    }
+
     /// The schema in force; where other processes may have put another in force, after a look at the store.
     pub(crate) async fn rules_in_force(&self) -> Result<Option<Arc<InForce>>, Refusal> {
         if self.store.is_shared() {
@@ -183,14 +192,7 @@ impl App {
         let hash = presented.hash;
         let principal = match self.jwt.as_ref().filter(|_| JwtGate::is_for(presented.token)) {
             Some(jwt) => jwt.principal(presented.token, &self.store).await?,
-            None => {
-                let grant = match self.store.is_shared() {
-                    true => self.read(move |store| store.grant(&hash)).await?,
-                    // One indexed read of some microseconds: moving it to another thread would cost more than it blocks.
-                    false => self.store.grant(&hash)?,
-                };
-                auth::of_grant(grant, &self.environment.now())?
-            }
+            None => auth::of_grant(self.grant(hash).await?, &self.environment.now())?,
         };
         auth::authorize(principal, action, space)
     }

@@ -33,6 +33,7 @@ pub use survey::{SpaceDigest, space_digest};
 
 use crate::auth::{ActorInfo, NewToken, TokenInfo};
 use crate::feed::Feed;
+use futures_util::future::BoxFuture;
 use gbsync_core::decide::{Facts, IndexMoves, Needs, Record};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, DeviceSeq, EpochId, GroupId, GroupType, LogId, RecordKey, Role, Seq, SpaceId};
@@ -132,6 +133,8 @@ pub(crate) struct Wanted<'w> {
     pub(crate) chains: BTreeSet<Seq>,
     /// Whether the server makes groups itself, and so needs the last of its own numbers.
     pub(crate) makes_groups: bool,
+    /// What deciding the groups needs as far as they say it themselves.
+    pub(crate) needs: Needs,
 }
 
 /// What the store holds of what was wanted.
@@ -154,6 +157,8 @@ pub(crate) struct Held {
     pub(crate) chains: BTreeMap<Seq, Digest>,
     /// Those of the flags that there are, cleared or not.
     pub(crate) flags: BTreeSet<FlagId>,
+    /// What was needed.
+    pub(crate) facts: Facts,
 }
 
 /// Whose a rejected group is.
@@ -367,8 +372,8 @@ pub(crate) trait Store: Send + Sync {
     fn follow(&self, _feed: &Arc<Feed>) {}
     /// The schema in force.
     fn schema(&self) -> Result<Option<StoredSchema>, StoreError>;
-    /// The token with this hash, also a revoked one.
-    fn grant(&self, token_hash: &[u8; 32]) -> Result<Option<Grant>, StoreError>;
+    /// The token with this hash, also a revoked one. Every request asks, so nobody is blocked for the answer.
+    fn grant(&self, token_hash: [u8; 32]) -> BoxFuture<'_, Result<Option<Grant>, StoreError>>;
     /// Whether a token of another party was revoked here, by the id in it.
     fn is_revoked(&self, jti: &str) -> Result<bool, StoreError>;
     /// The roles of those of these actors that are known.
@@ -491,6 +496,11 @@ pub(crate) trait Writer: SchemaWriter + Send {
     fn expire_uploads(&mut self, before_ms: u64) -> Result<(), StoreError>;
     /// Makes all of it durable.
     fn commit(&mut self) -> Result<(), StoreError>;
+    /// Writes what was decided last and makes all of it durable: together, where that saves a round trip.
+    fn finish(&mut self, written: &[(SpaceId, Written)]) -> Result<(), StoreError> {
+        written.iter().try_for_each(|(space, written)| self.write(space, written))?;
+        self.commit()
+    }
     /// Undoes all of it.
     fn rollback(&mut self);
 }

@@ -23,6 +23,14 @@ impl Engine {
         Ok(Self { runtime: Some(runtime) })
     }
 
+    /// One for a single connection, without threads of its own: whoever waits does what there is to do, and nobody has to be
+    /// woken for it.
+    pub(super) fn of_one() -> Result<Self, StoreError> {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| StoreError::Lost(format!("nothing can be waited for: {error}")))?;
+        Ok(Self { runtime: Some(runtime) })
+    }
+
     fn runtime(&self) -> &Runtime {
         self.runtime.as_ref().expect("it is taken when it is dropped")
     }
@@ -41,7 +49,10 @@ impl Engine {
     }
 
     /// Starts a task.
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHandle<()> {
+    pub(super) fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
         self.runtime().spawn(task)
     }
 }

@@ -84,18 +84,20 @@ impl<'v> Outgoing<'v> {
         self.statements.push((sql, values));
     }
 
-    /// Sends all of them.
-    pub(super) async fn send(self, client: &ClientWrapper) -> Result<(), StoreError> {
+    /// Sends all of them, and what ends the transaction where that is given.
+    pub(super) async fn send(self, client: &ClientWrapper, end: Option<&str>) -> Result<(), StoreError> {
         let mut prepared = Vec::with_capacity(self.statements.len());
         for (sql, _) in &self.statements {
             prepared.push(client.prepare_cached(sql).await?);
         }
         let mut flight = Flight::new(client);
         for (statement, (_, values)) in prepared.iter().zip(&self.statements) {
-            let mut all: Values<'_> = vec![&self.space_no];
+            let mut all: Values<'_> = Vec::with_capacity(values.len() + 1);
+            all.push(&self.space_no);
             all.extend(values.iter().map(|value| -> &(dyn ToSql + Sync) { value.as_ref() }));
             flight.add(statement, all);
         }
+        end.into_iter().for_each(|end| flight.say(end));
         flight.land().await?;
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! `index_entries`: which records refer to which, and which hold a unique value.
 
-use super::flight::Flight;
+use super::flight::Outgoing;
 use crate::store::StoreError;
 use deadpool_postgres::ClientWrapper;
 use gbsync_core::decide::{IndexKey, IndexMoves};
@@ -57,10 +57,7 @@ impl<'k> Entries<'k> {
 }
 
 /// Writes what joined (`true`) and left lists.
-pub(super) async fn write(client: &ClientWrapper, space_no: i64, moved: &IndexMoves) -> Result<(), StoreError> {
-    if moved.is_empty() {
-        return Ok(());
-    }
+pub(super) fn write<'w>(outgoing: &mut Outgoing<'w>, moved: &'w IndexMoves) {
     let (mut joined, mut left) = (Entries::default(), Entries::default());
     for (key, ids) in moved {
         for (id, is_added) in ids {
@@ -68,10 +65,11 @@ pub(super) async fn write(client: &ClientWrapper, space_no: i64, moved: &IndexMo
             entries.add(key, id.as_str());
         }
     }
-    let (join, leave) = (client.prepare_cached(JOIN).await?, client.prepare_cached(LEAVE).await?);
-    let mut flight = Flight::new(client);
-    flight.add(&leave, vec![&space_no, &left.entities, &left.lists, &left.ids]);
-    flight.add(&join, vec![&space_no, &joined.entities, &joined.lists, &joined.ids, &joined.are_unique]);
-    flight.land().await?;
-    Ok(())
+    if !left.ids.is_empty() {
+        outgoing.add(LEAVE, vec![Box::new(left.entities), Box::new(left.lists), Box::new(left.ids)]);
+    }
+    if !joined.ids.is_empty() {
+        let Entries { entities, lists, ids, are_unique } = joined;
+        outgoing.add(JOIN, vec![Box::new(entities), Box::new(lists), Box::new(ids), Box::new(are_unique)]);
+    }
 }

@@ -43,6 +43,7 @@ use announce::Announcer;
 use connect::Address;
 use deadpool_postgres::{ClientWrapper, Object, Pool};
 use engine::Engine;
+use futures_util::future::BoxFuture;
 use gbsync_core::id::{Actor, DeviceId, GroupId, Role, Seq, SpaceId};
 use gbsync_core::scope::ScopeSet;
 use gbsync_core::wire::{GroupResult, RejectedGroup};
@@ -51,7 +52,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// Connections for reads, beside one for each writer.
+/// Connections for reads. Each writer has one of its own beside them.
 const READERS: usize = 8;
 /// How often a read is begun again on another connection.
 const READ_ATTEMPTS: usize = 3;
@@ -61,6 +62,7 @@ pub(crate) struct PostgresStore {
     engine: Arc<Engine>,
     pool: Pool,
     address: Arc<Address>,
+    lock_timeout: Duration,
     writers: usize,
     fault: Option<FaultPoint>,
     announcer: Announcer,
@@ -82,37 +84,55 @@ impl PostgresStore {
         engine.elsewhere(|| {
             engine.wait(async { migrate::migrate(&mut address.connect().await?, address.schema(), &store).await })
         })?;
-        let pool = address.pool(writers + READERS, lock_timeout)?;
+        let pool = address.pool(READERS, lock_timeout)?;
         let announcer = Announcer::new(address.schema());
-        Ok(Self { engine, pool, address, writers, fault, announcer, presenting: Mutex::default() })
+        Ok(Self { engine, pool, address, lock_timeout, writers, fault, announcer, presenting: Mutex::default() })
     }
 
     /// Reads; a second time on another connection if the first is lost.
     fn read<T>(&self, read: impl AsyncFn(&ClientWrapper) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        self.engine.wait(async {
-            let mut attempts = 1;
-            loop {
-                let connection = self.pool.get().await?;
-                match read(&connection).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(error) => {
-                        // A connection that failed is closed, not kept: it may be in the middle of a transaction.
-                        drop(Object::take(connection));
-                        if attempts == READ_ATTEMPTS || !matches!(error, StoreError::Lost(_)) {
-                            return Err(error);
-                        }
-                        attempts += 1;
-                    }
-                }
-            }
-        })
+        self.engine.wait(reading(&self.pool, read))
+    }
+}
+
+async fn reading<T>(pool: &Pool, read: impl AsyncFn(&ClientWrapper) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let mut attempts = 1;
+    loop {
+        let connection = pool.get().await?;
+        match read(&connection).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => attempts = one_more(connection, attempts, error)?,
+        }
+    }
+}
+
+/// Closes a connection that failed, which may be in the middle of a transaction; the number of the next attempt.
+fn one_more(connection: Object, attempts: usize, error: StoreError) -> Result<usize, StoreError> {
+    drop(Object::take(connection));
+    match attempts < READ_ATTEMPTS && matches!(error, StoreError::Lost(_)) {
+        true => Ok(attempts + 1),
+        false => Err(error),
+    }
+}
+
+/// The same as `reading` of a grant, as a task: the future of a closure that is handed a reference is none.
+async fn granted(pool: Pool, token_hash: [u8; 32]) -> Result<Option<Grant>, StoreError> {
+    let mut attempts = 1;
+    loop {
+        let connection = pool.get().await?;
+        match tokens::grant(&connection, &token_hash).await {
+            Ok(grant) => return Ok(grant),
+            Err(error) => attempts = one_more(connection, attempts, error)?,
+        }
     }
 }
 
 impl Store for PostgresStore {
     fn writer(&self) -> Result<Box<dyn Writer>, StoreError> {
-        let connection = self.engine.wait(self.pool.get())?;
-        Ok(Box::new(writer::PostgresWriter::new(Arc::clone(&self.engine), connection, self.fault.clone())))
+        let engine = Arc::new(Engine::of_one()?);
+        let pool = self.address.pool(1, self.lock_timeout)?;
+        let connection = engine.wait(pool.get())?;
+        Ok(Box::new(writer::PostgresWriter::new(engine, connection, self.fault.clone())))
     }
 
     fn writers(&self) -> usize {
@@ -138,8 +158,9 @@ impl Store for PostgresStore {
         self.read(async |client| adopt::in_force(client).await)
     }
 
-    fn grant(&self, token_hash: &[u8; 32]) -> Result<Option<Grant>, StoreError> {
-        self.read(async |client| tokens::grant(client, token_hash).await)
+    fn grant(&self, token_hash: [u8; 32]) -> BoxFuture<'_, Result<Option<Grant>, StoreError>> {
+        let granted = self.engine.spawn(granted(self.pool.clone(), token_hash));
+        Box::pin(async { granted.await.unwrap_or_else(|_| Err(StoreError::Lost("the store was closed".into()))) })
     }
 
     fn usage(&self, space: &SpaceId) -> Result<Option<Usage>, StoreError> {

@@ -1,60 +1,71 @@
-//! What a transaction leaves, in one round trip: one statement a table, whatever the number of rows, in key order.
+//! What a transaction leaves, in one round trip, whatever the number of rows: one statement for what every push leaves, and one for
+//! each other table, in key order.
 
-use super::flight::Outgoing;
+use super::flight::{Outgoing, Value};
+use super::index;
 use super::lineage::write_healed;
-use super::row::stored;
+use super::row::{id, stored};
+use super::writer::PostgresWriter;
 use crate::store::{CutChanges, EpochKey, StoreError, StoredGroup, ToldEpoch, Written};
 use deadpool_postgres::ClientWrapper;
 use gbsync_core::change::Payload;
-use gbsync_core::id::{Actor, GroupId};
+use gbsync_core::decide::Record;
+use gbsync_core::id::{Actor, DeviceId, EpochId, GroupId, RecordKey};
 use gbsync_core::scope::Trace;
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire::{flags_json, part_json};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What every push leaves: its new records, log entries, verdicts and numbers, how far its devices are, and where the log stands.
+/// One statement, because starting one costs as much as inserting some rows; its arrays are read side by side, which `unnest` of
+/// several in FROM would copy first.
+const DECIDED: &str = "
+WITH new_records AS (
+  INSERT INTO records (space_no, entity, id, version, edit_version, payload, marks, scopes)
+  SELECT $1, unnest($2::text[]), unnest($3::text[]), unnest($4::bigint[]), unnest($5::bigint[]), unnest($6::text[]),
+         unnest($7::text[]), unnest($8::text[])),
+new_entries AS (
+  INSERT INTO log (space_no, seq, change_count, chain, entry, parts, scopes)
+  SELECT $1, unnest($9::bigint[]), unnest($10::bigint[]), unnest($11::bytea[]), unnest($12::text[]), unnest($13::bigint[]),
+         unnest($14::text[])),
+new_groups AS (
+  INSERT INTO groups (space_no, group_id, digest, seq, epoch_no, device_seq, flags, decided_at)
+  SELECT $1, unnest($15::text[]), unnest($16::bytea[]), unnest($17::bigint[]), unnest($18::bigint[]), unnest($19::bigint[]),
+         unnest($20::text[]), $21::text),
+new_numbers AS (
+  INSERT INTO numbers (space_no, epoch_no, device_seq, group_id)
+  SELECT $1, unnest($22::bigint[]), unnest($23::bigint[]), unnest($24::text[])),
+seen_devices AS (
+  INSERT INTO devices (space_no, device, epoch, epoch_no, highest_seq, first_seen, pushed_at)
+  SELECT $1, unnest($25::text[]), unnest($26::text[]), unnest($27::bigint[]), unnest($28::bigint[]), $21, $21
+  ON CONFLICT (space_no, device, epoch) DO UPDATE
+  SET highest_seq = greatest(devices.highest_seq, excluded.highest_seq), pushed_at = excluded.pushed_at)
+UPDATE spaces SET head = $29, chain = $30 WHERE space_no = $1";
+
+/// Records that are there, or may be.
 const RECORDS: &str = "
 INSERT INTO records (space_no, entity, id, version, edit_version, payload, marks, scopes)
-SELECT $1, w.* FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[]) AS w
+SELECT $1, unnest($2::text[]), unnest($3::text[]), unnest($4::bigint[]), unnest($5::bigint[]), unnest($6::text[]),
+       unnest($7::text[]), unnest($8::text[])
 ON CONFLICT (space_no, entity, id) DO UPDATE
 SET version = excluded.version, edit_version = excluded.edit_version, payload = excluded.payload, marks = excluded.marks,
     scopes = excluded.scopes";
 
-/// Notes lives of devices; `highest` 0 is one that has not pushed. Under the lock of the space, so no number is given twice.
+/// Notes lives of devices that have not pushed. Under the lock of the space, so no number is given twice.
 const DEVICES: &str = "
-INSERT INTO devices (space_no, device, epoch, epoch_no, highest_seq, first_seen, pushed_at)
-SELECT $1, w.device, w.epoch, last.epoch_no + w.place, w.highest, $5, CASE WHEN w.highest > 0 THEN $5 END
-  FROM unnest($2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS w(device, epoch, highest, place),
+INSERT INTO devices (space_no, device, epoch, epoch_no, highest_seq, first_seen)
+SELECT $1, w.device, w.epoch, last.epoch_no + w.place, 0, $4
+  FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS w(device, epoch, place),
        (SELECT coalesce(max(epoch_no), 0) AS epoch_no FROM devices WHERE space_no = $1) AS last
-ON CONFLICT (space_no, device, epoch) DO UPDATE
-SET highest_seq = greatest(devices.highest_seq, excluded.highest_seq), pushed_at = coalesce(excluded.pushed_at, devices.pushed_at)";
-
-const NUMBERS: &str = "
-INSERT INTO numbers (space_no, epoch_no, device_seq, group_id)
-SELECT $1, d.epoch_no, w.device_seq, w.group_id
-  FROM unnest($2::text[], $3::text[], $4::bigint[], $5::text[]) AS w(device, epoch, device_seq, group_id)
- CROSS JOIN LATERAL (SELECT epoch_no FROM devices WHERE space_no = $1 AND device = w.device AND epoch = w.epoch OFFSET 0) AS d
-ON CONFLICT DO NOTHING";
-
-const GROUPS: &str = "
-INSERT INTO groups (space_no, group_id, digest, seq, epoch_no, device_seq, decided_at, flags)
-SELECT $1, w.group_id, w.digest, w.seq, d.epoch_no, w.device_seq, $8, w.flags
-  FROM unnest($2::text[], $3::bytea[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], $9::text[])
-       AS w(group_id, digest, seq, device, epoch, device_seq, flags)
-  LEFT JOIN LATERAL (SELECT epoch_no FROM devices WHERE space_no = $1 AND device = w.device AND epoch = w.epoch OFFSET 0) AS d
-    ON true";
+ON CONFLICT (space_no, device, epoch) DO UPDATE SET highest_seq = devices.highest_seq
+RETURNING device, epoch, epoch_no";
 
 const REJECTIONS: &str = "
 INSERT INTO rejections (space_no, group_id, result, group_type, actor, created_at, replaces, changes, scopes)
 SELECT $1, w.* FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[]) AS w";
 
-const LOG: &str = "
-INSERT INTO log (space_no, seq, change_count, chain, entry, parts, scopes)
-SELECT $1, w.* FROM unnest($2::bigint[], $3::bigint[], $4::bytea[], $5::text[], $6::bigint[], $7::text[]) AS w";
-
 const LOG_PARTS: &str = "
 INSERT INTO log_parts (space_no, seq, part, body) SELECT $1, w.* FROM unnest($2::bigint[], $3::bigint[], $4::text[]) AS w";
-
-const HEAD: &str = "UPDATE spaces SET head = $2, chain = $3 WHERE space_no = $1";
 
 const FLAGS: &str = "
 INSERT INTO flags (space_no, seq, place, code, rule, message, entity, id)
@@ -116,14 +127,11 @@ UPDATE rejections AS r SET closed_as = f.closed_as, closed_by = f.closed_by, clo
 /// Held to their plans: see `plans`.
 #[cfg(test)]
 pub(super) const PLANNED: &[&str] = &[
+    DECIDED,
     RECORDS,
     DEVICES,
-    NUMBERS,
-    GROUPS,
     REJECTIONS,
-    LOG,
     LOG_PARTS,
-    HEAD,
     FLAGS,
     CLEARED,
     SEQUENCES,
@@ -137,12 +145,21 @@ pub(super) const PLANNED: &[&str] = &[
     SHOW_CLOSURES,
 ];
 
-/// Writes what was decided.
-pub(super) async fn write(client: &ClientWrapper, space_no: i64, written: &Written) -> Result<(), StoreError> {
+/// What writes what was decided, to be sent.
+pub(super) async fn write<'w>(
+    writer: &mut PostgresWriter,
+    space_no: i64,
+    written: &'w Written,
+) -> Result<Outgoing<'w>, StoreError> {
+    know_epochs(writer, space_no, written).await?;
     let mut outgoing = Outgoing::new(space_no);
-    records(&mut outgoing, written);
-    devices(&mut outgoing, written);
-    groups(&mut outgoing, written);
+    let (new, others): (Vec<_>, Vec<_>) = written.records.iter().partition(|(key, _)| writer.absent.contains(key));
+    decided(&mut outgoing, written, &new, &writer.epochs);
+    if !others.is_empty() {
+        outgoing.add(RECORDS, records(&others));
+    }
+    index::write(&mut outgoing, &written.index);
+    rejections(&mut outgoing, written);
     families(&mut outgoing, written);
     flags(&mut outgoing, written);
     if !written.sequences.is_empty() {
@@ -152,88 +169,103 @@ pub(super) async fn write(client: &ClientWrapper, space_no: i64, written: &Writt
         outgoing.add(SEQUENCES, vec![Box::new(devices), Box::new(names), Box::new(highest)]);
     }
     write_healed(&mut outgoing, &written.healed);
-    log(&mut outgoing, written);
-    outgoing.send(client).await
+    parts(&mut outgoing, written);
+    Ok(outgoing)
 }
 
-fn records<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
-    if written.records.is_empty() {
-        return;
+/// Gives epochs that push for the first time their numbers: a round trip in the life of a device's database.
+async fn know_epochs(writer: &mut PostgresWriter, space_no: i64, written: &Written) -> Result<(), StoreError> {
+    let unknown: Vec<&EpochKey> = written.numbers.keys().filter(|key| !writer.epochs.contains_key(*key)).collect();
+    if unknown.is_empty() {
+        return Ok(());
     }
-    let entities: Vec<&str> = written.records.iter().map(|(key, _)| key.entity.as_str()).collect();
-    let ids: Vec<&str> = written.records.iter().map(|(key, _)| key.id.as_str()).collect();
-    let records = || written.records.iter().map(|(_, record)| record);
-    let versions: Vec<i64> = records().map(|record| stored(record.version.0)).collect();
-    let edit_versions: Vec<i64> = records().map(|record| stored(record.edit_version.0)).collect();
-    let payloads: Vec<Option<&str>> = records().map(|record| record.payload.as_ref().map(Payload::as_str)).collect();
-    let marks: Vec<Option<String>> = records().map(|record| record.marks.as_ref().map(|marks| marks.to_json())).collect();
-    let scopes: Vec<Option<String>> = records().map(|record| record.reach.to_json()).collect();
-    outgoing.add(
-        RECORDS,
-        vec![
-            Box::new(entities),
-            Box::new(ids),
-            Box::new(versions),
-            Box::new(edit_versions),
-            Box::new(payloads),
-            Box::new(marks),
-            Box::new(scopes),
-        ],
-    );
-}
-
-fn devices<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
-    let told = written.numbers.iter().filter_map(|(key, numbers)| Some((key, numbers.last_key_value()?.0)));
-    let told: Vec<_> = told.map(|(key, highest)| (key, stored(highest.0))).collect();
-    if told.is_empty() {
-        return;
+    let statement = writer.client().prepare_cached(DEVICES).await?;
+    let devices: Vec<&str> = unknown.iter().map(|key| key.device.as_str()).collect();
+    let epochs: Vec<&str> = unknown.iter().map(|key| key.epoch.as_str()).collect();
+    let rows = writer.client().query(&statement, &[&space_no, &devices, &epochs, &written.decided_at.as_str()]).await?;
+    for row in &rows {
+        let key = EpochKey { device: id(row, 0, DeviceId::new)?, epoch: id(row, 1, EpochId::new)? };
+        writer.epochs.insert(key, row.try_get(2)?);
     }
-    upsert_devices(outgoing, &told, &written.decided_at);
-    let numbers = || written.numbers.iter().flat_map(|(key, of_key)| of_key.iter().map(move |number| (key, number)));
-    let devices: Vec<&str> = numbers().map(|(key, _)| key.device.as_str()).collect();
-    let epochs: Vec<&str> = numbers().map(|(key, _)| key.epoch.as_str()).collect();
-    let seqs: Vec<i64> = numbers().map(|(_, (device_seq, _))| stored(device_seq.0)).collect();
-    let groups: Vec<&str> = numbers().map(|(_, (_, group))| group.as_str()).collect();
-    outgoing.add(NUMBERS, vec![Box::new(devices), Box::new(epochs), Box::new(seqs), Box::new(groups)]);
+    Ok(())
 }
 
-fn upsert_devices<'w>(outgoing: &mut Outgoing<'w>, told: &[(&'w EpochKey, i64)], at: &'w Timestamp) {
-    let devices: Vec<&str> = told.iter().map(|(key, _)| key.device.as_str()).collect();
-    let epochs: Vec<&str> = told.iter().map(|(key, _)| key.epoch.as_str()).collect();
-    let highest: Vec<i64> = told.iter().map(|(_, highest)| *highest).collect();
-    outgoing.add(DEVICES, vec![Box::new(devices), Box::new(epochs), Box::new(highest), Box::new(at.as_str())]);
+/// The rows that every push leaves, each table's in the order of its key.
+fn decided<'w>(
+    outgoing: &mut Outgoing<'w>,
+    written: &'w Written,
+    new: &[&'w (RecordKey, Record)],
+    epochs: &BTreeMap<EpochKey, i64>,
+) {
+    let mut values = records(new);
+    values.extend(entries(written));
+    values.extend(groups(written, epochs));
+    values.push(Box::new(written.decided_at.as_str()));
+    let number = |key: &EpochKey| epochs.get(key).copied();
+    let mut numbers: Vec<_> = written
+        .numbers
+        .iter()
+        .flat_map(|(key, numbers)| numbers.iter().map(move |(seq, group)| (number(key), stored(seq.0), group.as_str())))
+        .collect();
+    numbers.sort_unstable();
+    values.push(Box::new(numbers.iter().map(|(epoch_no, ..)| *epoch_no).collect::<Vec<_>>()));
+    values.push(Box::new(numbers.iter().map(|(_, seq, _)| *seq).collect::<Vec<_>>()));
+    values.push(Box::new(numbers.iter().map(|(.., group)| *group).collect::<Vec<_>>()));
+    let seen = || written.numbers.iter().filter_map(|(key, numbers)| Some((key, numbers.last_key_value()?.0)));
+    values.push(Box::new(seen().map(|(key, _)| key.device.as_str()).collect::<Vec<_>>()));
+    values.push(Box::new(seen().map(|(key, _)| key.epoch.as_str()).collect::<Vec<_>>()));
+    values.push(Box::new(seen().map(|(key, _)| number(key)).collect::<Vec<_>>()));
+    values.push(Box::new(seen().map(|(_, highest)| stored(highest.0)).collect::<Vec<_>>()));
+    values.push(Box::new(stored(written.head.0)));
+    values.push(Box::new(written.chain.as_bytes().as_slice()));
+    outgoing.add(DECIDED, values);
 }
 
-fn groups<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
+fn records<'w>(records: &[&'w (RecordKey, Record)]) -> Vec<Value<'w>> {
+    let each = || records.iter().copied();
+    let entities: Vec<&str> = each().map(|(key, _)| key.entity.as_str()).collect();
+    let ids: Vec<&str> = each().map(|(key, _)| key.id.as_str()).collect();
+    let versions: Vec<i64> = each().map(|(_, record)| stored(record.version.0)).collect();
+    let edit_versions: Vec<i64> = each().map(|(_, record)| stored(record.edit_version.0)).collect();
+    let payloads: Vec<Option<&str>> = each().map(|(_, record)| record.payload.as_ref().map(Payload::as_str)).collect();
+    let marks: Vec<Option<String>> = each().map(|(_, record)| record.marks.as_ref().map(|marks| marks.to_json())).collect();
+    let scopes: Vec<Option<String>> = each().map(|(_, record)| record.reach.to_json()).collect();
+    vec![
+        Box::new(entities),
+        Box::new(ids),
+        Box::new(versions),
+        Box::new(edit_versions),
+        Box::new(payloads),
+        Box::new(marks),
+        Box::new(scopes),
+    ]
+}
+
+fn entries(written: &Written) -> Vec<Value<'_>> {
+    let entries = || written.entries.iter();
+    let seqs: Vec<i64> = entries().map(|entry| stored(entry.seq.0)).collect();
+    let change_counts: Vec<i64> = entries().map(|entry| stored(entry.change_count)).collect();
+    let chains: Vec<&[u8]> = entries().map(|entry| entry.chain.as_bytes().as_slice()).collect();
+    let texts: Vec<&str> = entries().map(|entry| entry.entry.as_str()).collect();
+    let parts: Vec<i64> =
+        entries().map(|entry| stored(entry.parts.as_ref().map_or(0, |parts| parts.cuts.len() as u64))).collect();
+    let traces: Vec<Option<String>> = entries().map(|entry| entry.trace.as_ref().map(Trace::to_json)).collect();
+    vec![Box::new(seqs), Box::new(change_counts), Box::new(chains), Box::new(texts), Box::new(parts), Box::new(traces)]
+}
+
+fn groups<'w>(written: &'w Written, epochs: &BTreeMap<EpochKey, i64>) -> Vec<Value<'w>> {
     let mut groups: Vec<&StoredGroup> = written.groups.iter().collect();
-    if groups.is_empty() {
-        return;
-    }
     groups.sort_by(|one, other| one.id.cmp(&other.id));
     let source = |group: &&'w StoredGroup| group.source.as_ref();
     let ids: Vec<&str> = groups.iter().map(|group| group.id.as_str()).collect();
     let digests: Vec<Option<&[u8]>> =
         groups.iter().map(|group| group.digest.as_ref().map(|digest| digest.as_bytes().as_slice())).collect();
     let seqs: Vec<Option<i64>> = groups.iter().map(|group| group.seq.map(|seq| stored(seq.0))).collect();
-    let devices: Vec<Option<&str>> = groups.iter().map(|group| Some(source(group)?.0.device.as_str())).collect();
-    let epochs: Vec<Option<&str>> = groups.iter().map(|group| Some(source(group)?.0.epoch.as_str())).collect();
+    let epoch_nos: Vec<Option<i64>> = groups.iter().map(|group| epochs.get(&source(group)?.0).copied()).collect();
     let device_seqs: Vec<Option<i64>> = groups.iter().map(|group| Some(stored(source(group)?.1.0))).collect();
     let flags: Vec<Option<String>> =
         groups.iter().map(|group| (!group.flags.is_empty()).then(|| flags_json(&group.flags))).collect();
-    outgoing.add(
-        GROUPS,
-        vec![
-            Box::new(ids),
-            Box::new(digests),
-            Box::new(seqs),
-            Box::new(devices),
-            Box::new(epochs),
-            Box::new(device_seqs),
-            Box::new(written.decided_at.as_str()),
-            Box::new(flags),
-        ],
-    );
-    rejections(outgoing, written);
+    vec![Box::new(ids), Box::new(digests), Box::new(seqs), Box::new(epoch_nos), Box::new(device_seqs), Box::new(flags)]
 }
 
 fn rejections<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
@@ -360,23 +392,9 @@ fn flags<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
     }
 }
 
-fn log<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
-    if written.entries.is_empty() {
-        return;
-    }
-    let entries = || written.entries.iter();
-    let seqs: Vec<i64> = entries().map(|entry| stored(entry.seq.0)).collect();
-    let change_counts: Vec<i64> = entries().map(|entry| stored(entry.change_count)).collect();
-    let chains: Vec<&[u8]> = entries().map(|entry| entry.chain.as_bytes().as_slice()).collect();
-    let texts: Vec<&str> = entries().map(|entry| entry.entry.as_str()).collect();
-    let parts: Vec<i64> =
-        entries().map(|entry| stored(entry.parts.as_ref().map_or(0, |parts| parts.cuts.len() as u64))).collect();
-    let traces: Vec<Option<String>> = entries().map(|entry| entry.trace.as_ref().map(Trace::to_json)).collect();
-    outgoing.add(
-        LOG,
-        vec![Box::new(seqs), Box::new(change_counts), Box::new(chains), Box::new(texts), Box::new(parts), Box::new(traces)],
-    );
-    for entry in entries() {
+/// Changes that an entry only names.
+fn parts<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
+    for entry in &written.entries {
         let Some(CutChanges { changes, cuts }) = &entry.parts else { continue };
         // One statement a part: together they may be larger than one message takes.
         for (number, cut) in cuts.iter().enumerate() {
@@ -384,18 +402,18 @@ fn log<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
             outgoing.add(LOG_PARTS, vec![Box::new(seqs), Box::new(numbers), Box::new(vec![part_json(changes, cut)])]);
         }
     }
-    outgoing.add(HEAD, vec![Box::new(stored(written.head.0)), Box::new(written.chain.as_bytes().as_slice())]);
 }
 
 /// Keeps what a device said of its epochs.
 pub(super) async fn tell(client: &ClientWrapper, space_no: i64, told: &ToldEpoch, at: &Timestamp) -> Result<(), StoreError> {
     let mut outgoing = Outgoing::new(space_no);
-    upsert_devices(&mut outgoing, &[(&told.key, 0)], at);
+    let (devices, epochs) = (vec![told.key.device.as_str()], vec![told.key.epoch.as_str()]);
+    outgoing.add(DEVICES, vec![Box::new(devices), Box::new(epochs), Box::new(at.as_str())]);
     if let Some((epoch, device_seq)) = &told.previous {
         let sql = "UPDATE devices SET previous_epoch = $4, previous_seq = $5
                     WHERE space_no = $1 AND device = $2 AND epoch = $3 AND previous_epoch IS NULL";
         let (device, of) = (told.key.device.as_str(), told.key.epoch.as_str());
         outgoing.add(sql, vec![Box::new(device), Box::new(of), Box::new(epoch.as_str()), Box::new(stored(device_seq.0))]);
     }
-    outgoing.send(client).await
+    outgoing.send(client, None).await
 }

@@ -6,17 +6,21 @@
 use super::engine::Engine;
 use super::flight::Flight;
 use super::row::space as space_row;
-use super::{index, learn, lineage, load, parts, write};
+use super::{learn, lineage, load, parts, write};
 use crate::config::FaultPoint;
-use crate::store::{Held, KeptAncestor, Staged, Staging, StoreError, ToldEpoch, UploadedPart, Wanted, Writer, Written};
+use crate::store::{
+    EpochKey, Held, KeptAncestor, Staged, Staging, StoreError, ToldEpoch, UploadedPart, Wanted, Writer, Written,
+};
 use deadpool_postgres::{ClientWrapper, Object};
 use gbsync_core::decide::{Facts, Needs};
-use gbsync_core::id::{DeviceId, GroupId, LogId, SpaceId};
+use gbsync_core::id::{DeviceId, GroupId, LogId, RecordKey, SpaceId};
 use gbsync_core::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Each statement sees what was committed before it: also what was committed while it waited for the space.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE";
+const COMMIT: &str = "COMMIT";
 /// A transaction of nothing: a standby refuses it.
 const PROBE: &str = "BEGIN READ WRITE; COMMIT";
 /// The space's counter. Held to the COMMIT.
@@ -47,11 +51,23 @@ pub(super) struct PostgresWriter {
     pub(super) is_reserved: bool,
     /// The space that it has locked.
     pub(super) entered: Option<(SpaceId, i64)>,
+    /// The numbers of epochs that were looked up since, and records that were not there.
+    pub(super) epochs: BTreeMap<EpochKey, i64>,
+    pub(super) absent: BTreeSet<RecordKey>,
 }
 
 impl PostgresWriter {
     pub(super) fn new(engine: Arc<Engine>, connection: Object, fault: Option<FaultPoint>) -> Self {
-        Self { engine, connection: Some(connection), fault, is_open: false, is_reserved: false, entered: None }
+        Self {
+            engine,
+            connection: Some(connection),
+            fault,
+            is_open: false,
+            is_reserved: false,
+            entered: None,
+            epochs: BTreeMap::new(),
+            absent: BTreeSet::new(),
+        }
     }
 
     pub(super) fn client(&self) -> &ClientWrapper {
@@ -85,8 +101,28 @@ impl PostgresWriter {
         let rows = flight.land().await?;
         let Some(row) = rows[at_lock].first() else { return Ok(None) };
         let (space_no, _) = space_row(row)?;
-        self.entered = Some((space.clone(), space_no));
+        self.stand_in(space, space_no);
         Ok(Some(space_no))
+    }
+
+    /// Notes that a space is locked. What was looked up in another one does not count.
+    pub(super) fn stand_in(&mut self, space: &SpaceId, space_no: i64) {
+        self.entered = Some((space.clone(), space_no));
+        self.epochs.clear();
+        self.absent.clear();
+    }
+
+    /// The last of it travels with the COMMIT: after a statement that failed, PostgreSQL takes that for a ROLLBACK.
+    async fn write_and_commit(&mut self, written: &[(SpaceId, Written)]) -> Result<(), StoreError> {
+        let Some(((space, last), before)) = written.split_last() else {
+            return Ok(self.client().batch_execute(COMMIT).await?);
+        };
+        for (space, written) in before {
+            let space_no = self.inside(space).await?;
+            write::write(self, space_no, written).await?.send(self.client(), None).await?;
+        }
+        let space_no = self.inside(space).await?;
+        write::write(self, space_no, last).await?.send(self.client(), Some(COMMIT)).await
     }
 
     /// The number of a space that is there.
@@ -119,18 +155,14 @@ impl Writer for PostgresWriter {
 
     fn learn(&mut self, space: &SpaceId, needs: &Needs, facts: &mut Facts) -> Result<(), StoreError> {
         let engine = Arc::clone(&self.engine);
-        engine.wait(async {
-            let space_no = self.inside(space).await?;
-            learn::learn(self.client(), space_no, needs, facts).await
-        })
+        engine.wait(learn::learn(self, space, needs, facts))
     }
 
     fn write(&mut self, space: &SpaceId, written: &Written) -> Result<(), StoreError> {
         let engine = Arc::clone(&self.engine);
         engine.wait(async {
             let space_no = self.inside(space).await?;
-            index::write(self.client(), space_no, &written.index).await?;
-            write::write(self.client(), space_no, written).await
+            write::write(self, space_no, written).await?.send(self.client(), None).await
         })
     }
 
@@ -197,21 +229,24 @@ impl Writer for PostgresWriter {
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
+        self.finish(&[])
+    }
+
+    fn finish(&mut self, written: &[(SpaceId, Written)]) -> Result<(), StoreError> {
         if let Some(FaultPoint(is_faulty)) = &self.fault
             && is_faulty()
         {
             return Err(StoreError::Postgres("the COMMIT was made to fail".into()));
         }
+        let engine = Arc::clone(&self.engine);
         if !self.is_open {
             // Whoever asked for nothing asks whether anything could be written.
-            self.engine.wait(self.client().batch_execute(PROBE))?;
-        } else {
-            let committed = self.engine.wait(self.client().batch_execute("COMMIT"));
-            committed.map_err(|error| match StoreError::from(error) {
-                StoreError::Lost(text) => StoreError::Uncertain(text),
-                other => other,
-            })?;
+            return Ok(engine.wait(self.client().batch_execute(PROBE))?);
         }
+        engine.wait(self.write_and_commit(written)).map_err(|error| match error {
+            StoreError::Lost(text) => StoreError::Uncertain(text),
+            other => other,
+        })?;
         (self.is_open, self.entered) = (false, None);
         Ok(())
     }

@@ -30,6 +30,7 @@ use super::{
     SnapshotOf, SpaceView, Store, StoreError, StoredSchema, ToldEpoch, Usage, Writer,
 };
 use crate::config::FaultPoint;
+use futures_util::future::{BoxFuture, ready};
 use gbsync_core::id::{Actor, DeviceId, GroupId, Role, SpaceId};
 use gbsync_core::scope::ScopeSet;
 use gbsync_core::wire::{GroupResult, RejectedGroup};
@@ -101,8 +102,9 @@ impl Store for SqliteStore {
         Ok(Box::new(write::SqliteWriter::new(connection, &self.path)))
     }
 
-    fn grant(&self, token_hash: &[u8; 32]) -> Result<Option<Grant>, StoreError> {
-        self.read(|transaction| tokens::grant(transaction, token_hash))
+    fn grant(&self, token_hash: [u8; 32]) -> BoxFuture<'_, Result<Option<Grant>, StoreError>> {
+        // One indexed read of some microseconds: moving it to another thread would cost more than it blocks.
+        Box::pin(ready(self.read(|transaction| tokens::grant(transaction, &token_hash))))
     }
 
     fn usage(&self, space: &SpaceId) -> Result<Option<Usage>, StoreError> {

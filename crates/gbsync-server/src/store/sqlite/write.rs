@@ -103,7 +103,10 @@ impl Writer for SqliteWriter {
         let schema = schema_mark(connection)?;
         let healed = load_healed(connection, space_no, &state, &wanted.lost)?;
         let chains = read::chains(connection, space_no, &state, &wanted.chains)?;
-        Ok(Some(Held { healed, chains, state, schema, groups, roots, winners, closures, rejected, numbers, flags }))
+        let mut facts = Facts::behind(state.horizon);
+        learn_records(connection, space_no, &wanted.needs.records, &mut facts)?;
+        learn_index(connection, space_no, &wanted.needs.index, &mut facts)?;
+        Ok(Some(Held { healed, chains, state, schema, groups, roots, winners, closures, rejected, numbers, flags, facts }))
     }
 
     fn learn(&mut self, space: &SpaceId, needs: &Needs, facts: &mut Facts) -> Result<(), StoreError> {
