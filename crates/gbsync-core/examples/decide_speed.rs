@@ -77,6 +77,7 @@ fn group(index: usize, limits: &Limits) -> Group {
         schema_version: 1,
         depends_on: Vec::new(),
         replaces: None,
+        family: None,
         log: None,
         hlc: None,
         clears: Vec::new(),

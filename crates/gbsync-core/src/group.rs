@@ -28,12 +28,22 @@ pub struct Header {
     pub depends_on: Vec<GroupId>,
     /// The rejected group that it is sent instead of.
     pub replaces: Option<GroupId>,
+    /// The first of the groups that it stands for, where `replaces` itself replaced others: a server that lost what was between
+    /// still knows which operation this is.
+    pub family: Option<GroupId>,
     /// The log that its base versions belong to; the current one when absent.
     pub log: Option<LogId>,
     /// The clock of its maker; it may be stamped anew, for it is not among the bytes of the changes.
     pub hlc: Option<Hlc>,
     /// The flags that it clears: `{seq}.{place}` each.
     pub clears: Vec<Box<str>>,
+}
+
+impl Header {
+    /// The groups that it is sent instead of, as far as it names them.
+    pub fn stands_for(&self) -> impl Iterator<Item = &GroupId> {
+        self.replaces.iter().chain(&self.family)
+    }
 }
 
 /// Why changes are no group.
@@ -75,6 +85,9 @@ pub enum InvalidGroup {
     /// It replaces itself.
     #[error("the group replaces itself")]
     ReplacesItself,
+    /// A family without a group that it replaces.
+    #[error("the group names a family and replaces nothing; leave family out, or say what it replaces")]
+    FamilyOfNothing,
 }
 
 /// A sealed group.
@@ -100,7 +113,7 @@ impl Group {
     /// let change = Change::new(key, Edit::Upsert(payload), Base::default()).unwrap();
     /// let header = Header {
     ///     id: GroupId::new("receipt-create:receipt-001:1").unwrap(), group_type: None, device_seq: DeviceSeq(1), actor: None,
-    ///     created_at: Timestamp::from_unix_ms(0), schema_version: 0, depends_on: vec![], replaces: None, log: None, hlc: None,
+    ///     created_at: Timestamp::from_unix_ms(0), schema_version: 0, depends_on: vec![], replaces: None, family: None, log: None, hlc: None,
     ///     clears: vec![],
     /// };
     /// let group = Group::seal(header, vec![change], &limits).unwrap();
@@ -191,8 +204,11 @@ pub(crate) fn check_names(header: &Header) -> Result<(), InvalidGroup> {
     if header.depends_on.contains(&header.id) {
         return Err(InvalidGroup::DependsOnItself);
     }
-    if header.replaces.as_ref() == Some(&header.id) {
+    if [&header.replaces, &header.family].into_iter().flatten().any(|id| *id == header.id) {
         return Err(InvalidGroup::ReplacesItself);
+    }
+    if header.family.is_some() && header.replaces.is_none() {
+        return Err(InvalidGroup::FamilyOfNothing);
     }
     Ok(())
 }

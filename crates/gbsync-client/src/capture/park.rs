@@ -66,6 +66,7 @@ pub(super) fn park(tx: &Tx<'_>, environment: &Environment, refused: &Refused<'_>
         schema_version: tx.schemas().app_version(),
         depends_on,
         replaces: None,
+        family: None,
         log: state.log.filter(|_| changes.iter().any(|change| change.base.version.0 > 0)),
         hlc: None,
         clears: Vec::new(),

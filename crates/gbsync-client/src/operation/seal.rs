@@ -67,6 +67,8 @@ pub(crate) fn seal(tx: &Tx<'_>, environment: &Environment, staging: &Staging, is
         schema_version: tx.schemas().app_version(),
         depends_on,
         replaces: staging.instead.as_ref().map(|instead| instead.of.clone()),
+        // Its predecessors know it: it is read with the group when that is sent.
+        family: None,
         // A base version belongs to a log, and a group that it depends on may be lost with one; any other group fits every log.
         log: staging.log.clone().filter(|_| depends || changes.iter().any(|change| change.base.version.0 > 0)),
         hlc: if tx.schemas().has_clock() { Some(clock::next(tx, now)?) } else { None },

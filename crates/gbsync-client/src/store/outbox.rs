@@ -162,7 +162,10 @@ pub(crate) fn each_pending(
 ) -> Result<(), Error> {
     let sql = "SELECT local_no, group_id, type, actor, device_seq, log, sealed_at, depends_on, replaces, records, digest,
                 octet_length(changes), CASE WHEN octet_length(changes) <= ?2 THEN changes END, next_attempt_at,
-                schema_version, hlc, clears, state = 'waiting_for_sign_in', accepted_as, made_on
+                schema_version, hlc, clears, state = 'waiting_for_sign_in', accepted_as, made_on,
+                CASE WHEN replaces IS NOT NULL THEN
+                  (SELECT f.group_id FROM gbsync_parked AS p JOIN gbsync_outbox AS f ON f.local_no = p.family
+                    WHERE p.local_no = gbsync_outbox.local_no AND f.group_id <> gbsync_outbox.replaces) END
            FROM gbsync_outbox WHERE state IN ('sealed', 'waiting_for_sign_in') AND local_no > ?1 ORDER BY local_no";
     #[cfg(feature = "mutants")]
     let sql = &crate::planted::in_order(sql);
@@ -204,6 +207,7 @@ fn stored_group(row: &Row<'_>) -> Result<StoredGroup, Error> {
         schema_version: row.get(14)?,
         depends_on: ids_from_json(text(7)?.as_deref())?,
         replaces: text(8)?.map(GroupId::new).transpose().map_err(about)?,
+        family: text(20)?.map(GroupId::new).transpose().map_err(about)?,
         log: text(5)?.map(LogId::new).transpose().map_err(about)?,
         hlc: text(15)?.map(|hlc| Hlc::parse(&hlc)).transpose().map_err(|error| damaged("gbsync_outbox.hlc", error))?,
         clears: match text(16)? {

@@ -93,6 +93,36 @@ fn an_operation_that_is_open_for_longer_than_groups_are_kept_follows_an_amendmen
 }
 
 #[test]
+fn what_is_sent_in_the_place_of_a_replacement_names_the_first_of_its_family() {
+    let world = World::new();
+    let a = world.device("a");
+    a.receipt("r1", "1.00");
+    a.sync();
+    let b = world.device("b");
+    let first = b.receipt("r1", "2.00");
+    b.sync();
+    let second = b.client.retry(&first.group_id).unwrap();
+    a.client.patch("receipts", "r1", r#"{"total":"3.00"}"#).unwrap();
+    a.sync();
+    b.sync();
+    let third = b.client.retry(&second.group_id).unwrap();
+    let family = format!(r#""family":"{}""#, first.group_id);
+    let named = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&named);
+    b.transport.plan(move |request| {
+        if is_push(request) {
+            seen.lock().unwrap().push(String::from_utf8(request.body.clone().unwrap()).unwrap());
+        }
+        Fault::Pass
+    });
+    b.sync();
+    let sent = named.lock().unwrap().join("");
+    assert!(sent.contains(&format!(r#""replaces":"{}""#, second.group_id)) && sent.contains(&family), "{sent}");
+    assert!(sent.contains(third.group_id.as_str()));
+    b.transport.heal();
+}
+
+#[test]
 fn a_parked_group_shows_what_was_tried_what_it_was_made_on_and_what_the_server_has() {
     let world = World::new();
     let (a, b) = (world.device("a"), world.device("b"));

@@ -104,7 +104,7 @@ pub enum Decision {
 /// # use std::collections::BTreeMap;
 /// # let limits = Limits::default();
 /// # let header = Header { id: GroupId::new("g1").unwrap(), group_type: None, device_seq: DeviceSeq(1), actor: None,
-/// #     created_at: Timestamp::from_unix_ms(0), schema_version: 0, depends_on: vec![], replaces: None, log: None, hlc: None,
+/// #     created_at: Timestamp::from_unix_ms(0), schema_version: 0, depends_on: vec![], replaces: None, family: None, log: None, hlc: None,
 /// #     clears: vec![] };
 /// let payload = Payload::parse(r#"{"total":"1.00"}"#, &limits).unwrap();
 /// let key = RecordKey::new("receipts", "r-1").unwrap();

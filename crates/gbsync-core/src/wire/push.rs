@@ -226,6 +226,7 @@ pub(super) fn header(fields: &Fields<'_, '_>, id: GroupId, device_seq: DeviceSeq
         schema_version: fields.optional_count("schemaVersion")?.unwrap_or(0),
         depends_on: each("dependsOn", fields.optional_array("dependsOn")?, |id| id_item(id, |text| GroupId::new(text)))?,
         replaces: fields.optional_id("replaces", |text| GroupId::new(text))?,
+        family: fields.optional_id("family", |text| GroupId::new(text))?,
         log: fields.optional_id("log", |text| LogId::new(text))?,
         hlc: hlc(fields)?,
         clears: each("clears", fields.optional_array("clears")?, flag_id)?,
@@ -307,6 +308,7 @@ pub(super) fn invalid_group(error: &InvalidGroup) -> WireError {
         InvalidGroup::DependsOnItself | InvalidGroup::TooManyDependencies(_) => wire.within("dependsOn"),
         InvalidGroup::BaseNotListed { index, .. } => wire.within("baseGroup").within(index).within("changes"),
         InvalidGroup::ReplacesItself => wire.within("replaces"),
+        InvalidGroup::FamilyOfNothing => wire.within("family"),
         _ => wire.within("changes"),
     }
 }
@@ -345,6 +347,9 @@ pub(super) fn push_header(out: &mut String, header: &Header, change_count: u64, 
     push_texts(out, "dependsOn", header.depends_on.iter().map(GroupId::as_str));
     if let Some(replaces) = &header.replaces {
         push_text(out, "replaces", replaces.as_str());
+    }
+    if let Some(family) = &header.family {
+        push_text(out, "family", family.as_str());
     }
     if let Some(log) = &header.log {
         push_text(out, "log", log.as_str());

@@ -39,6 +39,7 @@ fn group(id: &str, group_type: &str, changes: Vec<Change>) -> Group {
         schema_version: 1,
         depends_on: Vec::new(),
         replaces: None,
+        family: None,
         log: None,
         hlc: None,
         clears: Vec::new(),

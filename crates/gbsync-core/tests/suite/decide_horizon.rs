@@ -29,6 +29,7 @@ fn decided(edit: Edit, base: Base, horizon: u64, has_tombstone: bool, schema: Op
         schema_version: 0,
         depends_on,
         replaces: None,
+        family: None,
         log: None,
         hlc: None,
         clears: Vec::new(),

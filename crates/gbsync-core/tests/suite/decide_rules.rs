@@ -75,7 +75,7 @@ proptest! {
             });
             let header = Header {
                 id: GroupId::new(format!("g{place}")).unwrap(), group_type: None, device_seq: DeviceSeq(1), actor: None,
-                created_at: Timestamp::from_unix_ms(0), schema_version: 1, depends_on: Vec::new(), replaces: None, log: None,
+                created_at: Timestamp::from_unix_ms(0), schema_version: 1, depends_on: Vec::new(), replaces: None, family: None, log: None,
                 hlc: None, clears: Vec::new(),
             };
             let group = Group::seal(header, changes.collect(), &limits).unwrap();

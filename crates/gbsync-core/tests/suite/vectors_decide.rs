@@ -20,6 +20,7 @@ fn group(case: &Value) -> Group {
         schema_version: 0,
         depends_on: group_ids(&case["dependsOn"]),
         replaces: None,
+        family: None,
         log: case["log"].as_str().map(|log| LogId::new(log).unwrap()),
         hlc: None,
         clears: Vec::new(),

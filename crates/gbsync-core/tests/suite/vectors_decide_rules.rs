@@ -28,6 +28,7 @@ fn group(case: &Value, id: &str) -> Group {
         schema_version: case["schemaVersion"].as_u64().unwrap_or(1),
         depends_on: if case["dependsOn"].is_array() { group_ids(&case["dependsOn"]) } else { Vec::new() },
         replaces: None,
+        family: None,
         log: None,
         hlc: case["hlc"].as_str().map(|hlc| Hlc::parse(hlc).unwrap()),
         clears: Vec::new(),

@@ -40,6 +40,7 @@ fn header(text: &str, group_type: Option<&str>, number: u64, created_at: &str) -
         schema_version: 0,
         depends_on: vec![],
         replaces: None,
+        family: None,
         log: None,
         hlc: None,
         clears: vec![],

@@ -37,6 +37,7 @@ fn a_group_that_is_offered_again_is_written_and_read_as_the_golden_one() {
         schema_version: 0,
         depends_on: vec![],
         replaces: None,
+        family: None,
         log: Some(log("log-a")),
         hlc: None,
         clears: vec![],

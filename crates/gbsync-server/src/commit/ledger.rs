@@ -91,7 +91,7 @@ pub(super) fn want<'r>(wanted: &mut Wanted<'r>, request: &'r PushRequest, schema
         wanted.groups.insert(&arrival.id);
         let Some(header) = arrival.content.header() else { continue };
         wanted.groups.extend(&header.depends_on);
-        wanted.groups.extend(&header.replaces);
+        wanted.groups.extend(header.stands_for());
         wanted.groups.extend(lineage::named(arrival));
         wanted.flags.extend(flags::wanted(header));
         let Content::Whole(group) = &arrival.content else { continue };
@@ -310,11 +310,10 @@ impl<'t> Ledger<'t> {
         if is(Mutant::GroupAndReplacementAccepted) {
             return None;
         }
-        let replaced = header.replaces.as_ref();
-        replaced
-            .filter(is_accepted)
-            .or_else(|| replaced.and_then(|replaced| self.families.winner(replaced)))
-            .or_else(|| self.families.winner(&header.id))
+        header
+            .stands_for()
+            .find(is_accepted)
+            .or_else(|| header.stands_for().chain([&header.id]).find_map(|id| self.families.winner(id)))
             .cloned()
     }
 
@@ -411,10 +410,11 @@ impl<'t> Ledger<'t> {
     }
 
     fn join_family(&mut self, header: &Header) {
-        let Some(replaced) = &header.replaces else { return };
-        self.families.join(&header.id, replaced);
-        if self.groups.get(replaced).is_some_and(|decided| matches!(decided.outcome, DecidedAs::Accepted { .. })) {
-            self.families.win(replaced);
+        for replaced in header.stands_for() {
+            self.families.join(&header.id, replaced);
+            if self.groups.get(replaced).is_some_and(|decided| matches!(decided.outcome, DecidedAs::Accepted { .. })) {
+                self.families.win(replaced);
+            }
         }
     }
 

@@ -220,3 +220,27 @@ async fn who_closed_what_survives_a_restart_and_a_merge_of_families() {
     let page = app.get("/log").await.json();
     assert_eq!(page["groups"][1]["resolution"]["as"], "discarded");
 }
+
+/// A replacement of `between`, which replaced `bad`; a server that was put back knows nothing of `between`.
+fn after_a_lost_one(id: &str, number: u64, root: &str) -> TestGroup {
+    receipt(id, number, root).replaces("between").with(r#""family":"bad","#)
+}
+
+#[tokio::test]
+async fn a_family_is_known_by_its_first_group_where_what_was_between_is_lost() {
+    let (app, admin) = with_rejection().await;
+    assert_eq!(app.push(&[after_a_lost_one("third", 4, "r2")]).await.verdicts(), ["accepted"]);
+    let late = as_admin(&app, &admin, "/rejections/bad/amend", &amendment(r#"{"total":"2.00"}"#, "two prices")).await;
+    late.assert_problem(409, "already_closed");
+    assert_eq!(look(&app, &admin, "/rejections/bad").await["state"], "closed");
+    let between = app.push(&[receipt("between", 3, "r3").replaces("bad")]).await;
+    assert_eq!(between.verdicts(), ["rejected already_replaced"], "it comes late");
+}
+
+#[tokio::test]
+async fn what_the_back_office_closed_is_not_sent_again_in_the_name_of_a_lost_replacement() {
+    let (app, admin) = with_rejection().await;
+    as_admin(&app, &admin, "/rejections/bad/amend", &amendment(r#"{"total":"2.00"}"#, "two prices")).await;
+    let third = app.push(&[after_a_lost_one("third", 4, "r2")]).await;
+    assert_eq!(third.verdicts(), ["rejected already_replaced"]);
+}

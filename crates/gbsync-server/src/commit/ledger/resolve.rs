@@ -24,7 +24,7 @@ impl Ledger<'_> {
     /// Why nothing can be sent in the place of a group any more, if somebody closed its family.
     pub(super) fn closed(&self, header: &Header) -> Option<Rejection> {
         let of = |id: &GroupId| self.families.closure(id).filter(|_| !is(Mutant::GroupAndReplacementAccepted));
-        let resolution = header.replaces.as_ref().and_then(of).or_else(|| of(&header.id))?;
+        let resolution = header.stands_for().chain([&header.id]).find_map(of)?;
         let (code, rule, changes) = (RejectionCode::AlreadyReplaced, None, Vec::new());
         Some(Rejection { code, message: sentence(resolution), rule, changes })
     }
@@ -167,6 +167,7 @@ impl Ledger<'_> {
             schema_version: self.terms.schema.map_or(0, |schema| schema.version),
             depends_on: Vec::new(),
             replaces: (work.request.resolved_as == ResolvedAs::Amended).then(|| work.of.clone()),
+            family: None,
             log: None,
             hlc: self.terms.schema.map(|_| Hlc::after(None, now_ms, &key.device)),
             clears: Vec::new(),

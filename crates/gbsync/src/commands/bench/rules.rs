@@ -78,6 +78,7 @@ fn group(sale: &Sale) -> Result<Group> {
         schema_version: 1,
         depends_on: Vec::new(),
         replaces: None,
+        family: None,
         log: None,
         hlc: None,
         clears: Vec::new(),

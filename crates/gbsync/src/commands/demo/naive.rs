@@ -160,6 +160,7 @@ fn group(item: &Item) -> Result<Group> {
         schema_version: 0,
         depends_on: Vec::new(),
         replaces: None,
+        family: None,
         log: None,
         hlc: None,
         clears: Vec::new(),
