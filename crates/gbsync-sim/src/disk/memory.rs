@@ -1,14 +1,25 @@
 //! SQLite's memory, from the allocator of this program: worlds open and close databases all the time, and the system's own
-//! gives pages back to the kernel and asks for them again at each.
+//! gives pages back to the kernel and asks for them again at each. Ours keeps what it once had.
 //!
-//! SQLite asks how large a piece is, so each has its size before it.
+//! It is asked itself and not by way of Rust's allocator, which cannot say how large a piece is and wants to be told.
 
 use rusqlite::ffi;
-use std::alloc::{Layout, alloc, dealloc, realloc};
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_int, c_long, c_void};
 
-/// Bytes before each piece, which keep it aligned as SQLite wants it. More would not fit the sizes that the allocator has.
-const HEAD: usize = 8;
+/// The option of mimalloc that says after how many milliseconds unused pages go back to the kernel.
+const PURGE_DELAY: c_int = 15;
+/// Its value for never.
+const NEVER: c_long = -1;
+
+// SAFETY: as mimalloc's header declares them. It is linked because it is this program's allocator.
+unsafe extern "C" {
+    fn mi_malloc(bytes: usize) -> *mut c_void;
+    fn mi_free(piece: *mut c_void);
+    fn mi_realloc(piece: *mut c_void, bytes: usize) -> *mut c_void;
+    fn mi_usable_size(piece: *const c_void) -> usize;
+    fn mi_good_size(bytes: usize) -> usize;
+    fn mi_option_set(option: c_int, value: c_long);
+}
 
 /// Makes SQLite take its memory from here. Must come before anything else of SQLite.
 pub(super) fn install() {
@@ -22,70 +33,39 @@ pub(super) fn install() {
         xShutdown: Some(end),
         pAppData: std::ptr::null_mut(),
     };
+    // SAFETY: an option may be set at any time.
+    unsafe { mi_option_set(PURGE_DELAY, NEVER) };
     // SAFETY: nothing of SQLite is in use yet; it copies the table.
     unsafe { ffi::sqlite3_config(ffi::SQLITE_CONFIG_MALLOC, &raw const methods) };
 }
 
-fn layout(bytes: usize) -> Option<Layout> {
-    Layout::from_size_align(bytes.checked_add(HEAD)?, HEAD).ok()
-}
-
 unsafe extern "C" fn take(bytes: c_int) -> *mut c_void {
-    let Some((bytes, layout)) = usize::try_from(bytes).ok().and_then(|bytes| Some((bytes, layout(bytes)?))) else {
-        return std::ptr::null_mut();
-    };
-    // SAFETY: the layout is not empty; the head is within the piece and aligned for its size.
-    unsafe {
-        let piece = alloc(layout);
-        if piece.is_null() {
-            return std::ptr::null_mut();
-        }
-        piece.cast::<usize>().write(bytes);
-        piece.add(HEAD).cast()
-    }
+    let Ok(bytes) = usize::try_from(bytes) else { return std::ptr::null_mut() };
+    // SAFETY: any size may be asked for.
+    unsafe { mi_malloc(bytes) }
 }
 
 unsafe extern "C" fn give_back(piece: *mut c_void) {
-    if piece.is_null() {
-        return;
-    }
-    // SAFETY: the piece came from `take` or `change`, whose head says its size.
-    unsafe {
-        let head = piece.cast::<u8>().sub(HEAD);
-        if let Some(layout) = layout(head.cast::<usize>().read()) {
-            dealloc(head, layout);
-        }
-    }
+    // SAFETY: the piece came from `take` or `change`, or is null, which is nothing to free.
+    unsafe { mi_free(piece) };
 }
 
 unsafe extern "C" fn change(piece: *mut c_void, bytes: c_int) -> *mut c_void {
     let Ok(bytes) = usize::try_from(bytes) else { return std::ptr::null_mut() };
-    // SAFETY: as in `give_back`; SQLite never changes a null piece.
-    unsafe {
-        let head = piece.cast::<u8>().sub(HEAD);
-        let (Some(before), Some(after)) = (layout(head.cast::<usize>().read()), layout(bytes)) else {
-            return std::ptr::null_mut();
-        };
-        let head = realloc(head, before, after.size());
-        if head.is_null() {
-            return std::ptr::null_mut();
-        }
-        head.cast::<usize>().write(bytes);
-        head.add(HEAD).cast()
-    }
+    // SAFETY: as in `give_back`.
+    unsafe { mi_realloc(piece, bytes) }
 }
 
 unsafe extern "C" fn size(piece: *mut c_void) -> c_int {
-    if piece.is_null() {
-        return 0;
-    }
-    // SAFETY: as in `give_back`.
-    let bytes = unsafe { piece.cast::<u8>().sub(HEAD).cast::<usize>().read() };
+    // SAFETY: as in `give_back`; nothing has no bytes.
+    let bytes = unsafe { mi_usable_size(piece) };
     c_int::try_from(bytes).unwrap_or(c_int::MAX)
 }
 
 unsafe extern "C" fn round_up(bytes: c_int) -> c_int {
-    bytes.saturating_add(7) & !7
+    // SAFETY: it only counts.
+    let rounded = usize::try_from(bytes).map(|bytes| unsafe { mi_good_size(bytes) });
+    rounded.ok().and_then(|rounded| c_int::try_from(rounded).ok()).unwrap_or(bytes)
 }
 
 unsafe extern "C" fn begin(_: *mut c_void) -> c_int {

@@ -168,9 +168,13 @@ impl Store for SqliteStore {
     }
 
     fn close(&self) -> Result<(), StoreError> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        drop(self.opened.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let connection = open::writer(&self.path, self.busy_timeout)?;
+        // Any connection moves the WAL into the file, and one that is opened reads all table definitions.
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner)).pop();
+        let connection = match opened.or(idle) {
+            Some(connection) => connection,
+            None => open::writer(&self.path, self.busy_timeout)?,
+        };
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         // A connection that was cut off may hold the store a moment longer, but nothing writes any more.
         if let Err(error) = self.lock.unlock() {
