@@ -181,6 +181,9 @@ fn rename(connection: &Connection, log: &LogId, is_same_here: bool) -> Result<()
         connection.query_row(sql, [log.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
     let (then, now) = (ancestors(known_ancestors.as_deref())?, ancestors(told.as_deref())?);
     let known = known.map(|known| LogId::new(known).map_err(|error| damaged("gbsync_state.log", error))).transpose()?;
+    if let Some(known) = &known {
+        name_first(connection, known)?;
+    }
     let of_known = match &known {
         None => Seq(0),
         Some(_) if is_same_here => Seq(cursor),
@@ -213,6 +216,14 @@ fn rename(connection: &Connection, log: &LogId, is_same_here: bool) -> Result<()
         Some(known) => left::leave(connection, (&known, log), of_known),
         None => Ok(()),
     }
+}
+
+/// Groups that were sealed before this device heard of any log depend on groups of the first that it heard of.
+fn name_first(connection: &Connection, log: &LogId) -> Result<(), Error> {
+    let sql = "UPDATE gbsync_outbox SET log = ?1 WHERE log IS NULL AND depends_on IS NOT NULL
+                  AND state IN ('sealed', 'waiting_for_sign_in')";
+    connection.prepare_cached(sql)?.execute([log.as_str()])?;
+    Ok(())
 }
 
 /// The undecided groups that name this log, and say nothing else of what they were made on.
@@ -317,12 +328,16 @@ mod tests {
         seal(&connection, 1, "parent", None);
         seal(&connection, 2, "child", Some(r#"["parent"]"#));
         seal(&connection, 3, "orphan", Some(r#"["long-pruned"]"#));
+        seal(&connection, 4, "early orphan", Some(r#"["long-pruned"]"#));
+        let early = "UPDATE gbsync_outbox SET log = NULL WHERE local_no = 4";
+        connection.execute(early, []).expect("it was sealed before any log was known");
         rename_shared_bases(&connection, &LogId::new("new").expect("a name")).expect("they are renamed");
         let named = |id: &str| -> String {
             let sql = "SELECT log FROM gbsync_outbox WHERE group_id = ?1";
             connection.query_row(sql, [id], |row| row.get(0)).expect("it is there")
         };
-        assert_eq!(["parent", "child", "orphan"].map(named), ["new", "new", "old"]);
+        let names = ["parent", "child", "orphan", "early orphan"].map(named);
+        assert_eq!(names, ["new", "new", "old", "old"]);
     }
 
     #[test]

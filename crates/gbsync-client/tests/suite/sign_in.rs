@@ -103,6 +103,40 @@ fn a_void_of_a_manager_is_never_sent_under_the_cashier_and_goes_when_the_manager
     assert_eq!((refused.state, refused.code.as_deref()), (GroupState::Parked, Some("not_permitted")));
 }
 
+/// A server that was replaced, and not restored, knows no log but its own; when nobody brought the sale in time, nobody will.
+#[test]
+fn what_waited_until_its_sale_was_forgotten_is_parked_where_the_server_was_replaced() {
+    for is_log_known in [true, false] {
+        let world = World::under(SCHEMA);
+        let remote = gbsync_client::Remote { server: world.url.clone(), space: space() };
+        let config = gbsync_client::Config { retain_accepted_ms: 0, ..gbsync_client::Config::new(world.path("till")) };
+        let device = world.with_client(gbsync_client::Client::create(config, &remote).unwrap());
+        device.client.sign_in(actor("cid"), cashier(&world));
+        if is_log_known {
+            device.sync();
+        }
+        let sold = sale(&device, "r-1");
+        device.client.sign_in(actor("mia"), manager(&world));
+        let voided = void(&device, "r-1");
+        device.client.sign_in(actor("cid"), cashier(&world));
+        for _ in 0..2 {
+            device.sync();
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        assert!(device.client.group(&sold.group_id).unwrap().is_none(), "it is forgotten");
+        let replaced = World::with(|config| {
+            config.schema = Some(gbsync_core::schema::Schema::parse(SCHEMA).unwrap());
+            config.heal_window_ms = 0;
+        });
+        let device = replaced.with_client(device.client);
+        device.client.sign_in(actor("mia"), manager(&replaced));
+        device.sync();
+        let lost = device.client.group(&voided.group_id).unwrap().unwrap();
+        assert_eq!((lost.state, lost.code.as_deref()), (GroupState::Parked, Some("base_lost")), "{is_log_known}");
+        assert!(lost.message.unwrap().contains(sold.group_id.as_str()), "it says what is lost");
+    }
+}
+
 #[test]
 fn a_device_that_may_act_as_the_manager_sends_the_void_and_the_managers_roles_decide() {
     let world = World::under(SCHEMA);
