@@ -1,8 +1,10 @@
 //! Interleavings that once broke a promise, each held by a test.
 
 use crate::common::{Fault, World, html, is_push, problem};
-use gbsync_client::{Client, Clock, Config, Environment, GroupState, Remote, Response, SyncError, SyncObserver, SyncReport};
-use gbsync_core::id::GroupId;
+use gbsync_client::{
+    Client, Clock, Config, Environment, FixedToken, GroupState, Remote, Response, SyncError, SyncObserver, SyncReport,
+};
+use gbsync_core::id::{Actor, GroupId};
 use gbsync_core::wire::OperationLine;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -35,6 +37,34 @@ fn a_line_with_an_id_that_two_devices_apply_leaves_both_overlays() {
     assert_eq!(b.read("products", "p1").unwrap(), r#"{"price":"2.00"}"#);
     assert_eq!(b.query::<i64>("SELECT count(*) FROM gbsync_overlay"), 0);
     assert_eq!(a.digest(), b.digest());
+}
+
+/// Two devices were given the same line, and the log brings it to one of them while its own copy waits for who made it. It lies
+/// over the log's until the answer says that both are one; then what was sealed over it is laid on the log's alone.
+#[test]
+fn what_lies_over_a_line_that_another_device_brought_is_laid_anew_when_the_answer_comes() {
+    const SCHEMA: &str = "version = 1\n[entities.stock]\nfields.n = { type = \"integer\", counter = true }";
+    const DELIVERY: &str = r#"{"type":"delivery","root":"d1","syncGroupId":"d1","changes":[{"entity":"stock","id":"paper","action":"increment","payload":{"n":5}}]}"#;
+    let world = World::under(SCHEMA);
+    let (a, b) = (world.device_under("a", SCHEMA), world.device_under("b", SCHEMA));
+    let sign_in = |name: &str| {
+        let token = Arc::new(FixedToken(world.token.clone()));
+        b.client.sign_in(Actor::new(name).unwrap(), token);
+    };
+    a.client.upsert("stock", "paper", r#"{"n":10}"#).unwrap();
+    a.sync();
+    sign_in("mia");
+    b.sync();
+    apply(&b, DELIVERY);
+    apply(&a, DELIVERY);
+    a.sync();
+    sign_in("cid");
+    assert_eq!(b.sync().waiting, 1);
+    b.client.increment("stock", "paper", r#"{"n":-1}"#).unwrap();
+    sign_in("mia");
+    assert_eq!(b.sync().accepted, 1);
+    let shown = b.query::<i64>("SELECT n FROM stock");
+    assert_eq!((b.read("stock", "paper").as_deref(), shown), (Some(r#"{"n":14}"#), 14), "10, 5 once, and 1 sold");
 }
 
 #[test]
