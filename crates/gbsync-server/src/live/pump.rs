@@ -8,8 +8,9 @@ use crate::routes::App;
 use crate::store::SpaceState;
 use gbsync_core::digest::Digest;
 use gbsync_core::id::Seq;
+#[cfg(feature = "mutants")]
 use gbsync_core::mutant::{Mutant, is};
-use gbsync_core::wire::{EndReason, LiveHead};
+use gbsync_core::wire::EndReason;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -42,21 +43,25 @@ pub(super) async fn run(app: Arc<App>, channel: Arc<Channel>, source: Source, st
     // What was committed between the look at the state and the subscription woke nobody.
     let mut is_first = true;
     let reason = loop {
-        let mut is_told = true;
         if !std::mem::take(&mut is_first) {
             tokio::select! {
                 _ = wake_up.changed() => {}
-                () = sleep_until(beat_at) => is_told = false,
+                () = sleep_until(beat_at) => {
+                    #[cfg(feature = "mutants")]
+                    if is(Mutant::NotifyLostWithoutPolling) {
+                        if app.live.end_if_alone(&source, &channel) {
+                            return;
+                        }
+                        reader.beat(&channel);
+                        beat_at = Instant::now() + heartbeat;
+                        continue;
+                    }
+                }
                 _ = is_draining.wait_for(|is_draining| *is_draining) => break EndReason::Stopping,
             }
         }
         if app.live.end_if_alone(&source, &channel) {
             return;
-        }
-        if !is_told && is(Mutant::NotifyLostWithoutPolling) {
-            reader.beat(&channel);
-            beat_at = Instant::now() + heartbeat;
-            continue;
         }
         match reader.read_on(&channel, Instant::now() >= beat_at).await {
             Ok(false) => failures = 0,
@@ -104,10 +109,11 @@ impl Reader {
     }
 
     /// [`Mutant::NotifyLostWithoutPolling`]: the heart beats, and nobody looks at the store.
+    #[cfg(feature = "mutants")]
     fn beat(&self, channel: &Channel) {
         let (Source { space, log, .. }, at) = (self.source.clone(), self.at);
         let mut out = String::new();
-        LiveHead { space, log, after: at, next: at, chain: self.chain, head: at }.write(&mut out);
+        gbsync_core::wire::LiveHead { space, log, after: at, next: at, chain: self.chain, head: at }.write(&mut out);
         channel.send(Chunk { after: at, next: at, bytes: out.into(), is_end: false });
     }
 

@@ -131,3 +131,48 @@ fn in_own_process(name: &str, seeds: u64) -> Result<Option<Found>> {
     let last = text.lines().last().unwrap_or_default();
     Ok(if last == hunt::ESCAPED { None } else { Some(Found::read(last).with_context(|| format!("{name}: {text}"))?) })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).expect("a folder of the workspace") {
+            let path = entry.expect("an entry of it").path();
+            match path.is_dir() {
+                true => sources(&path, found),
+                false if path.extension().is_some_and(|extension| extension == "rs") => found.push(path),
+                false => {}
+            }
+        }
+    }
+
+    /// A condition with `is` is a constant without the feature. What is more than a condition says in its first line which bug it
+    /// is, and stands in a file or behind an attribute that leaves it out.
+    #[test]
+    fn what_a_bug_needs_is_compiled_with_the_feature_alone() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("crates/");
+        let mut files = Vec::new();
+        for name in ["gbsync-core", "gbsync-client", "gbsync-server"] {
+            let source = crates.join(name).join("src");
+            sources(&source, &mut files);
+            let root = std::fs::read_to_string(source.join("lib.rs")).expect("lib.rs");
+            assert!(
+                !root.contains("mod planted;") || root.contains("#[cfg(feature = \"mutants\")]\nmod planted;"),
+                "{name}"
+            );
+        }
+        files.retain(|path| path.file_name().is_some_and(|name| name != "planted.rs"));
+        let mut planted = 0;
+        for path in files {
+            let text = std::fs::read_to_string(&path).expect("a source");
+            let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+            for (at, _) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("/// [`Mutant::")) {
+                let item = lines[at..].iter().find(|line| !line.starts_with("///"));
+                assert_eq!(item, Some(&"#[cfg(feature = \"mutants\")]"), "{}:{}", path.display(), at + 1);
+                planted += 1;
+            }
+        }
+        assert!(planted > 0, "it looks where there is something");
+    }
+}
