@@ -95,10 +95,11 @@ pub(crate) fn create_next(connection: &Connection) -> Result<(), Error> {
 /// Puts the table that was filled anew in the place of the current one.
 pub(crate) fn flip(connection: &Connection) -> Result<(), Error> {
     connection.execute_batch(super::schema::DROP_VIEWS)?;
-    // The app's own views may stand on ours. SQLite would refuse the renaming while they miss them.
-    connection.execute_batch("PRAGMA legacy_alter_table = ON")?;
+    // The app's own views may stand on ours.
+    let by_name = tables::ByName::begin(connection)?;
     tables::put_aside(connection, "gbsync_base", "gbsync_base_old")?;
-    connection.execute_batch("ALTER TABLE gbsync_base_next RENAME TO gbsync_base; PRAGMA legacy_alter_table = OFF;")?;
+    connection.execute_batch("ALTER TABLE gbsync_base_next RENAME TO gbsync_base")?;
+    drop(by_name);
     connection.execute_batch(super::schema::VIEWS)?;
     Ok(())
 }
@@ -115,4 +116,23 @@ pub(crate) fn digest(connection: &Connection) -> Result<(u64, Digest), Error> {
         digest.add(&key, Seq(row.get(2)?), text(3)?);
     }
     Ok(digest.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::schema;
+
+    #[test]
+    fn a_flip_that_fails_leaves_no_setting_on_the_connection() {
+        let mut connection = Connection::open_in_memory().expect("a database");
+        schema::migrate(&connection, 0).expect("its tables");
+        let tx = connection.transaction().expect("a transaction");
+        assert!(flip(&tx).is_err(), "nothing was read anew");
+        drop(tx);
+        let is_legacy: bool = connection.query_row("PRAGMA legacy_alter_table", [], |row| row.get(0)).expect("the setting");
+        assert!(!is_legacy);
+        create_next(&connection).expect("a table to read into");
+        flip(&connection).expect("the next one goes through");
+    }
 }

@@ -18,7 +18,7 @@ mod triggers;
 pub(crate) use adopt::{adopt, refill, reload};
 pub(crate) use decimal::from_minor;
 pub(crate) use plan::{Column, Table};
-pub(crate) use shadow::{Follower, are_there, exchange, fill, forget, has_old, put_aside, sweep};
+pub(crate) use shadow::{ByName, Follower, are_there, exchange, fill, forget, has_old, put_aside, sweep};
 
 use crate::error::Error;
 use crate::store::Tx;

@@ -13,6 +13,7 @@ use crate::error::{Error, damaged};
 use crate::store::Tx;
 use gbsync_core::id::{Entity, RecordId, RecordKey};
 use gbsync_core::wire::{LogChange, LogState};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::collections::BTreeMap;
 
@@ -140,11 +141,26 @@ impl<'t> Follower<'t> {
 /// Puts every shadow in the place of its table. What the app made on a table (triggers, indexes, views, foreign keys into it) is
 /// there afterwards as it was.
 pub(crate) fn exchange(tx: &Tx<'_>) -> Result<(), Error> {
-    // The app's views and foreign keys mean whatever has the name; SQLite would let them follow the table that goes.
-    tx.execute_batch("PRAGMA legacy_alter_table = ON")?;
-    let exchanged = tx.tables().try_for_each(|table| exchange_one(tx, table));
-    tx.execute_batch("PRAGMA legacy_alter_table = OFF")?;
-    exchanged
+    let _by_name = ByName::begin(tx)?;
+    tx.tables().try_for_each(|table| exchange_one(tx, table))
+}
+
+/// While this is there, tables get other names and nothing else changes: the app's views and foreign keys mean whatever has the
+/// name, where SQLite would let them follow the table that goes, or refuse the renaming while they miss one.
+pub(crate) struct ByName<'c>(&'c Connection);
+
+impl<'c> ByName<'c> {
+    pub(crate) fn begin(connection: &'c Connection) -> Result<Self, Error> {
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_LEGACY_ALTER_TABLE, true)?;
+        Ok(Self(connection))
+    }
+}
+
+impl Drop for ByName<'_> {
+    fn drop(&mut self) {
+        // It sets a flag in memory, which fails for no reason of this connection's.
+        let _ = self.0.set_db_config(DbConfig::SQLITE_DBCONFIG_LEGACY_ALTER_TABLE, false);
+    }
 }
 
 fn exchange_one(tx: &Tx<'_>, table: &Table) -> Result<(), Error> {
