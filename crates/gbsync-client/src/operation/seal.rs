@@ -50,7 +50,7 @@ pub(crate) fn seal(tx: &Tx<'_>, environment: &Environment, staging: &Staging, is
     #[cfg(feature = "mutants")]
     let changes = crate::planted::based_on_now(tx, changes)?;
     let depends_on = dependencies(tx, staging, &laid, &changes)?;
-    let depends = !depends_on.is_empty();
+    let has_dependencies = !depends_on.is_empty();
     let parked_behind = parked_among(tx, &depends_on)?;
     let is_shown = parked_behind.is_none() && laid.iter().all(|laid| laid.payload.is_ok());
     // What cannot be laid on what is there now was right on what its author saw: the server decides about it.
@@ -70,7 +70,7 @@ pub(crate) fn seal(tx: &Tx<'_>, environment: &Environment, staging: &Staging, is
         // Its predecessors know it: it is read with the group when that is sent.
         family: None,
         // A base version belongs to a log, and a group that it depends on may be lost with one; any other group fits every log.
-        log: staging.log.clone().filter(|_| depends || changes.iter().any(|change| change.base.version.0 > 0)),
+        log: staging.log.clone().filter(|_| has_dependencies || changes.iter().any(|change| change.base.version.0 > 0)),
         hlc: if tx.schemas().has_clock() { Some(clock::next(tx, now)?) } else { None },
         clears: staging.clears.clone(),
     };
