@@ -16,6 +16,7 @@ mod names;
 mod power;
 mod random;
 mod run;
+mod seeds;
 mod shops;
 mod streams;
 mod tpcc;

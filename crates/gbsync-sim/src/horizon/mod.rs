@@ -11,9 +11,8 @@ mod check;
 mod link;
 mod run;
 
+use crate::seeds::Seeds;
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressStyle};
-use std::time::Instant;
 
 /// Let logs be retained past cursors, and devices load snapshots, while links break and processes die
 #[derive(clap::Args)]
@@ -31,30 +30,18 @@ pub struct Arguments {
 /// # Errors
 /// When a run could not be made.
 pub fn run(arguments: &Arguments) -> Result<bool> {
-    let started = Instant::now();
-    let seeds = match arguments.seed {
-        Some(seed) => seed..=seed,
-        None => 1..=arguments.seeds,
-    };
-    let bar = ProgressBar::new(arguments.seeds)
-        .with_style(ProgressStyle::with_template("{elapsed_precise} {bar:40} {pos}/{len} seeds")?);
-    let (mut broken, mut ran, mut tally) = (0, 0, run::Tally::default());
-    for seed in seeds {
+    let seeds = Seeds { verb: "horizon", count: arguments.seeds, only: arguments.seed };
+    let mut tally = run::Tally::default();
+    let is_kept = seeds.run(|seed| {
         let course = run::Course::run(seed)?;
         if arguments.seed.is_some() {
             course.trace.iter().for_each(|line| println!("{line}"));
         }
-        if let Some(message) = &course.broken {
-            broken += 1;
-            bar.suspend(|| println!("FAILED seed {seed}: {message}"));
-        }
-        (ran, tally) = (ran + 1, tally.and(&course.tally));
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
+        tally = tally.and(&course.tally);
+        Ok(course.broken)
+    })?;
     println!("{tally}");
-    println!("{ran} seeds, {broken} failed, in {:.1} s", started.elapsed().as_secs_f64());
-    Ok(broken == 0)
+    Ok(is_kept)
 }
 
 /// The promise that a seed breaks, if it breaks one.

@@ -2,6 +2,7 @@
 
 use super::till::{Rows, Sees, Till, may_see};
 use crate::random::Random;
+use crate::seeds::Happened;
 use crate::world::mix;
 use crate::world::server::space_id;
 use crate::world::time::Time;
@@ -17,9 +18,6 @@ use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-
-/// How often each thing happened.
-pub type Happened = BTreeMap<&'static str, u64>;
 
 /// What must happen at some time, or a run shows less than it says.
 pub const MUST_HAPPEN: &[&str] = &[

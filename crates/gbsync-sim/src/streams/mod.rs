@@ -9,8 +9,11 @@
 mod line;
 mod world;
 
+use crate::seeds::{Happened, Seeds};
 use anyhow::Result;
-use std::time::Instant;
+
+/// So many seeds show everything that must happen.
+const ENOUGH: u64 = 20;
 
 /// Judge devices that only listen
 #[derive(clap::Args)]
@@ -28,33 +31,17 @@ pub struct Arguments {
 /// # Errors
 /// When a world could not be made.
 pub fn run(arguments: &Arguments) -> Result<bool> {
-    let started = Instant::now();
-    let (first, seeds) = arguments.seed.map_or((1, arguments.seeds), |seed| (seed, 1));
-    let mut happened = world::Happened::default();
-    for seed in first..first + seeds {
-        if let Err(broken) = one(seed, &mut happened) {
-            println!("FAILED seed {seed}: {broken:#}");
-            println!("again: cargo run --release -p gbsync-sim -- streams --seed {seed}");
-            return Ok(false);
-        }
-    }
-    for (what, times) in &happened {
-        println!("{times:>8}  {what}");
-    }
-    let missing: Vec<_> = world::MUST_HAPPEN.iter().filter(|what| !happened.contains_key(**what)).collect();
-    if seeds >= 20 && !missing.is_empty() {
-        println!("FAILED: in {seeds} seeds never: {missing:?}");
-        return Ok(false);
-    }
-    println!("{seeds} seeds, whoever listened heard everything, {:.1} s", started.elapsed().as_secs_f64());
-    Ok(true)
+    let seeds = Seeds { verb: "streams", count: arguments.seeds, only: arguments.seed };
+    let mut happened = Happened::default();
+    let is_kept = seeds.run(|seed| Ok(one(seed, &mut happened).err().map(|broken| format!("{broken:#}"))))?;
+    Ok(seeds.saw_all(&happened, world::MUST_HAPPEN, ENOUGH) && is_kept)
 }
 
 /// Runs one seed.
 ///
 /// # Errors
 /// The promise that was broken, or why the world could not go on.
-pub fn one(seed: u64, happened: &mut world::Happened) -> Result<()> {
+pub fn one(seed: u64, happened: &mut Happened) -> Result<()> {
     let mut world = world::World::new(seed)?;
     let ran = world.run(happened);
     world.end()?;
@@ -67,7 +54,7 @@ mod tests {
 
     #[test]
     fn whoever_listens_hears_everything() {
-        let mut happened = world::Happened::default();
+        let mut happened = Happened::default();
         for seed in 1..=2 {
             one(seed, &mut happened).unwrap_or_else(|broken| panic!("seed {seed}: {broken:#}"));
         }

@@ -2,6 +2,7 @@
 
 use super::line::{Ended, Line};
 use crate::random::Random;
+use crate::seeds::Happened;
 use crate::world::mix;
 use crate::world::server::space_id;
 use crate::world::staff::{PEOPLE, Wallet};
@@ -10,7 +11,6 @@ use anyhow::{Context, Result, bail, ensure};
 use gbsync_client::{Client, Config, Error, Remote, SyncError, SyncObserver, SyncOptions, SyncReport};
 use gbsync_core::id::Actor;
 use gbsync_server::{LocalServer, NewToken, ServerConfig, Tokens};
-use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -19,9 +19,6 @@ use std::task::Poll;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-
-/// How often each thing happened.
-pub type Happened = BTreeMap<&'static str, u64>;
 
 /// What must happen at some time, or a run shows less than it says.
 pub const MUST_HAPPEN: &[&str] = &[
