@@ -1,4 +1,4 @@
-//! One round: handshake, push until nothing may be sent, pull to the head.
+//! One round: handshake, then in turns push what may be sent and pull to the head, until nothing is left to send.
 
 use super::download::Fetched;
 use super::exchange::{Exchanged, exchange};
@@ -62,6 +62,8 @@ pub(super) struct Round<'c> {
     pub(super) attempts: u32,
     /// Whether the pull sealed parked groups anew.
     pub(super) has_requeued: bool,
+    /// Whether the push of this turn ended before all was sent.
+    pub(super) has_more: bool,
     /// The last group that the push of this turn sends.
     pub(super) until: i64,
     /// Steps of a long work that were written.
@@ -86,6 +88,7 @@ impl<'c> Round<'c> {
             resyncs: 0,
             attempts: options.attempts.max(1),
             has_requeued: false,
+            has_more: false,
             until: 0,
             steps: 0,
         }
@@ -108,8 +111,8 @@ impl<'c> Round<'c> {
                 Err(error) => return Err(error),
             }
             // Each turn of the loop settles a parked group, uses up one of a resolver's attempts, or sends what was sealed
-            // during the one before.
-            let has_requeued = std::mem::take(&mut self.has_requeued);
+            // during the one before or what that had no time for.
+            let has_requeued = std::mem::take(&mut self.has_requeued) | std::mem::take(&mut self.has_more);
             if !self.ask_resolver()? && !has_requeued && outbox::last_no(&self.client.store().writer())? <= self.until {
                 break;
             }

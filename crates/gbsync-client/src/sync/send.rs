@@ -29,6 +29,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Batches that may be on their way at a time.
 const WINDOW: usize = 2;
 
+/// How long a turn of a round begins to send batches, in milliseconds: then the log is read, and the next turn sends on.
+const SENDING_MS: u64 = 10 * 1000;
+
 /// How carefully to send, after a request was refused as a whole.
 #[derive(Default)]
 pub(super) struct Care {
@@ -127,21 +130,26 @@ impl Flight<'_> {
 }
 
 impl<'c> Round<'c> {
-    /// Sends what is sealed by now. What is sealed meanwhile waits until the log was read: a device whose people never rest
-    /// would see nothing of what others do.
+    /// Sends what is sealed by now, or as much of it as goes in [`SENDING_MS`]. The rest, and what is sealed meanwhile, waits until
+    /// the log was read: a device whose people never rest, or whose pushes fail again and again, would see nothing of what
+    /// others do.
     pub(super) async fn push(&mut self) -> Result<(), SyncError> {
         let path = format!("{}/push", self.space_path(&self.state()?));
         self.until = self.client.store().write(|tx| outbox::last_no(tx))?;
         let mut walk = self.walk();
         let mut flight = Flight::default();
         let (mut refused, mut refused_part, mut accepted) = (Vec::new(), None, 0);
+        let (began, before) = (self.now(), self.care.batches);
         loop {
             let may_send = refused.is_empty() && refused_part.is_none();
-            while may_send && flight.batches() < self.care.window() {
+            // Whom a suspicion falls on is found out in one turn. Each turn sends something, whatever the clock says.
+            let may_rest = self.care.batches > before && self.care.suspect.is_none();
+            let is_over = may_rest && self.now().saturating_sub(began) >= SENDING_MS;
+            while may_send && !is_over && flight.batches() < self.care.window() {
                 let Some(batch) = self.take_verdicts_and_plan(&mut walk, None, &flight, true)? else { break };
                 self.launch(&mut flight, &path, batch)?;
             }
-            if may_send {
+            if may_send && !is_over {
                 self.upload_on(&mut flight, &walk, &path)?;
             }
             match flight.requests.next().await {
@@ -149,7 +157,7 @@ impl<'c> Round<'c> {
                     Some(answer) => {
                         flight.forget(&returned.batch);
                         self.acquit(&returned.batch)?;
-                        let may_plan = may_send && flight.batches() < self.care.window();
+                        let may_plan = may_send && !is_over && flight.batches() < self.care.window();
                         let answered = Some((returned.batch, answer));
                         if let Some(batch) = self.take_verdicts_and_plan(&mut walk, answered, &flight, may_plan)? {
                             self.launch(&mut flight, &path, batch)?;
@@ -171,6 +179,10 @@ impl<'c> Round<'c> {
                     }
                     flight.forget_all();
                     walk = self.walk();
+                }
+                None if is_over => {
+                    self.has_more = true;
+                    return Ok(());
                 }
                 // What a group in parts waited for was perhaps accepted since the walk passed it.
                 None if walk.has_waiting_large && self.report.accepted > accepted => {

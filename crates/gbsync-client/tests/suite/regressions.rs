@@ -356,3 +356,29 @@ fn a_device_whose_people_never_rest_sees_what_others_did() {
     a.sync();
     assert_eq!(a.digest(), b.digest());
 }
+
+#[test]
+fn a_device_whose_long_outbox_goes_slowly_sees_what_others_did() {
+    let world = World::new();
+    let (a, clock) = (world.device("a"), Arc::new(SetClock(AtomicU64::new(1_780_000_000_000))));
+    a.receipt("r-a", "1.00");
+    a.sync();
+    let environment = Environment { clock: clock.clone(), ..Environment::default() };
+    let remote = Remote { server: world.url.clone(), space: crate::common::space() };
+    let mut b = world.with_client(Client::create(Config::in_environment(world.path("b"), environment), &remote).unwrap());
+    b.options.batch_records = Some(1);
+    (0..40).for_each(|number| drop(b.client.upsert("sales", &number.to_string(), "{}").unwrap()));
+    let (client, sent) = (b.client.clone(), Arc::new(AtomicU64::new(0)));
+    let blind = Arc::clone(&sent);
+    b.transport.plan(move |request| {
+        if is_push(request) {
+            clock.0.fetch_add(2_000, Ordering::Relaxed);
+            blind.fetch_add(u64::from(client.read("receipts", "r-a").unwrap().is_none()), Ordering::Relaxed);
+        }
+        Fault::Pass
+    });
+    assert_eq!(b.sync().accepted, 40);
+    assert!(sent.load(Ordering::Relaxed) < 10, "it pushed {} times before it looked", sent.load(Ordering::Relaxed));
+    a.sync();
+    assert_eq!(a.digest(), b.digest());
+}
