@@ -35,6 +35,8 @@ fn every_figure_is_measured_and_stands_beside_its_baseline() {
         "select-typed",
         "live-memory",
         "live-p99",
+        "live-postgres-memory",
+        "live-postgres-p99",
         "postgres",
         "postgres-one-space",
         "snapshot",

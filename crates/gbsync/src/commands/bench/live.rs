@@ -1,4 +1,5 @@
-//! Two thousand who listen to one server, a process of its own: what each costs it, and how soon after the commit each hears.
+//! Two thousand who listen to one server, a process of its own, on a folder and on PostgreSQL: what each costs it, and how soon
+//! after the commit each hears.
 //!
 //! Load and listeners share this machine with the server, so the figures are worse than where each has a machine of its own.
 
@@ -7,15 +8,17 @@ use super::report::{Bar, Figure};
 use super::rows::{RECORDS, Sale, sales};
 use super::{Folders, Sizes};
 use crate::config::server_failure;
+use crate::output::Output;
 use anyhow::{Context, Result, anyhow, bail};
 use gbsync_client::{FixedToken, HttpTransport, Method, Request, Transport};
+use gbsync_cluster::Cluster;
 use gbsync_core::digest::Digest;
 use gbsync_core::id::SpaceId;
 use gbsync_core::time::Timestamp;
-use gbsync_server::{NewToken, Tokens};
+use gbsync_server::{NewToken, StoreLocation, Tokens};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -50,13 +53,30 @@ struct Ear {
     delays_ms: std::sync::Mutex<Vec<u64>>,
 }
 
-/// Measures listeners.
-pub(super) async fn measure(sizes: &Sizes, folders: &Folders) -> Result<Vec<Figure>> {
-    let listeners = sizes.listeners.min(open_files()?.saturating_sub(FILES));
+/// Measures listeners of a server on a folder.
+pub(super) async fn measure(sizes: &Sizes, folders: &Folders, output: &Output) -> Result<Vec<Figure>> {
     let folder = folders.create()?;
-    let data = folder.path().join("server");
-    let tokens = make_tokens(&data)?;
-    let (server, url) = serve(&data).await?;
+    let store = StoreLocation::Folder(folder.path().join("server"));
+    listeners_of(&store, ["live-memory", "live-p99"], fitting(sizes.listeners, output)?, sizes).await
+}
+
+/// Measures listeners of a server on PostgreSQL, which is the bench's own. What another process commits reaches them by the same
+/// way as what this one does: `NOTIFY`, or a look at the heads.
+pub(super) async fn measure_postgres(sizes: &Sizes, output: &Output) -> Result<Vec<Figure>> {
+    let cluster = tokio::task::spawn_blocking(|| Cluster::start(&[])).await??;
+    let store = StoreLocation::Postgres(cluster.store());
+    let names = ["live-postgres-memory", "live-postgres-p99"];
+    listeners_of(&store, names, fitting(sizes.listeners, output)?, sizes).await
+}
+
+async fn listeners_of(
+    store: &StoreLocation,
+    [memory, p99]: [&'static str; 2],
+    listeners: usize,
+    sizes: &Sizes,
+) -> Result<Vec<Figure>> {
+    let (server, url) = serve(store).await?;
+    let tokens = make_tokens(store.clone()).await?;
     let address = url.trim_start_matches("http://").parse().context("the server's address")?;
     let transport = |token: &String| HttpTransport::new(&url, Arc::new(FixedToken(token.clone())));
     let transports = tokens.iter().map(transport).collect::<Result<_, _>>()?;
@@ -87,11 +107,11 @@ pub(super) async fn measure(sizes: &Sizes, folders: &Folders) -> Result<Vec<Figu
     let kib = |mib: f64| ((mib - before) * 1024.0 / listeners as f64).max(0.0);
     let groups = |pushes: f64| pushes * GROUPS as f64;
     Ok(vec![
-        Figure::new("live-memory", "KiB").ours(kib(idle)).bar(Bar::AtMost(20.0)).note(format!(
+        Figure::new(memory, "KiB").ours(kib(idle)).bar(Bar::AtMost(20.0)).note(format!(
             "resident memory of the server a listener, {listeners} of them at rest; while groups come {:.1}",
             kib(busy)
         )),
-        Figure::new("live-p99", "ms").ours(quantile(0.99)).bar(Bar::AtMost(250.0)).note(format!(
+        Figure::new(p99, "ms").ours(quantile(0.99)).bar(Bar::AtMost(250.0)).note(format!(
             "from a group's commit (its committedAt, which is before) to {listeners} listeners in {SPACES} spaces, at {:.0} groups of \
              {RECORDS} a second of the {:.0} that {DEVICES} devices push without listeners; half of them within {:.0} ms",
             groups(half),
@@ -101,21 +121,40 @@ pub(super) async fn measure(sizes: &Sizes, folders: &Folders) -> Result<Vec<Figu
     ])
 }
 
-/// How many files this process may have open.
-fn open_files() -> Result<usize> {
-    let limits = std::fs::read_to_string("/proc/self/limits").context("/proc/self/limits cannot be read")?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).context("no limit of open files")?;
-    Ok(line.split_whitespace().next().and_then(|soft| soft.parse().ok()).unwrap_or(usize::MAX))
+/// How many of so many listeners this process, and the server that it starts, may have files for. Raises the limit where it has to
+/// and may.
+fn fitting(wanted: usize, output: &Output) -> Result<usize> {
+    let limit = getrlimit(Resource::Nofile);
+    let files = |limit: Option<u64>| limit.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    let (soft, hard) = (files(limit.current), files(limit.maximum));
+    if soft.saturating_sub(FILES) >= wanted {
+        return Ok(wanted);
+    }
+    if soft < hard {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        setrlimit(Resource::Nofile, raised).context("the limit of open files cannot be raised")?;
+        output.note(format_args!("raised the limit of open files from {soft} to {hard}"));
+    }
+    let fitting = hard.saturating_sub(FILES).min(wanted);
+    if fitting < wanted {
+        output
+            .note(format_args!("{fitting} listeners instead of {wanted}: this process may open {hard} files (ulimit -Hn)"));
+    }
+    Ok(fitting)
 }
 
-fn make_tokens(data: &Path) -> Result<Vec<String>> {
-    let tokens = Tokens::open(data).map_err(|error| server_failure(&error))?;
-    let make = |number| {
-        let space = SpaceId::new(format!("space-{number:02}"))?;
-        let new = NewToken::new(space);
-        Ok(tokens.create(new).map_err(|error| server_failure(&error))?.token)
-    };
-    (0..SPACES).map(make).collect()
+/// A token of each space. Not on a thread of the runtime, because the table of a database has one of its own.
+async fn make_tokens(store: StoreLocation) -> Result<Vec<String>> {
+    let making = tokio::task::spawn_blocking(move || {
+        let tokens = Tokens::open(store).map_err(|error| server_failure(&error))?;
+        let make = |number| {
+            let space = SpaceId::new(format!("space-{number:02}"))?;
+            let new = NewToken::new(space);
+            Ok(tokens.create(new).map_err(|error| server_failure(&error))?.token)
+        };
+        (0..SPACES).map(make).collect()
+    });
+    making.await?
 }
 
 /// Sixteen devices push for so long, as fast as they can or at `rate` pushes a second. Answers how many pushes a second.

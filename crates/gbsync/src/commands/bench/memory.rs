@@ -10,7 +10,7 @@ use crate::config::{TOKEN_SETTING, client_failure, server_failure};
 use anyhow::{Context, Result, anyhow, bail};
 use gbsync_client::{Durability, Remote};
 use gbsync_core::id::SpaceId;
-use gbsync_server::{NewToken, Tokens};
+use gbsync_server::{NewToken, StoreLocation, Tokens};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -56,7 +56,7 @@ async fn drain(folders: &Folders, groups: u64) -> Result<Drained> {
     let new = NewToken::new(space.clone());
     let token = tokens.create(new).map_err(|error| server_failure(&error))?.token;
     drop(tokens);
-    let (server, url) = serve(&data).await?;
+    let (server, url) = serve(&StoreLocation::from(&data)).await?;
     let device = new_device(&file, &Remote { server: url, space }, Durability::Full)?;
     device.set_setting(TOKEN_SETTING, Some(&token)).map_err(|error| client_failure(&error))?;
     for from in (0..groups).step_by(usize::try_from(CHUNK)?) {
@@ -83,15 +83,14 @@ pub(super) fn gbsync() -> Result<Command> {
 }
 
 /// A server that is a process of its own, and its URL.
-pub(super) async fn serve(data: &Path) -> Result<(Child, String)> {
+pub(super) async fn serve(store: &StoreLocation) -> Result<(Child, String)> {
     let mut command = gbsync()?;
-    command
-        .arg("serve")
-        .arg("--data")
-        .arg(data)
-        .args(["--listen", "127.0.0.1:0"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+    command.arg("serve");
+    match store {
+        StoreLocation::Folder(data) => command.arg("--data").arg(data),
+        StoreLocation::Postgres(url) => command.arg("--store").arg(url),
+    };
+    command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut server = command.spawn().context("gbsync serve does not start")?;
     let stdout = server.stdout.take().context("the server's output is not connected")?;
     let line = BufReader::new(stdout).lines().next_line().await?.unwrap_or_default();

@@ -44,7 +44,7 @@ pub struct Arguments {
     /// Measure this part only; may be given several times
     #[arg(long, value_name = "NAME")]
     only: Vec<Part>,
-    /// How many listen to the log
+    /// How many listen to the log; raises the soft limit of open files where it has to
     #[arg(long, value_name = "N", default_value_t = FULL.listeners)]
     listeners: usize,
     /// Small sizes and no bars: shows that everything runs
@@ -77,6 +77,8 @@ enum Part {
     Typed,
     /// Thousands of listeners to the log
     Live,
+    /// The same, of a server on PostgreSQL
+    LivePostgres,
     /// Sixteen devices push to PostgreSQL
     Postgres,
     /// A snapshot into a new device
@@ -170,15 +172,12 @@ async fn measure(arguments: &Arguments, output: &Output) -> Result<Exit> {
             Part::Pull => pull::measure(&sizes, &folders).await?,
             Part::Rules => rules::measure(&sizes)?,
             Part::Typed => typed::measure(&sizes, &folders).await?,
-            Part::Live => live::measure(&sizes, &folders).await?,
-            Part::Postgres => match postgres::measure(&sizes).await {
-                // Who asks for it by name wants figures; who asks for everything wants the rest.
-                Err(error) if arguments.only.is_empty() && postgres::is_not_installed(&error) => {
-                    left_out.push(format!("postgres: {error}"));
-                    Vec::new()
-                }
-                measured => measured?,
-            },
+            Part::Live => live::measure(&sizes, &folders, output).await?,
+            Part::LivePostgres => {
+                let measured = live::measure_postgres(&sizes, output).await;
+                unless_not_installed("live-postgres", measured, arguments, &mut left_out)?
+            }
+            Part::Postgres => unless_not_installed("postgres", postgres::measure(&sizes).await, arguments, &mut left_out)?,
             Part::Snapshot => snapshot::measure(&sizes, &folders).await?,
             Part::Memory => memory::measure(&sizes, &folders).await?,
         });
@@ -198,6 +197,23 @@ async fn measure(arguments: &Arguments, output: &Output) -> Result<Exit> {
     }
     let failure = Failure::new("bar_missed", format!("{missed} figures miss their bar: see the table"));
     Err(failure.help("run it again on a machine that does nothing else; --no-fail only reports").into())
+}
+
+/// What was measured on PostgreSQL; nothing, with a word, where there is none on this machine. Who asks for it by name wants
+/// figures; who asks for everything wants the rest.
+fn unless_not_installed(
+    part: &str,
+    measured: Result<Vec<Figure>>,
+    arguments: &Arguments,
+    left_out: &mut Vec<String>,
+) -> Result<Vec<Figure>> {
+    match measured {
+        Err(error) if arguments.only.is_empty() && postgres::is_not_installed(&error) => {
+            left_out.push(format!("{part}: {error}"));
+            Ok(Vec::new())
+        }
+        measured => measured,
+    }
 }
 
 /// Where the databases of a round are made.

@@ -17,7 +17,7 @@ use gbsync_core::digest::Digest;
 use gbsync_core::id::SpaceId;
 use gbsync_core::limits::Limits;
 use gbsync_core::schema::Schema;
-use gbsync_server::{NewToken, Tokens};
+use gbsync_server::{NewToken, StoreLocation, Tokens};
 use rusqlite::{Connection, params};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -116,7 +116,7 @@ fn fill(data: &Path, space: &SpaceId, rows: &[Row]) -> Result<String> {
 
 async fn load(data: &Path, space: &SpaceId, token: &str, file: &Path, records: u64) -> Result<Loaded> {
     forget_snapshots(data)?;
-    let (server, url) = serve(data).await?;
+    let (server, url) = serve(&StoreLocation::from(data)).await?;
     let device = new_device(file, &Remote { server: url, space: space.clone() }, Durability::Full)?;
     device.set_setting(TOKEN_SETTING, Some(token)).map_err(|error| client_failure(&error))?;
     let started = Instant::now();
@@ -174,7 +174,7 @@ impl Waits {
 
 impl App<'_> {
     async fn write_meanwhile(self) -> Result<Waits> {
-        let (server, url) = serve(self.data).await?;
+        let (server, url) = serve(&StoreLocation::from(self.data)).await?;
         let remote = Remote { server: url.clone(), space: self.space.clone() };
         let device = new_device_with(&self.file, &remote, Durability::Full, self.schema)?;
         let transport =
