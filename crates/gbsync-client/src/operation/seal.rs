@@ -46,7 +46,7 @@ pub(crate) fn seal(tx: &Tx<'_>, environment: &Environment, staging: &Staging, is
     let numbered = sequences::fill(tx, staging)?;
     let laid = staging.changed().map(|(key, record)| lay_record(tx, key, record, numbered.get(key), is_current));
     let laid = laid.collect::<Result<Vec<_>, _>>()?;
-    let changes = staging.changes(&numbered)?;
+    let changes = based_on_seen(tx, staging, staging.changes(&numbered)?)?;
     #[cfg(feature = "mutants")]
     let changes = crate::planted::based_on_now(tx, changes)?;
     let depends_on = dependencies(tx, staging, &laid, &changes)?;
@@ -136,6 +136,18 @@ fn lay_record<'a>(
 fn replay(rules: &Schemas, key: &RecordKey, edits: &[Edit], current: Option<Payload>) -> Result<Option<Payload>, ()> {
     let version = rules.app_version();
     edits.iter().try_fold(current, |state, edit| rules.lay(key, edit, version, state.as_ref()).map_err(|_| ()))
+}
+
+/// Lets a change name an own group as its base only where its author saw all that the author of that one saw.
+fn based_on_seen(tx: &Tx<'_>, staging: &Staging, mut changes: Vec<Change>) -> Result<Vec<Change>, Error> {
+    for change in &mut changes {
+        let Some(group) = &change.base.group else { continue };
+        let is_of_present_log = staging.log.is_none() || staging.log == outbox::current_log(tx)?;
+        if is_of_present_log && !left::has_all_of(tx, group, &change.key, change.base.version)? {
+            change.base.group = None;
+        }
+    }
+    Ok(changes)
 }
 
 /// What touches the same records first (docs/decisions/0003), then the bases, then what the app named.

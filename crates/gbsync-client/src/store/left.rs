@@ -7,7 +7,7 @@
 use super::{outbox, state, stood};
 use crate::error::{Error, damaged};
 use gbsync_core::decide::agreed;
-use gbsync_core::id::{LogId, Seq};
+use gbsync_core::id::{GroupId, LogId, RecordKey, Seq};
 use gbsync_core::limits::NAMED_BASES;
 use gbsync_core::wire::{Ancestor, MadeOn};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -73,6 +73,31 @@ pub(crate) fn seal_late(connection: &Connection, local_no: i64, log: &LogId) -> 
         Some(shared) => set_made_on(connection, local_no, &MadeOn { shared: Seq(shared), bases: BTreeMap::new() }),
         None => Ok(()),
     }
+}
+
+/// Whether who sees a record of the present log at `version`, and an own group over it, sees all that the author of that
+/// group saw: a log that begins anew may lack what the group was made on, while the group is still laid over what is there.
+///
+/// Then nothing vouches for an edit on top of the group but the version itself (world 22869: P7).
+pub(crate) fn has_all_of(connection: &Connection, group: &GroupId, key: &RecordKey, version: Seq) -> Result<bool, Error> {
+    let sql = "SELECT local_no, made_on FROM gbsync_outbox WHERE group_id = ?1 AND made_on IS NOT NULL";
+    let found: Option<(i64, Box<str>)> =
+        connection.prepare_cached(sql)?.query_row([group.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let Some((local_no, text)) = found else { return Ok(true) };
+    let Some(made_on) = made_on(Some(&text))? else { return Ok(true) };
+    let changes = outbox::changes_of(connection, local_no)?;
+    for change in changes.iter().filter(|change| change.key == *key && !change.edit.is_increment()) {
+        let seen = change.base.version;
+        let is_there = match made_on.bases.get(&seen) {
+            _ if seen <= made_on.shared => true,
+            Some(base) => stood::stands_by(connection, base, version)?,
+            None => false,
+        };
+        if !is_there {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Reads what [`set_made_on`] kept.

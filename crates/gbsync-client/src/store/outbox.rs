@@ -164,8 +164,7 @@ pub(crate) fn each_pending(
                 octet_length(changes), CASE WHEN octet_length(changes) <= ?2 THEN changes END, next_attempt_at,
                 schema_version, hlc, clears, state = 'waiting_for_sign_in', accepted_as, made_on,
                 CASE WHEN replaces IS NOT NULL THEN
-                  (SELECT f.group_id FROM gbsync_parked AS p JOIN gbsync_outbox AS f ON f.local_no = p.family
-                    WHERE p.local_no = gbsync_outbox.local_no AND f.group_id <> gbsync_outbox.replaces) END
+                  (SELECT family FROM gbsync_parked AS p WHERE p.local_no = gbsync_outbox.local_no AND family <> replaces) END
            FROM gbsync_outbox WHERE state IN ('sealed', 'waiting_for_sign_in') AND local_no > ?1 ORDER BY local_no";
     #[cfg(feature = "mutants")]
     let sql = &crate::planted::in_order(sql);

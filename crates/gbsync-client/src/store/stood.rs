@@ -68,6 +68,14 @@ pub(crate) fn group_at(connection: &Connection, seq: Seq) -> Result<Option<Group
     id.flatten().map(|id| GroupId::new(id).map_err(|error| damaged("gbsync_stood", error))).transpose()
 }
 
+/// Whether a group stands at a place of this log, or before it; `false` where that is not remembered.
+pub(crate) fn stands_by(connection: &Connection, group: &GroupId, place: Seq) -> Result<bool, Error> {
+    let sql = "SELECT 1 FROM gbsync_stood AS s, json_each(s.groups) AS entry
+                WHERE s.after < ?2 AND entry.value = ?1 AND CAST(entry.key AS INTEGER) <= ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row(params![group.as_str(), place.0], |_| Ok(())).optional()?.is_some())
+}
+
 /// Up to where this log and the one that was read anew have the same groups, if both are the same up to `proven`.
 pub(crate) fn same_up_to(connection: &Connection, proven: Seq) -> Result<Seq, Error> {
     let (here, there) = (Run::after(connection, Of::Current, proven)?, Run::after(connection, Of::Next, proven)?);
@@ -147,6 +155,11 @@ mod tests {
         assert_eq!((same(0), same(2), same(4)), (Seq(3), Seq(3), Seq(4)));
         let at = |seq| group_at(&connection, Seq(seq)).expect("it can be asked").map(|id| id.to_string());
         assert_eq!((at(2).as_deref(), at(5).as_deref(), at(6)), (Some("b"), Some("e"), None));
+        let stands_by = |group: &str, place| {
+            let group = GroupId::new(group).expect("an id");
+            stands_by(&connection, &group, Seq(place)).expect("it can be asked")
+        };
+        assert!(stands_by("d", 4) && stands_by("a", 4) && !stands_by("d", 3) && !stands_by("x", 5));
         flip(&connection).expect("it is exchanged");
         assert_eq!((at(4).as_deref(), at(5)), (Some("x"), None));
     }

@@ -56,3 +56,28 @@ fn an_edit_made_in_a_history_that_comes_back_is_read_as_made_on_what_stood_there
     reader.sync();
     assert_eq!(reader.read("notes", "n").unwrap(), r#"{"text":"by b, on a's"}"#);
 }
+
+#[test]
+fn an_edit_on_an_own_one_whose_base_is_not_back_yet_is_not_taken_for_made_on_that_base() {
+    let mut world = World::new();
+    let [a, b] = ["a", "b"].map(|name| world.device(name));
+    a.client.upsert("products", "p", r#"{"name":"roll","price":"1"}"#).unwrap();
+    a.sync();
+    b.sync();
+    world.copy_server("server", "kept");
+    a.client.patch("products", "p", r#"{"price":"2"}"#).unwrap();
+    a.sync();
+    b.sync();
+    b.client.patch("products", "p", r#"{"name":"bun"}"#).unwrap();
+    world.copy_server("kept", "server");
+    b.sync();
+    assert_eq!(b.read("products", "p").unwrap(), r#"{"name":"bun","price":"1"}"#, "the price of 2 is not back");
+    b.client.patch("products", "p", r#"{"price":"3"}"#).unwrap();
+    a.sync();
+    b.sync();
+    let second = (GroupState::Parked, Some("conflict".into()));
+    assert_eq!(b.states(), [(GroupState::Accepted, None), second], "who made it 3 had seen 1, not 2");
+    assert_eq!(b.read("products", "p").unwrap(), r#"{"name":"bun","price":"2"}"#);
+    a.sync();
+    assert_eq!(a.digest(), b.digest());
+}

@@ -160,7 +160,6 @@ fn an_entry_in_parts_is_written_and_read_as_the_golden_one() {
         created_at: &header.created_at,
         committed_at: &Timestamp::new("2026-06-03T20:54:01.000Z").unwrap(),
         replaces: None,
-        family: None,
         hlc: None,
         flags: &[],
         clears: &[],
