@@ -191,7 +191,7 @@ impl Cluster {
     }
 
     fn is_running(&self) -> bool {
-        self.running.as_ref().is_some_and(|running| signal("-0", &running.postmaster))
+        self.running.as_ref().is_some_and(|running| is_alive(&running.postmaster))
     }
 
     /// Kills it as a crash would: without a checkpoint and without a word to anybody. Waits for its end.
@@ -296,7 +296,37 @@ impl Drop for Cluster {
     }
 }
 
+/// Whether a process is there and has not ended. One that ended can be signalled until its parent, which reads, waits for it.
+fn is_alive(process: &str) -> bool {
+    match std::fs::read_to_string(format!("/proc/{process}/stat")) {
+        Ok(stat) => stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z')),
+        // Where there is no such file system.
+        Err(_) => signal("-0", process),
+    }
+}
+
 fn signal(signal: &str, process: &str) -> bool {
     let sent = Command::new("kill").args([signal, process]).stderr(Stdio::null()).status();
     sent.is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_ended_at_once_is_not_taken_for_running() {
+        let mut cluster = Cluster::start(&[]).unwrap_or_else(|error| panic!("{error}"));
+        let first = cluster.running.take();
+        // A second on the same data ends by itself.
+        cluster.running = Some(cluster.run().expect("a shell that starts it"));
+        let begun = Instant::now();
+        while cluster.is_running() {
+            assert!(begun.elapsed() < PATIENCE, "it has ended");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        cluster.kill();
+        cluster.running = first;
+        assert!(cluster.is_running());
+    }
 }
