@@ -254,7 +254,7 @@ fn one_backup_restored_twice_is_healed_twice() {
 }
 
 #[test]
-fn an_empty_server_in_the_place_of_a_lost_one_gets_what_needs_no_base_and_nothing_is_dropped() {
+fn an_empty_server_in_the_place_of_a_lost_one_gets_everything_back_that_devices_keep() {
     let mut chain = Chain::open();
     chain.sell("a.db", 0, 5);
     chain.sync_all();
@@ -272,9 +272,9 @@ fn an_empty_server_in_the_place_of_a_lost_one_gets_what_needs_no_base_and_nothin
             .unwrap();
         assert!(ran.status.success(), "{ran:?}");
     }
-    let lost = "SELECT count(*) FROM gbsync_group WHERE state = 'parked' AND code = 'base_lost'";
-    assert_eq!(chain.count("a.db", lost), 1);
-    assert_eq!(chain.count("a.db", "SELECT count(*) FROM gbsync_group WHERE state = 'accepted'"), 6);
+    assert_eq!(chain.count("a.db", "SELECT count(*) FROM gbsync_group WHERE state = 'accepted'"), 7);
+    assert_eq!(chain.count("a.db", "SELECT count(*) FROM gbsync_group WHERE state <> 'accepted'"), 0);
+    assert_eq!(chain.product("c.db"), "by a", "what it was made on came back before it");
     assert_eq!(chain.count("c.db", "SELECT count(*) FROM gbsync_records WHERE entity = 'receipts'"), 5);
 }
 
