@@ -153,6 +153,11 @@ impl Refusal {
         refusal
     }
 
+    /// A log that turned out to be rolled back has begun anew only just now.
+    pub(crate) fn log_too_soon() -> Self {
+        Self::new(ProblemCode::RateLimited, "the log has begun anew less than a minute ago; try again later")
+    }
+
     pub(crate) fn unavailable() -> Self {
         Self::new(ProblemCode::Unavailable, "the server cannot answer now; nothing of this request took effect, try again")
     }

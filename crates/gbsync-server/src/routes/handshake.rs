@@ -47,7 +47,7 @@ pub(super) async fn handshake(
             let log = LogId::new(app.environment.uuid()).expect("a UUID is an id");
             let forking = Forking { space: admission.space.clone(), at, known, log };
             match app.committer.fork(forking).await? {
-                ForkingOutcome::TooSoon => return Err(Refusal::unavailable()),
+                ForkingOutcome::TooSoon => return Err(Refusal::log_too_soon()),
                 ForkingOutcome::Done(up_to) => agrees_up_to = Some(up_to),
             }
             view = app.read(look).await?.ok_or_else(Refusal::no_space)?;

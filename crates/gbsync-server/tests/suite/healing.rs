@@ -200,7 +200,7 @@ async fn a_log_that_a_device_saw_further_than_it_goes_begins_anew_from_where_bot
     let new = told["log"].as_str().unwrap();
     let told = app.get(&format!("?log={new}&after=9&chain={other}")).await.json();
     assert_eq!((&told["agrees"], told["log"].as_str()), (&json!(false), Some(new)));
-    app.get(&format!("?log={new}&after=9&chain={other}&known=0.{zero}")).await.assert_problem(503, "unavailable");
+    app.get(&format!("?log={new}&after=9&chain={other}&known=0.{zero}")).await.assert_problem(429, "rate_limited");
     app.get(&format!("?log={new}&after=9&chain={other}&known=1")).await.assert_problem(400, "malformed");
 }
 
