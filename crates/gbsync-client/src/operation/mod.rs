@@ -96,7 +96,7 @@ impl Operation {
     /// [`Error::CannotLay`] when it is not there.
     pub fn delete(&mut self, entity: &str, id: &str) -> Result<(), Error> {
         let key = RecordKey::new(entity, id)?;
-        let Self { client, staging, _is_open } = self;
+        let Self { client, staging, .. } = self;
         let look = client.store().look()?;
         staging.begin_at(look.stamp());
         staging.stage(&look, key, Edit::Delete)
@@ -109,7 +109,7 @@ impl Operation {
     /// [`Error`] when an id is none or the database fails.
     pub fn read(&mut self, entity: &str, id: &str) -> Result<Option<Payload>, Error> {
         let key = RecordKey::new(entity, id)?;
-        let Self { client, staging, _is_open } = self;
+        let Self { client, staging, .. } = self;
         let look = client.store().look()?;
         staging.begin_at(look.stamp());
         staging.read(&look, &key)
@@ -154,7 +154,7 @@ impl Operation {
 
     /// Stages an edit that was made before.
     pub(crate) fn stage(&mut self, key: RecordKey, edit: Edit) -> Result<(), Error> {
-        let Self { client, staging, _is_open } = self;
+        let Self { client, staging, .. } = self;
         let look = client.store().look()?;
         staging.begin_at(look.stamp());
         staging.stage(&look, key, edit)
@@ -162,7 +162,7 @@ impl Operation {
 
     fn write(&mut self, entity: &str, id: &str, make: fn(Payload) -> Edit, payload: impl IntoPayload) -> Result<(), Error> {
         let key = RecordKey::new(entity, id)?;
-        let Self { client, staging, _is_open } = self;
+        let Self { client, staging, .. } = self;
         // The value is the app's code: it may read or write itself.
         let text = payload.into_json().map_err(|message| Error::NotJson { key: key.clone(), message })?;
         let look = client.store().look()?;

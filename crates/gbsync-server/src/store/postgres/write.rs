@@ -170,6 +170,8 @@ pub(super) async fn write<'w>(
     }
     write_healed(&mut outgoing, &written.healed);
     parts(&mut outgoing, written);
+    // They are there from here on, for whoever writes once more in this transaction.
+    writer.absent.clear();
     Ok(outgoing)
 }
 
