@@ -1,12 +1,24 @@
 //! The seeds of the judges beside the worlds: which are run, one after the other, and what must have happened in them.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
+use tempfile::TempDir;
 
 /// How often each thing happened.
 pub type Happened = BTreeMap<&'static str, u64>;
+
+/// A folder for the files of a run: in memory where the system has such a one, for nothing here needs a real disk.
+///
+/// # Errors
+/// When there is no room for it.
+pub fn scratch_folder() -> Result<TempDir> {
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    folder.context("no folder for temporary files")
+}
 
 /// The seeds that a verb was asked for.
 pub struct Seeds {

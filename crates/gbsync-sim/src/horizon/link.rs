@@ -3,6 +3,7 @@
 use gbsync_client::{
     BoxFuture, Download, DownloadFrom, HttpTransport, Pieces, Request, Response, Streamed, Transport, TransportError,
 };
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// What goes wrong in a round.
@@ -13,12 +14,14 @@ pub(super) struct Link {
     /// Bytes after which each download ends as if it were whole; `u64::MAX`: all of it comes.
     cut_at: AtomicU64,
     downloads: AtomicU64,
+    /// Downloads that ended early.
+    cut: Arc<AtomicU64>,
 }
 
 impl Link {
     pub(super) fn new(http: HttpTransport) -> Self {
         let (passing, cut_at, downloads) = (AtomicI64::new(-1), AtomicU64::new(u64::MAX), AtomicU64::new(0));
-        Self { http, passing, cut_at, downloads }
+        Self { http, passing, cut_at, downloads, cut: Arc::default() }
     }
 
     /// From now on so many requests arrive, and downloads end after so many bytes.
@@ -30,6 +33,11 @@ impl Link {
     /// Downloads that began.
     pub(super) fn downloads(&self) -> u64 {
         self.downloads.load(Ordering::SeqCst)
+    }
+
+    /// Downloads that ended early.
+    pub(super) fn cut(&self) -> u64 {
+        self.cut.load(Ordering::SeqCst)
     }
 
     fn passes(&self) -> Result<(), TransportError> {
@@ -55,7 +63,7 @@ impl Transport for Link {
             let left = self.cut_at.load(Ordering::SeqCst);
             let download = self.http.download(request, from).await?;
             Ok(download.map(|download| {
-                let body = Box::new(Cut { body: download.streamed.body, left });
+                let body = Box::new(Cut { body: download.streamed.body, left, cut: self.cut.clone() });
                 Download { streamed: Streamed { body, ..download.streamed }, ..download }
             }))
         })
@@ -66,6 +74,7 @@ impl Transport for Link {
 struct Cut {
     body: Box<dyn Pieces>,
     left: u64,
+    cut: Arc<AtomicU64>,
 }
 
 impl Pieces for Cut {
@@ -75,6 +84,9 @@ impl Pieces for Cut {
                 return Ok(None);
             }
             let Some(mut piece) = self.body.next().await? else { return Ok(None) };
+            if piece.len() as u64 > self.left {
+                self.cut.fetch_add(1, Ordering::SeqCst);
+            }
             piece.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
             self.left -= piece.len() as u64;
             Ok(Some(piece))

@@ -3,6 +3,7 @@
 use super::check;
 use super::link::Link;
 use crate::random::Random;
+use crate::seeds::{Happened, scratch_folder};
 use anyhow::{Context, Result, anyhow};
 use gbsync_client::{Client, Config, Error, FixedToken, HttpTransport, Operation, Remote, SyncOptions};
 use gbsync_core::fault;
@@ -30,37 +31,22 @@ const ROUNDS: usize = 8;
 /// What unwinds through a party that is killed.
 struct Killed;
 
-/// How often each thing happened.
-#[derive(Default, Clone, Copy)]
-pub(super) struct Tally {
-    rounds: u64,
-    failed: u64,
-    loaded: u64,
-    left: u64,
-    killed: u64,
-}
-
-impl Tally {
-    pub(super) fn and(self, other: &Self) -> Self {
-        Self {
-            rounds: self.rounds + other.rounds,
-            failed: self.failed + other.failed,
-            loaded: self.loaded + other.loaded,
-            left: self.left + other.left,
-            killed: self.killed + other.killed,
-        }
-    }
-}
-
-impl std::fmt::Display for Tally {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { rounds, failed, loaded, left, killed } = self;
-        write!(
-            out,
-            "{rounds} rounds, {failed} that failed, {loaded} downloads, {left} entries left the log, {killed} killed"
-        )
-    }
-}
+/// What must happen at some time, or a run shows less than it says.
+pub(super) const MUST_HAPPEN: &[&str] = &[
+    "a group was sealed",
+    "a note was deleted",
+    "a round ended well",
+    "a round failed",
+    "a device was killed in a round",
+    "a device was opened again",
+    "a device came later",
+    "a snapshot was asked for",
+    "a download ended early",
+    "a device behind the horizon came to the head",
+    "entries left the log",
+    "retention was killed",
+    "a run came to rest",
+];
 
 /// The server's store, seen from outside.
 pub(super) struct Store {
@@ -156,7 +142,7 @@ struct World {
     deleted: BTreeMap<String, u64>,
     noted: u64,
     made: usize,
-    tally: Tally,
+    happened: Happened,
     trace: Vec<String>,
 }
 
@@ -164,7 +150,7 @@ struct World {
 pub(super) struct Course {
     pub(super) trace: Vec<String>,
     pub(super) broken: Option<String>,
-    pub(super) tally: Tally,
+    pub(super) happened: Happened,
 }
 
 impl Course {
@@ -177,13 +163,13 @@ impl Course {
             world.devices.clear();
             world.runtime.block_on(server.stop())?;
         }
-        Ok(Self { trace: world.trace, broken, tally: world.tally })
+        Ok(Self { trace: world.trace, broken, happened: world.happened })
     }
 }
 
 impl World {
     fn new(seed: u64) -> Result<Self> {
-        let (scratch, mut random) = (tempfile::tempdir()?, Random::of(seed));
+        let (scratch, mut random) = (scratch_folder()?, Random::of(seed));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let folder = scratch.path().join("server");
         let (space, location) = (SpaceId::new("shop")?, StoreLocation::from(folder.as_path()));
@@ -207,7 +193,7 @@ impl World {
             deleted: BTreeMap::new(),
             noted: 0,
             made: 0,
-            tally: Tally::default(),
+            happened: Happened::default(),
             trace: Vec::new(),
         };
         for _ in 0..3 {
@@ -226,6 +212,12 @@ impl World {
         Ok(())
     }
 
+    fn note(&mut self, what: &'static str, times: u64) {
+        if times > 0 {
+            *self.happened.entry(what).or_default() += times;
+        }
+    }
+
     fn live(&mut self) -> Result<()> {
         for step in 0..STEPS {
             let place = self.random.below(self.devices.len());
@@ -235,8 +227,14 @@ impl World {
                 0..=9 => self.operate(place)?,
                 10..=14 => self.sync_badly(place)?,
                 15..=17 => self.retain()?,
-                18 if self.devices.len() < DEVICES => self.add_device()?,
-                _ => self.devices[place].reopen()?,
+                18 if self.devices.len() < DEVICES => {
+                    self.add_device()?;
+                    self.note("a device came later", 1);
+                }
+                _ => {
+                    self.devices[place].reopen()?;
+                    self.note("a device was opened again", 1);
+                }
             }
         }
         self.rest()
@@ -260,6 +258,8 @@ impl World {
         };
         device.client()?.operation::<Error>("note", &format!("o{made}"), write)?;
         device.sealed += 1;
+        self.note("a group was sealed", 1);
+        self.note("a note was deleted", u64::from(what == 4 && note.is_some()));
         Ok(())
     }
 
@@ -280,24 +280,29 @@ impl World {
         let (client, link) = (device.client()?.clone(), device.link.clone());
         let options = SyncOptions { attempts: 1, ignores_backoff: true, snapshot_groups: 8, ..SyncOptions::default() };
         let round = || self.runtime.block_on(client.sync(link.as_ref(), &options));
-        let before = link.downloads();
+        let (_, horizon, _) = self.store.log()?;
+        let is_behind = client.status()?.cursor.0 < horizon;
+        let (downloads, cut) = (link.downloads(), link.cut());
         let ended = mortal(kills, round);
         drop(client);
-        self.tally.loaded += link.downloads() - before;
-        self.tally.rounds += 1;
+        let (downloads, cut) = (link.downloads() - downloads, link.cut() - cut);
+        self.note("a snapshot was asked for", downloads);
+        self.note("a download ended early", cut);
         let is_well = match ended {
             None => {
-                self.tally.killed += 1;
+                self.note("a device was killed in a round", 1);
                 self.trace.push("  killed".into());
                 self.devices[place].reopen()?;
                 false
             }
             Some(Ok(report)) => {
+                self.note("a round ended well", 1);
+                self.note("a device behind the horizon came to the head", u64::from(is_behind));
                 self.trace.push(format!("  synced: {} accepted, cursor {}", report.accepted, report.cursor));
                 true
             }
             Some(Err(error)) => {
-                self.tally.failed += 1;
+                self.note("a round failed", 1);
                 self.trace.push(format!("  did not sync: {error}"));
                 false
             }
@@ -325,11 +330,11 @@ impl World {
         let (_, before, _) = self.store.log()?;
         let location = self.location.clone();
         match mortal(kills, || retain(&location, &config, None, false)) {
-            None => self.tally.killed += 1,
+            None => self.note("retention was killed", 1),
             Some(retained) => drop(retained?.ok_or_else(|| anyhow!("somebody else retains"))?),
         }
         let (head, horizon, _) = self.store.log()?;
-        self.tally.left += horizon - before;
+        self.note("entries left the log", horizon - before);
         self.trace.push(format!("  the horizon is {horizon} of {head}"));
         check::nothing_left_the_log_alone(&self.store)
     }
@@ -348,6 +353,7 @@ impl World {
             check::everything_is_decided(device, head)?;
             check::rows_are_the_servers(device, &self.known)?;
         }
+        self.note("a run came to rest", 1);
         check::nothing_left_the_log_alone(&self.store)
     }
 }

@@ -7,6 +7,7 @@ use crate::shops;
 use crate::streams;
 use crate::world::Profile;
 use anyhow::Result;
+use clap::ValueEnum as _;
 use gbsync_core::mutant::Mutant;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,11 +16,70 @@ pub(super) const ESCAPED: &str = "escaped";
 /// Images of lost power that are opened for a seed.
 const IMAGES: u64 = 3_000;
 
+/// Who looks for bugs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(super) enum Judge {
+    /// Worlds in which everything goes wrong.
+    World,
+    /// The sweep of lost power.
+    Power,
+    /// Retention and snapshots, which the worlds do not have.
+    Horizon,
+    /// A divided space; in the worlds everybody sees everything.
+    Shops,
+    /// Devices that only listen; in the worlds nobody does.
+    Streams,
+}
+
+impl Judge {
+    /// Who looks for a bug.
+    pub(super) fn of(mutant: Mutant) -> Self {
+        match mutant {
+            // What only shows at one write in thousands is looked for at every one.
+            Mutant::SynchronousNormal | Mutant::CursorInOwnTransaction => Self::Power,
+            Mutant::TombstoneRemovedTooEarly
+            | Mutant::SnapshotFlippedUnfinished
+            | Mutant::SnapshotCursorWrong
+            | Mutant::ForgottenBeforeArchived => Self::Horizon,
+            Mutant::ScopeFilterMissingLive | Mutant::ScopeFilterMissingLog | Mutant::LeavingRecordKept => Self::Shops,
+            Mutant::NotifyLostWithoutPolling => Self::Streams,
+            _ => Self::World,
+        }
+    }
+
+    /// Its name, as the table and `--judge` have it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::World => "world",
+            Self::Power => "power",
+            Self::Horizon => "horizon",
+            Self::Shops => "shops",
+            Self::Streams => "streams",
+        }
+    }
+
+    /// What is broken in a seed, and what happened in it where that is told.
+    fn failures(self, seed: u64) -> Result<(Vec<String>, Vec<String>)> {
+        let said = |ran: Result<()>| ran.err().map(|broken| format!("{broken:#}"));
+        let broken = match self {
+            Self::World => {
+                let ran = run::one(seed, Profile::ALL[(seed % 3) as usize], &BTreeSet::new());
+                return Ok((Vec::from_iter(ran.broken), ran.trace));
+            }
+            Self::Power => return Ok((power::failures(seed, IMAGES)?, Vec::new())),
+            Self::Horizon => horizon::failure(seed)?,
+            Self::Shops => said(shops::one(seed, &mut BTreeMap::new())),
+            Self::Streams => said(streams::one(seed, &mut BTreeMap::new())),
+        };
+        Ok((Vec::from_iter(broken), Vec::new()))
+    }
+}
+
 /// Who found a bug.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
-    /// `world`, `power`, `shops`, `streams` or `horizon`.
-    pub(super) judge: String,
+    /// Whose seed it was.
+    pub(super) judge: Judge,
     /// The seed that found it; the first is 1.
     pub(super) seed: u64,
     /// Such as `P4`.
@@ -31,14 +91,16 @@ pub(super) struct Found {
 impl Found {
     /// One line for the process that started this one.
     pub(super) fn line(&self) -> String {
-        format!("{}\t{}\t{}\t{}", self.judge, self.seed, self.promise, self.message.replace(['\n', '\t'], " "))
+        let message = self.message.replace(['\n', '\t'], " ");
+        format!("{}\t{}\t{}\t{message}", self.judge.name(), self.seed, self.promise)
     }
 
     /// Reads such a line.
     pub(super) fn read(line: &str) -> Option<Self> {
         let mut parts = line.splitn(4, '\t');
         let (judge, seed, promise, message) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        Some(Self { judge: judge.into(), seed: seed.parse().ok()?, promise: promise.into(), message: message.into() })
+        let judge = Judge::from_str(judge, false).ok()?;
+        Some(Self { judge, seed: seed.parse().ok()?, promise: promise.into(), message: message.into() })
     }
 }
 
@@ -49,94 +111,21 @@ pub(super) fn plant(mutant: Option<Mutant>) {
     let _ = mutant;
 }
 
-/// Runs seeds until one finds the bug.
-pub(super) fn hunt(mutant: Option<Mutant>, seeds: u64, must_trace: bool) -> Result<Option<Found>> {
-    // What only shows at one write in thousands is looked for at every one.
-    if matches!(mutant, Some(Mutant::SynchronousNormal | Mutant::CursorInOwnTransaction)) {
-        return lost_power(seeds);
-    }
-    if mutant.is_some_and(is_of_the_horizon) {
-        return at_the_horizon(seeds);
-    }
-    let of_scopes = [Mutant::ScopeFilterMissingLive, Mutant::ScopeFilterMissingLog, Mutant::LeavingRecordKept];
-    if mutant.is_some_and(|mutant| of_scopes.contains(&mutant)) {
-        return divided(seeds);
-    }
-    if mutant == Some(Mutant::NotifyLostWithoutPolling) {
-        return listening(seeds);
-    }
+/// Runs seeds of a judge until one finds the bug. Without a bug everything counts.
+pub(super) fn hunt(judge: Judge, mutant: Option<Mutant>, seeds: u64, must_trace: bool) -> Result<Option<Found>> {
     for seed in 1..=seeds {
-        let ran = run::one(seed, Profile::ALL[(seed % 3) as usize], &BTreeSet::new());
-        let Some(message) = ran.broken else { continue };
-        match promise(&message) {
-            Some(promise) => {
-                if must_trace {
-                    ran.trace.iter().for_each(|line| println!("    {line}"));
-                }
-                return Ok(Some(Found { judge: "world".into(), seed, promise, message }));
+        let (failures, trace) = judge.failures(seed)?;
+        for message in failures {
+            let promise = match promise(&message) {
+                Some(promise) => promise,
+                None if mutant.is_none() => "-".into(),
+                // Whatever else a bug does is no check of a promise.
+                None => continue,
+            };
+            if must_trace {
+                trace.iter().for_each(|line| println!("    {line}"));
             }
-            // Without a bug everything counts.
-            None if mutant.is_none() => {
-                return Ok(Some(Found { judge: "world".into(), seed, promise: "-".into(), message }));
-            }
-            // Whatever else a bug does to the world is no check of a promise.
-            None => {}
-        }
-    }
-    Ok(None)
-}
-
-/// In the worlds everybody sees everything.
-fn divided(seeds: u64) -> Result<Option<Found>> {
-    for seed in 1..=seeds {
-        let Err(broken) = shops::one(seed, &mut BTreeMap::new()) else { continue };
-        let message = format!("{broken:#}");
-        if let Some(promise) = promise(&message) {
-            return Ok(Some(Found { judge: "shops".into(), seed, promise, message }));
-        }
-    }
-    Ok(None)
-}
-
-/// In the worlds nobody listens.
-fn listening(seeds: u64) -> Result<Option<Found>> {
-    for seed in 1..=seeds {
-        let Err(broken) = streams::one(seed, &mut BTreeMap::new()) else { continue };
-        let message = format!("{broken:#}");
-        if let Some(promise) = promise(&message) {
-            return Ok(Some(Found { judge: "streams".into(), seed, promise, message }));
-        }
-    }
-    Ok(None)
-}
-
-/// Bugs of retention and snapshots, which the worlds do not have.
-fn is_of_the_horizon(mutant: Mutant) -> bool {
-    matches!(
-        mutant,
-        Mutant::TombstoneRemovedTooEarly
-            | Mutant::SnapshotFlippedUnfinished
-            | Mutant::SnapshotCursorWrong
-            | Mutant::ForgottenBeforeArchived
-    )
-}
-
-fn at_the_horizon(seeds: u64) -> Result<Option<Found>> {
-    for seed in 1..=seeds {
-        let Some(message) = horizon::failure(seed)? else { continue };
-        if let Some(promise) = promise(&message) {
-            return Ok(Some(Found { judge: "horizon".into(), seed, promise, message }));
-        }
-    }
-    Ok(None)
-}
-
-fn lost_power(seeds: u64) -> Result<Option<Found>> {
-    for seed in 1..=seeds {
-        for message in power::failures(seed, IMAGES)? {
-            if let Some(promise) = promise(&message) {
-                return Ok(Some(Found { judge: "power".into(), seed, promise, message }));
-            }
+            return Ok(Some(Found { judge, seed, promise, message }));
         }
     }
     Ok(None)
@@ -165,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_line_is_read_as_it_was_written() {
-        let found = Found { judge: "world".into(), seed: 7, promise: "P4".into(), message: "P4: gone\nfor ever".into() };
+        let found = Found { judge: Judge::World, seed: 7, promise: "P4".into(), message: "P4: gone\nfor ever".into() };
         assert_eq!(Found::read(&found.line()), Some(Found { message: "P4: gone for ever".into(), ..found }));
         assert_eq!(Found::read(ESCAPED), None);
     }

@@ -2,14 +2,15 @@
 //!
 //! A bug is planted in a process of its own, because the engine has threads, and because a bug that hangs or ends the process
 //! must not take the others along. It counts as found only when a promise's check says so: a panic or an error that names
-//! no promise does not count. The same seeds without any bug must pass.
+//! no promise does not count. The same seeds of the same judges without any bug must pass.
 
 mod hunt;
 mod table;
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum as _;
 use gbsync_core::mutant::Mutant;
-use hunt::Found;
+use hunt::{Found, Judge};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -30,6 +31,9 @@ pub struct Arguments {
     /// Plant this bug alone, and print the trace of the world that finds it
     #[arg(long, value_name = "NAME", conflicts_with = "mutants")]
     mutant: Option<String>,
+    /// Look with this judge; without one, a bug is looked for by its own, and no bug by all
+    #[arg(long, requires = "mutant")]
+    judge: Option<Judge>,
     /// Print one line for the process that started this one
     #[arg(long, hide = true, requires = "mutant")]
     report: bool,
@@ -73,28 +77,73 @@ fn one(name: &str, arguments: &Arguments) -> Result<bool> {
         bail!("{name} is no bug; --mutants --list says which there are");
     }
     hunt::plant(mutant);
-    let ended = hunt::hunt(mutant, arguments.mutant_seeds, !arguments.report)?;
+    let judges = match (arguments.judge, mutant) {
+        (Some(judge), _) => vec![judge],
+        (None, Some(mutant)) => vec![Judge::of(mutant)],
+        (None, None) => Judge::value_variants().to_vec(),
+    };
+    let hunt = |judge| hunt::hunt(judge, mutant, arguments.mutant_seeds, !arguments.report).transpose();
+    let ended = judges.into_iter().find_map(hunt).transpose()?;
     match &ended {
         Some(found) if arguments.report => println!("{}", found.line()),
-        Some(found) => println!("{} {}: {}", found.judge, found.seed, found.message),
+        Some(found) => println!("{} {}: {}", found.judge.name(), found.seed, found.message),
         None => println!("{}", hunt::ESCAPED),
     }
     Ok(ended.is_some() == mutant.is_some())
 }
 
-/// Hunts every bug, as many at a time as the machine has cores, then runs the seeds that were needed without any.
+/// Hunts every bug, as many at a time as the machine has cores, then runs the seeds that each judge needed without any.
 fn all(seeds: u64) -> Result<bool> {
     let started = Instant::now();
     let progress = ProgressBar::new(Mutant::ALL.len() as u64)
         .with_style(ProgressStyle::with_template("{elapsed_precise} {bar:40} {pos}/{len} bugs {msg}")?);
-    let (next, hunted) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let hunts: Vec<_> = Mutant::ALL.iter().map(|mutant| (*mutant, Judge::of(*mutant))).collect();
+    let hunted = each(&hunts, |(mutant, judge)| {
+        let found = in_own_process(mutant.name(), *judge, seeds)?;
+        progress.suspend(|| println!("{}", table::line(*mutant, found.as_ref())));
+        progress.inc(1);
+        Ok((*mutant, found))
+    })?;
+    let hunted: BTreeMap<Mutant, Option<Found>> = hunted.into_iter().collect();
+    let needed = needed(&hunted);
+    let says: Vec<String> = needed.iter().map(|(judge, seeds)| format!("{seeds} of {}", judge.name())).collect();
+    let says = says.join(", ");
+    progress.set_message(format!("without a bug: {says}"));
+    let control = each(&needed, |(judge, seeds)| in_own_process(CONTROL, *judge, *seeds))?;
+    progress.finish_and_clear();
+    let escaped = hunted.values().filter(|found| found.is_none()).count();
+    for found in control.iter().flatten() {
+        println!("FAILED without any bug: {} {}: {}", found.judge.name(), found.seed, found.message);
+    }
+    let has_passed = control.iter().all(Option::is_none);
+    println!(
+        "{} bugs, {escaped} escaped {seeds} seeds; seeds without a bug ({says}) {}, {:.0} s",
+        hunted.len(),
+        if has_passed { "passed" } else { "FAILED" },
+        started.elapsed().as_secs_f64()
+    );
+    table::write(&hunted)?;
+    Ok(escaped == 0 && has_passed)
+}
+
+/// How many seeds each judge needed that a bug was hunted with: so many must pass without any.
+fn needed(hunted: &BTreeMap<Mutant, Option<Found>>) -> Vec<(Judge, u64)> {
+    let mut needed = BTreeMap::new();
+    for (mutant, found) in hunted {
+        let seeds = needed.entry(Judge::of(*mutant)).or_insert(1);
+        *seeds = found.as_ref().map_or(1, |found| found.seed).max(*seeds);
+    }
+    needed.into_iter().collect()
+}
+
+/// Does something for each, as many at a time as the machine has cores.
+fn each<T: Sync, R: Send>(all: &[T], run: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let work = || -> Result<()> {
-        while let Some(mutant) = Mutant::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let found = in_own_process(mutant.name(), seeds)?;
-            progress.suspend(|| println!("{}", table::line(*mutant, found.as_ref())));
-            progress.inc(1);
-            hunted.lock().map_err(|_| anyhow::anyhow!("a hunter panicked"))?.insert(*mutant, found);
+        while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let ran = run(one)?;
+            done.lock().map_err(|_| anyhow::anyhow!("a hunter panicked"))?.push(ran);
         }
         Ok(())
     };
@@ -102,39 +151,35 @@ fn all(seeds: u64) -> Result<bool> {
         let hunters: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
         hunters.into_iter().try_for_each(|hunter| hunter.join().unwrap_or_else(|_| bail!("a hunter panicked")))
     })?;
-    let hunted = hunted.into_inner().unwrap_or_default();
-    let needed = hunted.values().flatten().map(|found| found.seed).max().unwrap_or(1);
-    progress.set_message(format!("{needed} seeds without a bug"));
-    let control = in_own_process(CONTROL, needed)?;
-    progress.finish_and_clear();
-    let escaped = hunted.values().filter(|found| found.is_none()).count();
-    if let Some(found) = &control {
-        println!("FAILED without any bug: {} {}: {}", found.judge, found.seed, found.message);
-    }
-    println!(
-        "{} bugs, {escaped} escaped {seeds} seeds, {needed} seeds without a bug {}, {:.0} s",
-        hunted.len(),
-        if control.is_some() { "FAILED" } else { "passed" },
-        started.elapsed().as_secs_f64()
-    );
-    table::write(&hunted)?;
-    Ok(escaped == 0 && control.is_none())
+    Ok(done.into_inner().unwrap_or_default())
 }
 
 /// Hunts a bug in a process of its own.
-fn in_own_process(name: &str, seeds: u64) -> Result<Option<Found>> {
+fn in_own_process(name: &str, judge: Judge, seeds: u64) -> Result<Option<Found>> {
     let program = std::env::current_exe()?;
     let mut command = Command::new(program);
-    command.args(["--mutant", name, "--report", "--mutant-seeds", &seeds.to_string()]);
+    command.args(["--mutant", name, "--judge", judge.name(), "--report", "--mutant-seeds", &seeds.to_string()]);
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().context("a process of its own")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let last = text.lines().last().unwrap_or_default();
-    Ok(if last == hunt::ESCAPED { None } else { Some(Found::read(last).with_context(|| format!("{name}: {text}"))?) })
+    let unread = || format!("{name}, {}: {text}", judge.name());
+    Ok(if last == hunt::ESCAPED { None } else { Some(Found::read(last).with_context(unread)?) })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use std::path::{Path, PathBuf};
+
+    #[test]
+    fn every_judge_that_looks_for_a_bug_must_pass_without_one() {
+        let found = |judge, seed| Found { judge, seed, promise: "P4".into(), message: "P4: gone".into() };
+        let seed_of = |mutant| if mutant == Mutant::SnapshotCursorWrong { 7 } else { 2 };
+        let hunt = |mutant: &Mutant| (*mutant, Some(found(Judge::of(*mutant), seed_of(*mutant))));
+        let needed = needed(&Mutant::ALL.iter().map(hunt).collect());
+        let seeds = |judge: &Judge| (*judge, if *judge == Judge::Horizon { 7 } else { 2 });
+        assert_eq!(needed, Judge::value_variants().iter().map(seeds).collect::<Vec<_>>());
+    }
 
     fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).expect("a folder of the workspace") {

@@ -15,7 +15,7 @@ pub(super) fn line(mutant: Mutant, found: Option<&Found>) -> String {
         Some(found) => {
             let Found { judge, seed, promise, message } = found;
             let message: String = message.chars().take(110).collect();
-            format!("{:<34} {promise:<4} {judge} {seed:>3}  {message}", mutant.name())
+            format!("{:<34} {promise:<4} {} {seed:>3}  {message}", mutant.name(), judge.name())
         }
         None => format!("{:<34} ESCAPED", mutant.name()),
     }
@@ -33,7 +33,7 @@ fn markdown(hunted: &BTreeMap<Mutant, Option<Found>>) -> String {
     let mut table = String::from("| planted bug | what is wrong then | found by | seeds |\n|---|---|---|---|\n");
     for (mutant, found) in hunted {
         let (by, seeds) = match found {
-            Some(found) => (format!("{}, {}", found.promise, found.judge), found.seed.to_string()),
+            Some(found) => (format!("{}, {}", found.promise, found.judge.name()), found.seed.to_string()),
             None => ("**escaped**".to_owned(), "-".to_owned()),
         };
         table.push_str(&format!("| `{}` | {} | {by} | {seeds} |\n", mutant.name(), mutant.bug()));
@@ -49,12 +49,13 @@ fn replaced(page: &str, table: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hunt::Judge;
     use super::*;
 
     #[test]
     fn only_what_is_between_the_marks_is_written() {
         let page = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
-        let found = Found { judge: "world".into(), seed: 3, promise: "P4".into(), message: "P4: gone".into() };
+        let found = Found { judge: Judge::World, seed: 3, promise: "P4".into(), message: "P4: gone".into() };
         let table = markdown(&BTreeMap::from([(Mutant::AckBeforeCommit, Some(found)), (Mutant::SeqOutsideLock, None)]));
         let page = replaced(&page, &table).unwrap_or_default();
         assert!(page.starts_with("before\n") && page.ends_with("\nafter\n") && !page.contains("old"), "{page}");

@@ -13,8 +13,9 @@ use crate::disk::{self, Journal, Mark};
 use crate::model::{Change, Edit, Operation};
 use crate::names;
 use crate::random::Random;
+use crate::seeds::scratch_folder;
 use crate::world::rules;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use gbsync_client::{Client, Config, Durability, GroupFilter, GroupState, Remote, SyncOptions, Transport};
 use gbsync_core::id::SpaceId;
 use gbsync_core::schema::Schema;
@@ -317,11 +318,4 @@ fn fields(value: Value) -> crate::model::Fields {
 
 fn put(entity: &str, id: &str, value: Value) -> Change {
     Change { key: key(entity, id), edit: Edit::Put(fields(value)) }
-}
-
-/// In memory where the system has such a folder: nothing here needs a real disk.
-fn scratch_folder() -> Result<TempDir> {
-    let memory = Path::new("/dev/shm");
-    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-    folder.context("no folder for temporary files")
 }

@@ -2,7 +2,7 @@
 
 use super::till::{Rows, Sees, Till, may_see};
 use crate::random::Random;
-use crate::seeds::Happened;
+use crate::seeds::{Happened, scratch_folder};
 use crate::world::mix;
 use crate::world::server::space_id;
 use crate::world::time::Time;
@@ -14,7 +14,6 @@ use gbsync_core::scope::ScopeSet;
 use gbsync_core::wire::{LiveEvent, LiveReader, LogPage, LogState};
 use gbsync_server::{LocalServer, NewToken, ServerConfig, Tokens};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -68,9 +67,7 @@ pub struct World {
 impl World {
     /// A server, devices, and the product that they all sell.
     pub fn new(seed: u64) -> Result<Self> {
-        let memory = Path::new("/dev/shm");
-        let scratch = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let scratch = scratch.context("no folder for temporary files")?;
+        let scratch = scratch_folder()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (time, folder) = (Time::new(), scratch.path().join("server"));
         let schema = Schema::parse(RULES).map_err(|problems| anyhow::anyhow!("{problems}"))?;

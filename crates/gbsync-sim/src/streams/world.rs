@@ -2,7 +2,7 @@
 
 use super::line::{Ended, Line};
 use crate::random::Random;
-use crate::seeds::Happened;
+use crate::seeds::{Happened, scratch_folder};
 use crate::world::mix;
 use crate::world::server::space_id;
 use crate::world::staff::{PEOPLE, Wallet};
@@ -12,7 +12,7 @@ use gbsync_client::{Client, Config, Error, Remote, SyncError, SyncObserver, Sync
 use gbsync_core::id::Actor;
 use gbsync_server::{LocalServer, NewToken, ServerConfig, Tokens};
 use std::future::{Future, poll_fn};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::Poll;
@@ -82,9 +82,7 @@ pub struct World {
 impl World {
     /// A server, and devices with somebody signed in on each.
     pub fn new(seed: u64) -> Result<Self> {
-        let memory = Path::new("/dev/shm");
-        let scratch = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let scratch = scratch.context("no folder for temporary files")?;
+        let scratch = scratch_folder()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (time, folder) = (Time::new(), scratch.path().join("server"));
         let party = time.party(mix(seed, 1));

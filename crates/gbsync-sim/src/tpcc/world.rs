@@ -7,6 +7,7 @@ use super::watched::Watched;
 use super::workload::{self, Outcome, Transaction};
 use crate::disk::{self, Loss};
 use crate::random::Random;
+use crate::seeds::scratch_folder;
 use crate::world::device::{Beginning, DeviceParty};
 use crate::world::network::{Message, Network};
 use crate::world::server::{ServerParty, space_id};
@@ -17,7 +18,6 @@ use gbsync_client::{GroupFilter, Method, Response};
 use gbsync_core::schema::Schema;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
-use std::path::Path;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -93,9 +93,7 @@ impl World {
     /// When it cannot be made.
     pub fn new(seed: u64, devices: usize) -> Result<Self> {
         disk::install();
-        let memory = Path::new("/dev/shm");
-        let scratch = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let scratch = scratch.context("no folder for temporary files")?;
+        let scratch = scratch_folder()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (time, network) = (Time::new(), Network::default());
         let schema = Schema::parse(RULES).map_err(|problems| anyhow::anyhow!("{problems}"))?;
