@@ -119,15 +119,18 @@ impl Folder {
             *left = left.checked_sub(1).ok_or(ffi::SQLITE_IOERR)?;
         }
         let is_met = |failure: &mut Failure| *failure != Failure::Sync || matches!(op, Op::Sync);
+        let name = path.file_name().unwrap_or(OsStr::new(""));
         if let Some(failure) = self.failure.take_if(is_met) {
             self.fired = Some(failure);
+            if let (Failure::Sync, Some(file)) = (failure, self.files.get_mut(name)) {
+                file.fail_sync();
+            }
             return Err(failure.code());
         }
         if IS_RECORDING.load(Ordering::Relaxed) {
             locked(&JOURNAL).entries.push(Entry::File { path: path.to_owned(), op: op.clone() });
         }
         self.changes += 1;
-        let name = path.file_name().unwrap_or(OsStr::new(""));
         match self.files.get_mut(name) {
             Some(file) => file.note(op),
             None => self.files.entry(name.to_owned()).or_default().note(op),

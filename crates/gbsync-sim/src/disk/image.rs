@@ -39,6 +39,8 @@ pub(super) struct OnDisk {
     changes: Vec<Op>,
     /// How many of the changes are on the disk too.
     synced: usize,
+    /// What whoever reads it sees until power is lost, since a sync of it failed; `None` while every change is kept.
+    seen: Option<Vec<u8>>,
 }
 
 /// Walks a journal and makes images of the files at each place.
@@ -101,8 +103,20 @@ impl OnDisk {
         Self { durable: Some(content), ..Self::default() }
     }
 
+    /// A sync fails: the system takes what was not synced for clean, so it is still read and never written any more.
+    pub(super) fn fail_sync(&mut self) {
+        if self.seen.is_none() {
+            let content = self.after(Loss::None, &mut Random::of(0));
+            self.seen = content;
+        }
+        self.changes.truncate(self.synced);
+    }
+
     /// Takes one change.
     pub(super) fn note(&mut self, op: Op) {
+        if let Some(seen) = &mut self.seen {
+            apply(seen, &op, None);
+        }
         match op {
             Op::Sync => {
                 let content = self.durable.get_or_insert_default();
@@ -119,6 +133,9 @@ impl OnDisk {
 
     /// The content after a crash; `None` for a file that is not there.
     fn after(&self, loss: Loss, random: &mut Random) -> Option<Vec<u8>> {
+        if let (Loss::None, Some(seen)) = (loss, &self.seen) {
+            return Some(seen.clone());
+        }
         let (synced, pending) = self.changes.split_at(self.synced);
         let mut content = match (&self.durable, pending.is_empty()) {
             (None, true) => return None,
@@ -192,6 +209,21 @@ mod tests {
             })
             .collect();
         assert_eq!(seen.len(), 4, "{seen:?}");
+    }
+
+    #[test]
+    fn what_a_failed_sync_did_not_write_is_read_until_power_is_lost_and_no_later_sync_writes_it() {
+        let mut file = OnDisk::default();
+        let mut random = Random::of(1);
+        [write(0, b"abcd"), Op::Sync, write(2, b"XY"), write(4, b"ef")].into_iter().for_each(|op| file.note(op));
+        file.fail_sync();
+        [write(1, b"Z"), Op::Sync].into_iter().for_each(|op| file.note(op));
+        assert_eq!(file.after(Loss::None, &mut random).as_deref(), Some(b"aZXYef".as_slice()));
+        for loss in Loss::ALL {
+            assert_eq!(file.after(loss, &mut random).as_deref(), Some(b"aZcd".as_slice()), "{loss:?}");
+        }
+        file.note(Op::Delete);
+        assert_eq!(file.after(Loss::None, &mut random), None);
     }
 
     #[test]
