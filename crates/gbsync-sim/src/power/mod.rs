@@ -8,6 +8,7 @@
 //! Images are numbered; which are opened, and what becomes of each, does not depend on how many are looked at at a time.
 
 mod device;
+mod log;
 mod script;
 mod server;
 mod way;

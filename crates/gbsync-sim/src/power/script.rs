@@ -7,6 +7,7 @@
 //! Each operation writes its own token into each of its records, so that "all or none of it" can be counted.
 
 use super::Bug;
+use super::log::History;
 use super::way::Way;
 use crate::action;
 use crate::disk::{self, Journal, Mark};
@@ -81,6 +82,7 @@ impl Course {
         let schema = if seed.is_multiple_of(2) { Some(rules(names::FIRST)?) } else { None };
         let way = Way {
             records: BTreeMap::new(),
+            history: History::default(),
             remote: Remote { server: "http://shop".into(), space },
             address: String::new(),
             token,
@@ -94,7 +96,9 @@ impl Course {
         let ran = course.steps(&mut Random::of(seed));
         course.journal = disk::take();
         disk::record(false);
-        ran.map(|()| course)
+        ran?;
+        course.way.history = History::of(&course.way.server_folder())?;
+        Ok(course)
     }
 
     /// Starts the server, or starts it anew with the present schema.
@@ -193,8 +197,8 @@ impl Course {
     fn saved(&mut self, till: &Till, token: &str, records: u64) {
         if till.name == "a" {
             disk::tell(Mark::Saved(token.to_owned()));
-            self.way.records.insert(token.to_owned(), records);
         }
+        self.way.records.insert(token.to_owned(), records);
     }
 
     fn save(&mut self, till: &mut Till, kind: &'static str, records: u64, changes: Vec<Change>) -> Result<()> {

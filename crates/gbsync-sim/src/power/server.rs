@@ -1,13 +1,10 @@
 //! What must hold of a server's file after any loss of power.
 
+use super::log;
 use super::way::Way;
 use crate::disk::Mark;
 use anyhow::{Context, Result, ensure};
-use gbsync_core::digest::Digest;
-use gbsync_core::id::{GroupId, RecordKey, Seq};
-use gbsync_core::wire::{LogPage, LogState, page_json, parse_log_part};
 use rusqlite::Connection;
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Opens an image and holds it against what was acknowledged; perhaps after a server ran on it.
@@ -39,7 +36,7 @@ pub(super) fn check(way: &Way, folder: &Path, told: &[&Mark], must_start: bool) 
             })?;
         ensure!(is_there, "P4: {id} was acknowledged and is gone");
     }
-    let head = replay(&db)?;
+    let head = holds_what_the_log_leaves(&db)?;
     ensure!(head == digest.head.0, "P1: the log ends at {head}, the space says {}", digest.head.0);
     Ok(())
 }
@@ -49,53 +46,10 @@ fn is_empty(path: &Path) -> Result<bool> {
     Ok(db.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?)
 }
 
-/// The changes of an entry that is stored in parts, as one array.
-fn joined(db: &Connection, place: i64) -> Result<String> {
-    let mut statement = db.prepare("SELECT body FROM log_parts WHERE place = ?1 ORDER BY part")?;
-    let parts = statement.query_map([place], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
-    let inner: Vec<&str> = parts.iter().map(|part| part.trim_start_matches('[').trim_end_matches(']')).collect();
-    Ok(format!("[{}]", inner.join(",")))
-}
-
-/// Reads the log from its beginning: without gaps, chained, and leaving exactly the records that are stored.
-fn replay(db: &Connection) -> Result<u64> {
-    let mut statement = db.prepare("SELECT entry, chain, place FROM log ORDER BY place")?;
-    let entries =
-        statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?)))?;
-    let mut records: BTreeMap<RecordKey, (Seq, Option<Box<str>>)> = BTreeMap::new();
-    let (mut seq, mut chain) = (Seq(0), Digest::ZERO);
-    for entry in entries {
-        let (entry, stored, place) = entry?;
-        seq = seq.next();
-        let page = page_json([entry.as_str()], seq, Digest::ZERO, seq);
-        let page = LogPage::parse(page.as_bytes()).context("P1: an entry of the log cannot be read")?;
-        let read = page.entries.into_iter().next().context("an entry is on its page")?;
-        ensure!(read.seq == seq, "P8: the log jumps from {} to {}", seq.0 - 1, read.seq);
-        let group = read.group.context("every entry of this run is a group")?;
-        let changes = match group.in_parts {
-            None => entry.find(",\"changes\":").map(|place| entry[place + 11..entry.len() - 1].to_owned()),
-            Some(_) => Some(joined(db, place)?),
-        };
-        let changes = changes.context("an entry has changes or parts")?;
-        chain = chain.chained(seq, &GroupId::new(group.id.as_str())?, &changes);
-        ensure!(chain.as_bytes().as_slice() == stored, "the chain breaks at {seq}");
-        let in_parts = if group.in_parts.is_some() { parse_log_part(changes.as_bytes())? } else { Vec::new() };
-        for change in group.changes.into_iter().chain(in_parts) {
-            let payload = if let LogState::Live(payload) = change.state { Some(payload) } else { None };
-            records.insert(change.key, (change.version, payload));
-        }
-    }
-    let mut statement = db.prepare("SELECT entity, id, version, payload FROM records ORDER BY entity, id")?;
-    let rows = statement.query_map([], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, u64>(2)?, row.get::<_, Option<Box<str>>>(3)?))
-    })?;
-    let mut count = 0;
-    for row in rows {
-        let (entity, id, version, payload) = row?;
-        let key = RecordKey::new(&entity, &id)?;
-        ensure!(records.get(&key) == Some(&(Seq(version), payload)), "P1: {key} is stored otherwise than the log leaves it");
-        count += 1;
-    }
-    ensure!(count == records.len(), "P1: the log leaves {} records, {count} are stored", records.len());
-    Ok(seq.0)
+/// The records that are stored are exactly those that the log leaves. Answers where it ends.
+fn holds_what_the_log_leaves(db: &Connection) -> Result<u64> {
+    let (head, records) = log::replay(db, |_| {})?;
+    let stored = "SELECT entity, id, version, payload FROM records";
+    log::same(db, stored, &records).context("P1: what is stored is not what the log leaves")?;
+    Ok(head.0)
 }

@@ -1,5 +1,6 @@
 //! What whoever looks at an image needs to know of the run: who had which records, and the way to the server that went on.
 
+use super::log::History;
 use super::script::Witnesses;
 use anyhow::{Context, Result};
 use gbsync_client::{Client, FixedToken, HttpTransport, Remote, SyncOptions, Transport};
@@ -15,8 +16,10 @@ const REQUEST_BYTES: u64 = 4_096;
 
 /// The way to the server, and what is known of the run.
 pub struct Way {
-    /// The records of each operation of the device.
+    /// The records of each operation, whoever made it.
     pub records: Witnesses,
+    /// What the server's log says, as the run left it.
+    pub history: History,
     /// What devices call the server.
     pub remote: Remote,
     /// Where it listens.
