@@ -5,6 +5,7 @@
 #[path = "../suite/common/mod.rs"]
 mod common;
 mod encrypted;
+mod naive;
 mod outcome;
 mod proxy;
 mod views;
@@ -15,10 +16,7 @@ use gbsync_core::schema::Schema;
 use gbsync_server::{Server, ServerConfig, StoreLocation};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio_postgres::NoTls;
 
 /// The same store behind another server.
 async fn another(app: &TestApp, change: impl FnOnce(&mut ServerConfig)) -> Server {
@@ -52,105 +50,6 @@ async fn a_device_may_talk_to_any_node_at_any_moment() {
     assert_eq!((handshake["head"].as_u64(), handshake["device"]["deviceSeq"].as_u64()), (Some(3), Some(4)));
     assert_eq!(app.get("/log?after=0").await.text, get(&app, &other, "/log?after=0").await.text);
     other.stop().await.unwrap();
-}
-
-/// Checks a log as a naive program reads it while sixteen devices push to two nodes: whatever lies behind the last number that
-/// it saw. Without the lock of the space transactions meet in the middle: planted, as `./test` does (`GBSYNC_PLANT_UNLOCKED=1
-/// cargo test -p gbsync-server --features mutants --test nodes naive`), that bug must be seen here.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_naive_reader_over_sixteen_writers_on_two_nodes_skips_nothing() {
-    let is_planted = std::env::var_os("GBSYNC_PLANT_UNLOCKED").is_some();
-    assert!(!is_planted || cfg!(feature = "mutants"), "a bug is planted with the feature `mutants` alone");
-    let found = run_naively().await;
-    if is_planted {
-        assert!(found.is_err(), "without the lock everything went well, so this test proves nothing");
-    } else {
-        assert_eq!(found, Ok(()));
-    }
-}
-
-/// What went wrong, if anything did.
-async fn run_naively() -> Result<(), String> {
-    const WRITERS: u64 = 16;
-    const PUSHES: u64 = 20;
-    let app = Arc::new(TestApp::start().await);
-    let other = Arc::new(another(&app, |_| {}).await);
-    let is_over = Arc::new(AtomicBool::new(false));
-    let reading = tokio::spawn(read_naively(app.store.clone(), Arc::clone(&is_over)));
-    let mut writers = Vec::new();
-    for writer in 0..WRITERS {
-        let (app, other) = (Arc::clone(&app), Arc::clone(&other));
-        writers.push(tokio::spawn(async move {
-            for number in 0..PUSHES {
-                let record = |half: u64| format!("r-{writer}-{number}-{half}");
-                let group = |half: u64| {
-                    let seq = number * 2 + half;
-                    receipt(&format!("g-{writer}-{seq}"), seq + 1, &record(half))
-                };
-                let device = format!("till-{writer}");
-                let groups = [group(0), group(1)];
-                let node = if (writer + number) % 2 == 0 { app.server.as_ref().unwrap() } else { &other };
-                let answer = push(&app, node, &device, &groups).await;
-                if answer.status != 200 || answer.verdicts() != ["accepted", "accepted"] {
-                    return Err(format!("a push was answered {} {}", answer.status, answer.text));
-                }
-            }
-            Ok(())
-        }));
-    }
-    let mut ended = Vec::new();
-    for writer in writers {
-        ended.push(writer.await.unwrap());
-    }
-    is_over.store(true, Ordering::SeqCst);
-    let (seen, looks) = reading.await.unwrap();
-    ended.into_iter().collect::<Result<(), String>>()?;
-    if seen != (1..=i64::try_from(WRITERS * PUSHES * 2).unwrap()).collect::<Vec<_>>() {
-        return Err(format!("the reader saw {} of {} groups: {seen:?}", seen.len(), WRITERS * PUSHES * 2));
-    }
-    let failed = (app.counters().failed_transactions, other.counters().failed_transactions);
-    match (looks > 10, failed) {
-        (false, _) => Err(format!("the reader looked only {looks} times")),
-        (true, (0, 0)) => Ok(()),
-        (true, failed) => Err(format!("{failed:?} transactions failed")),
-    }
-}
-
-/// Every number that a reader saw, and how often it looked.
-async fn read_naively(store: StoreLocation, is_over: Arc<AtomicBool>) -> (Vec<i64>, u64) {
-    let StoreLocation::Postgres(url) = store else { panic!("not on PostgreSQL") };
-    let (url, schema) = url.split_once("?schema=").unwrap();
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client.batch_execute(&format!("SET search_path TO {schema}")).await.unwrap();
-    let (mut cursor, mut seen, mut looks) = (0_i64, Vec::new(), 0);
-    loop {
-        let is_last = is_over.load(Ordering::SeqCst);
-        let rows = client.query("SELECT seq FROM log WHERE seq > $1 ORDER BY seq", &[&cursor]).await.unwrap();
-        seen.extend(rows.iter().map(|row| row.get::<_, i64>(0)));
-        cursor = seen.last().copied().unwrap_or(0);
-        looks += 1;
-        if is_last {
-            return (seen, looks);
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_waits_at_one_node_is_woken_by_a_push_at_another() {
-    let app = Arc::new(TestApp::start().await);
-    let other = another(&app, |_| {}).await;
-    let waiting = Arc::clone(&app);
-    let waiting = tokio::spawn(async move {
-        let page = waiting.get("/log?after=0&wait=30").await;
-        (page, Instant::now())
-    });
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    push(&app, &other, "till-1", &[receipt("g1", 1, "r-1")]).await;
-    let pushed = Instant::now();
-    let (page, woken) = waiting.await.unwrap();
-    assert_eq!(page.json()["groups"][0]["syncGroupId"], "g1");
-    assert!(woken.saturating_duration_since(pushed) < Duration::from_secs(5));
 }
 
 #[tokio::test(flavor = "multi_thread")]
