@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod collisions;
 #[path = "../suite/common/mod.rs"]
 mod common;
 mod encrypted;
