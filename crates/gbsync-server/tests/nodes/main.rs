@@ -9,7 +9,9 @@ mod encrypted;
 mod naive;
 mod outcome;
 mod proxy;
+mod trips;
 mod views;
+mod wake_ups;
 
 use common::*;
 use gbsync_cluster::Cluster;

@@ -3,19 +3,18 @@
 use super::common::*;
 use super::proxy::{Cut, Proxy};
 use gbsync_cluster::Cluster;
-use gbsync_server::{Server, StoreLocation};
-use std::sync::Arc;
-
-struct Stand {
-    cluster: Arc<Cluster>,
-    proxy: Proxy,
-    app: TestApp,
-}
+use gbsync_server::{Server, ServerConfig, StoreLocation};
 
 /// A node that reaches PostgreSQL through the proxy.
-async fn stand() -> Stand {
+pub struct Stand {
+    pub proxy: Proxy,
+    pub app: TestApp,
+}
+
+/// The same where whoever says one of these texts is cut off.
+pub async fn stand(refused: &'static [&'static str], change: impl FnOnce(&mut ServerConfig)) -> Stand {
     let cluster = Cluster::shared().unwrap();
-    let proxy = Proxy::start(cluster.socket_folder());
+    let proxy = Proxy::start(cluster.socket_folder(), refused);
     let encoded = |folder: &std::path::Path| {
         percent_encoding::utf8_percent_encode(folder.to_str().unwrap(), percent_encoding::NON_ALPHANUMERIC).to_string()
     };
@@ -24,15 +23,17 @@ async fn stand() -> Stand {
     assert_ne!(url, direct);
     let store = StoreLocation::Postgres(direct);
     let token = token(&store, SPACE, None, None);
-    let server = Server::start(config(StoreLocation::Postgres(url))).await.unwrap();
+    let mut config = config(StoreLocation::Postgres(url));
+    change(&mut config);
+    let server = Server::start(config).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let app = TestApp { folder, store, cluster: None, server: Some(server), token, http: http() };
-    Stand { cluster, proxy, app }
+    let app = TestApp { folder, store, cluster: Some(cluster), server: Some(server), token, http: http() };
+    Stand { proxy, app }
 }
 
 /// A group and one that is refused: both verdicts are final, and told as those of the first time.
 async fn push_over(cut: Cut) {
-    let Stand { cluster: _cluster, proxy, app } = stand().await;
+    let Stand { proxy, app } = stand(&[], |_| {}).await;
     assert_eq!(app.push(&[receipt("g1", 1, "r-1")]).await.verdicts(), ["accepted"]);
     proxy.cut_next(cut);
     let groups = [receipt("g2", 2, "r-2"), receipt("g3", 3, "r-1")];

@@ -1,8 +1,10 @@
-//! Stands between a node and PostgreSQL, on a socket of its own, and cuts the connection of one COMMIT at a chosen moment.
+//! Stands between a node and PostgreSQL, on a socket of its own: cuts the connection of one COMMIT at a chosen moment, and of
+//! everybody who says what is refused, and counts round trips.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -26,7 +28,11 @@ const LATE: Duration = Duration::from_millis(600);
 #[derive(Default)]
 struct Plan {
     next: Option<Cut>,
+    /// Whoever says one of these is cut off before PostgreSQL hears it.
+    refused: &'static [&'static str],
     cuts: usize,
+    /// `None` while they are not counted.
+    round_trips: Option<u64>,
 }
 
 pub struct Proxy {
@@ -35,10 +41,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    pub fn start(socket_folder: &Path) -> Self {
+    pub fn start(socket_folder: &Path, refused: &'static [&'static str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join(".s.PGSQL.5432")).unwrap();
-        let (server, plan) = (socket_folder.join(".s.PGSQL.5432"), Arc::<Mutex<Plan>>::default());
+        let (server, plan) =
+            (socket_folder.join(".s.PGSQL.5432"), Arc::new(Mutex::new(Plan { refused, ..Plan::default() })));
         tokio::spawn(accept(listener, server, Arc::clone(&plan)));
         Self { folder, plan }
     }
@@ -52,27 +59,78 @@ impl Proxy {
         self.plan.lock().unwrap().next = Some(cut);
     }
 
-    /// How many were cut.
+    /// How many connections were cut.
     pub fn cuts(&self) -> usize {
         self.plan.lock().unwrap().cuts
+    }
+
+    /// Counts from now on how often somebody asks, other than those who tell and listen. What is sent without waiting for an
+    /// answer is asked once: answers are held back until nobody sends any more.
+    pub fn count_round_trips(&self) {
+        self.plan.lock().unwrap().round_trips = Some(0);
+    }
+
+    /// How many there were since.
+    pub fn round_trips(&self) -> u64 {
+        self.plan.lock().unwrap().round_trips.unwrap()
+    }
+}
+
+/// How long nobody may send before an answer is carried, where round trips are counted.
+const QUIET: Duration = Duration::from_millis(40);
+/// How those are known who tell and listen, beside what is done for devices.
+const ASIDE: [&str; 2] = ["LISTEN ", "pg_notify"];
+
+fn says(message: &[u8], text: &str) -> bool {
+    message[..message.len().min(1024)].windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+/// Who had the word last on a connection.
+struct Talk {
+    is_answered: AtomicBool,
+    asked: Mutex<Instant>,
+}
+
+impl Talk {
+    /// Whether this is the first that is sent after an answer.
+    fn ask(&self) -> bool {
+        *self.asked.lock().unwrap() = Instant::now();
+        self.is_answered.swap(false, Ordering::SeqCst)
+    }
+
+    async fn fall_silent(&self) {
+        loop {
+            let since = self.asked.lock().unwrap().elapsed();
+            if since >= QUIET {
+                return;
+            }
+            tokio::time::sleep(QUIET - since).await;
+        }
     }
 }
 
 async fn accept(listener: UnixListener, server: PathBuf, plan: Arc<Mutex<Plan>>) {
     while let Ok((client, _)) = listener.accept().await {
-        let server = UnixStream::connect(&server).await.unwrap();
+        let Ok(server) = UnixStream::connect(&server).await else { return };
         let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
         let (plan, (mute, is_mute)) = (Arc::clone(&plan), watch::channel(false));
-        let down = tokio::spawn(carry_down(from_server, to_client, is_mute));
+        let talk = Arc::new(Talk { is_answered: AtomicBool::new(false), asked: Mutex::new(Instant::now()) });
+        let down = tokio::spawn(carry_down(from_server, to_client, is_mute, Arc::clone(&plan), Arc::clone(&talk)));
         tokio::spawn(async move {
-            let _ = carry_up(from_client, to_server, &plan, &mute).await;
+            let _ = carry_up(from_client, to_server, &plan, &mute, &talk).await;
             down.abort();
         });
     }
 }
 
 /// Carries answers until it must be silent; then takes one more answer, lets nobody hear it, and ends.
-async fn carry_down(mut server: OwnedReadHalf, client: OwnedWriteHalf, mut is_mute: watch::Receiver<bool>) {
+async fn carry_down(
+    mut server: OwnedReadHalf,
+    client: OwnedWriteHalf,
+    mut is_mute: watch::Receiver<bool>,
+    plan: Arc<Mutex<Plan>>,
+    talk: Arc<Talk>,
+) {
     let (mut buffer, mut client) = (vec![0; 64 * 1024], Some(client));
     loop {
         tokio::select! {
@@ -81,6 +139,10 @@ async fn carry_down(mut server: OwnedReadHalf, client: OwnedWriteHalf, mut is_mu
             read = server.read(&mut buffer) => match (read, &mut client) {
                 (Ok(0) | Err(_), _) | (_, None) => return,
                 (Ok(read), Some(client)) => {
+                    if plan.lock().unwrap().round_trips.is_some() {
+                        talk.fall_silent().await;
+                    }
+                    talk.is_answered.store(true, Ordering::SeqCst);
                     if client.write_all(&buffer[..read]).await.is_err() {
                         return;
                     }
@@ -95,8 +157,9 @@ async fn carry_up(
     mut server: OwnedWriteHalf,
     plan: &Mutex<Plan>,
     mute: &watch::Sender<bool>,
+    talk: &Talk,
 ) -> std::io::Result<()> {
-    let mut is_first = true;
+    let (mut is_first, mut is_aside) = (true, false);
     loop {
         let mut message = vec![0; if std::mem::take(&mut is_first) { 4 } else { 5 }];
         client.read_exact(&mut message).await?;
@@ -104,9 +167,15 @@ async fn carry_up(
         let length = u32::from_be_bytes(message[head - 4..].try_into().unwrap()) as usize;
         message.resize(head + length - 4, 0);
         client.read_exact(&mut message[head..]).await?;
-        let cut = match message.as_slice() {
-            [b'Q', _, _, _, _, b'C', b'O', b'M', b'M', b'I', b'T', 0] => plan.lock().unwrap().next.take(),
-            _ => None,
+        is_aside |= ASIDE.iter().any(|text| says(&message, text));
+        let cut = {
+            let mut plan = plan.lock().unwrap();
+            let is_asking = talk.ask() && !is_aside;
+            plan.round_trips = plan.round_trips.map(|before| before + u64::from(is_asking));
+            match message.as_slice() {
+                [b'Q', _, _, _, _, b'C', b'O', b'M', b'M', b'I', b'T', 0] => plan.next.take(),
+                _ => plan.refused.iter().any(|text| says(&message, text)).then_some(Cut::Before),
+            }
         };
         let Some(cut) = cut else {
             server.write_all(&message).await?;
