@@ -42,11 +42,9 @@ impl World {
             device.party.set_off(0);
         }
         while self.deliver_fairly()? {}
+        self.end_rounds()?;
         self.upgrade_server_at_last(&mut Random::of(mix(self.seed, 6)))?;
-        for device in &mut self.devices {
-            device.round = None;
-            device.staged = None;
-        }
+        self.devices.iter_mut().for_each(|device| device.staged = None);
         for round in 0..ROUNDS {
             self.time.pass(PAUSE_MS);
             for place in 0..self.devices.len() {
@@ -108,6 +106,17 @@ impl World {
             }
         }
         Ok(true)
+    }
+
+    /// P10: whoever is in the middle of a round when everything works again comes to its end, for good or not.
+    fn end_rounds(&mut self) -> Result<()> {
+        for place in 0..self.devices.len() {
+            if self.devices[place].round.is_some() {
+                self.note("a round went on when all was healed");
+                self.finish_round(place)?;
+            }
+        }
+        self.check()
     }
 
     pub(super) fn finish_round(&mut self, place: usize) -> Result<()> {
