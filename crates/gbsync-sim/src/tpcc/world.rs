@@ -226,7 +226,8 @@ impl World {
             let Some((message, _)) = self.network.draw(random, self.time.now_ms()) else { return Ok(()) };
             self.pass_on(event, message, random)?;
             self.poll_all()?;
-            self.check_server()?;
+            // A device may take another page with the next one.
+            self.check()?;
         }
         Ok(())
     }
@@ -392,7 +393,13 @@ impl World {
         self.after_cuts(&mut Random::of(mix(self.seed, 3)))?;
         disk::heal(&self.server()?.folder);
         self.devices.iter().for_each(|device| disk::heal(&device.folder));
-        self.devices.iter_mut().for_each(|device| device.round = None);
+        // Whoever is in the middle of a round comes to its end.
+        for place in 0..self.devices.len() {
+            if self.devices[place].round.is_some() {
+                self.note("a round went on when all was healed");
+                self.finish_round(place)?;
+            }
+        }
         for _ in 0..ROUNDS_TO_REST {
             self.time.pass(2 * 60 * 60 * 1000);
             for place in 0..self.devices.len() {
