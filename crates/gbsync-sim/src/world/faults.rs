@@ -3,7 +3,7 @@
 use super::device::DeviceParty;
 use super::event::{Event, Profile};
 use super::network::Message;
-use super::sights::{DEVICE_POINTS, RARE_POINTS, SERVER_POINTS};
+use super::sights::{DEVICE_POINTS, RARE_POINTS, REBASE_POINTS, SERVER_POINTS};
 use super::{DEVICES, SPACES, World};
 use crate::disk::{self, Failure, Loss};
 use crate::invariant;
@@ -264,7 +264,7 @@ impl World {
     }
 
     fn note_death(&mut self, died_at: Option<&'static str>, points: &[(&'static str, &'static str)]) {
-        if let Some((_, what)) = points.iter().find(|(point, _)| Some(*point) == died_at) {
+        if let Some((_, what)) = points.iter().chain(&REBASE_POINTS).find(|(point, _)| Some(*point) == died_at) {
             self.note(what);
         }
     }
@@ -375,6 +375,7 @@ impl World {
         if schedule.below(3) < 2 {
             self.devices[place].mortal.fate().armed = Some("a page was read anew");
         }
+        self.has_to_read_anew(place);
     }
 
     fn clone_device(&mut self, place: usize, schedule: &mut Random) -> Result<()> {

@@ -114,6 +114,7 @@ impl World {
         self.say(format!("  the server is put back, {way:?}, to {heads:?}"));
         self.lineage.lost.extend(lost);
         self.ask_for_lost_places()?;
+        (0..self.devices.len()).for_each(|place| self.has_to_read_anew(place));
         if random.below(3) == 0 {
             self.note("nobody came before healing was over");
             self.time.pass(AFTER_HEALING_MS);

@@ -3,6 +3,7 @@
 //! Each step draws from streams of its own, one for what people do and one for what goes wrong, so that a step can be left
 //! out without changing the others. Invariant: the same seed gives the same trace, byte for byte.
 
+mod anew;
 pub mod device;
 mod event;
 mod faults;
@@ -72,6 +73,8 @@ pub struct World {
     lineage: lineage::Lineage,
     /// Who shares the devices, in some worlds.
     staff: Option<staff::Staff>,
+    /// Devices that have reason to read the log anew.
+    anew: BTreeSet<usize>,
     /// Groups that a person retried or amended, by device.
     decided: BTreeSet<(usize, String)>,
     made: u64,
@@ -120,6 +123,7 @@ impl World {
             backups: Vec::new(),
             lineage: lineage::Lineage::default(),
             staff: None,
+            anew: BTreeSet::new(),
             decided: BTreeSet::new(),
             made: 0,
             trace: Vec::new(),
@@ -200,6 +204,7 @@ impl World {
         }
         self.say(format!("{step} {event:?}"));
         self.shift(step)?;
+        self.read_anew(step)?;
         self.with_failing_disks(&mut schedule, |world, schedule| world.happen(event, schedule, &mut workload))?;
         self.after_cuts(&mut schedule)?;
         self.poll_all()?;
