@@ -137,6 +137,51 @@ fn delete(entity: &str, id: &str) -> Change {
     Change { key: (entity.into(), id.into()), edit: Edit::Delete }
 }
 
+/// What is wrong with a sale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrong {
+    /// Its payments are not its total.
+    Invariant,
+    /// Its receipt has no total.
+    Missing,
+    /// Its receipt's total is no number.
+    Type,
+}
+
+impl Wrong {
+    /// Every way.
+    pub const ALL: [Self; 3] = [Self::Invariant, Self::Missing, Self::Type];
+
+    /// The code with which such a sale is refused.
+    pub fn code(self) -> &'static str {
+        if self == Self::Invariant { "invariant_violation" } else { "schema_violation" }
+    }
+
+    /// In words.
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::Invariant => "too small a payment",
+            Self::Missing => "no total",
+            Self::Type => "a total that is no number",
+        }
+    }
+}
+
+/// A sale that breaks a rule of the schema.
+pub fn wrong(token: &str, wrong: Wrong) -> Operation {
+    let receipt = match wrong {
+        Wrong::Invariant => json!({"w": token, "total": "2.00"}),
+        Wrong::Missing => json!({"w": token}),
+        Wrong::Type => json!({"w": token, "total": true}),
+    };
+    let changes = vec![
+        put("receipts", token, receipt),
+        put("payments", token, json!({"w": token, "receiptId": token, "amount": "1.00"})),
+        put("entries", token, json!({"w": token, "receiptId": token})),
+    ];
+    Operation { token: token.into(), kind: "sale", changes }
+}
+
 /// What the office books to make up for an operation that was refused.
 pub fn making_up(token: &str) -> Operation {
     Operation { token: token.into(), kind: "making-up", changes: vec![put("notes", token, json!({"w": token}))] }

@@ -21,6 +21,7 @@ mod stranger;
 mod template;
 pub mod time;
 mod upgrade;
+mod violation;
 mod wire;
 
 use crate::action;
@@ -205,6 +206,7 @@ impl World {
         self.say(format!("{step} {event:?}"));
         self.shift(step)?;
         self.read_anew(step)?;
+        self.violate(step)?;
         self.with_failing_disks(&mut schedule, |world, schedule| world.happen(event, schedule, &mut workload))?;
         self.after_cuts(&mut schedule)?;
         self.poll_all()?;

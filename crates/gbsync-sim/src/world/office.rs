@@ -1,6 +1,6 @@
 //! The back office: somebody with the role `admin` who looks at rejections and closes them, at the same time as the devices.
 
-use super::{SPACES, World};
+use super::{SPACES, World, violation};
 use crate::action;
 use crate::model::{Author, Change, Edit, Operation};
 use crate::names;
@@ -17,8 +17,9 @@ impl World {
         if status != 200 {
             return Ok(());
         }
-        let open: Vec<&str> =
-            answer["rejections"].as_array().into_iter().flatten().filter_map(|r| r["syncGroupId"].as_str()).collect();
+        let rejections = answer["rejections"].as_array().into_iter().flatten();
+        let rejections = rejections.filter(|rejection| !violation::is_of_a_stranger(rejection));
+        let open: Vec<&str> = rejections.filter_map(|rejection| rejection["syncGroupId"].as_str()).collect();
         let Some(id) = open.get(random.below(open.len())).map(|id| (*id).to_owned()) else { return Ok(()) };
         let Some(operation) = self.models[space].operation(&id).cloned() else {
             anyhow::bail!("P7: nobody made the rejected {id}")
@@ -88,7 +89,7 @@ impl World {
 }
 
 /// Changes in the form of an operations file.
-fn wire(operation: &Operation) -> Value {
+pub(super) fn wire(operation: &Operation) -> Value {
     let change = |Change { key: (entity, id), edit }: &Change| {
         let (action, payload) = match edit {
             Edit::Put(fields) => ("upsert", Value::from(fields.clone())),

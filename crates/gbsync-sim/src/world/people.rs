@@ -34,7 +34,7 @@ impl World {
     }
 
     /// Saves an operation on a device with plain SQL, or leaves its bracket behind.
-    fn save_by_sql(&mut self, place: usize, operation: Operation, is_closed: bool) -> Result<()> {
+    pub(super) fn save_by_sql(&mut self, place: usize, operation: Operation, is_closed: bool) -> Result<()> {
         let token = operation.token.clone();
         self.expect(place, &operation);
         let device = &mut self.devices[place];

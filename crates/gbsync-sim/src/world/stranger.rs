@@ -78,7 +78,7 @@ impl World {
         Ok(())
     }
 
-    fn send(&mut self, method: &str, space: &str, route: &str, body: Option<String>) -> Result<(u16, Value)> {
+    pub(super) fn send(&self, method: &str, space: &str, route: &str, body: Option<String>) -> Result<(u16, Value)> {
         let server = self.server()?;
         let token = if space == "annex" { &server.annex } else { &server.tokens[0].device };
         let path = format!("/v1/spaces/{space}/{route}");
