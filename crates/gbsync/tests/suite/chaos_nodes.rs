@@ -1,6 +1,7 @@
 //! Three nodes on one PostgreSQL and twenty devices under load, while nodes and PostgreSQL are killed and started again.
 //!
-//! All the while a checker counts receipts without their payments in the database itself: no reader ever sees half a group (P1).
+//! All the while two checkers look for receipts without their payments in the database itself, one of them with `psql` in a loop:
+//! no reader ever sees half a group (P1).
 //! At the end every operation took effect exactly once, all digests are equal and no device is stuck (P3, P4, P6, P10).
 
 use crate::shop::{Dice, Serving, gbsync};
@@ -9,7 +10,8 @@ use gbsync_cluster::{Cluster, ask};
 use gbsync_core::id::SpaceId;
 use gbsync_server::{NewToken, StoreLocation, Tokens, space_digest};
 use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -54,6 +56,7 @@ struct Scene {
     is_over: AtomicBool,
     sold: AtomicU64,
     looks: AtomicU64,
+    looks_of_psql: AtomicU64,
 }
 
 #[test]
@@ -65,9 +68,15 @@ fn three_nodes_and_postgresql_are_killed_under_twenty_devices_and_nothing_is_los
     let token = Tokens::open(StoreLocation::Postgres(store.clone())).unwrap().create(new).unwrap().token;
     let mut nodes: Vec<Option<Serving>> = (0..NODES).map(|_| serve(&store, "127.0.0.1:0")).collect();
     let urls: Vec<String> = nodes.iter().map(|node| node.as_ref().unwrap().url.clone()).collect();
-    let counters = || (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
-    let (is_over, sold, looks) = counters();
-    let scene = Arc::new(Scene { store, token, urls, is_over, sold, looks });
+    let scene = Arc::new(Scene {
+        store,
+        token,
+        urls,
+        is_over: AtomicBool::new(false),
+        sold: AtomicU64::new(0),
+        looks: AtomicU64::new(0),
+        looks_of_psql: AtomicU64::new(0),
+    });
     let folder = tempfile::tempdir().unwrap();
     let devices: Vec<Client> = (0..DEVICES)
         .map(|device| {
@@ -93,10 +102,10 @@ fn three_nodes_and_postgresql_are_killed_under_twenty_devices_and_nothing_is_los
             std::thread::spawn(move || work(&scene, number, &device, seed))
         })
         .collect();
-    let checking = {
+    let checking = [check, check_with_psql].map(|check| {
         let (scene, halves) = (Arc::clone(&scene), Arc::clone(&halves));
         std::thread::spawn(move || check(&scene, &halves))
-    };
+    });
     let mut dice = Dice(seed);
     for kill in 0..KILLS {
         std::thread::sleep(Duration::from_millis(300 + dice.below(700)));
@@ -114,11 +123,17 @@ fn three_nodes_and_postgresql_are_killed_under_twenty_devices_and_nothing_is_los
     }
     scene.is_over.store(true, Ordering::SeqCst);
     working.into_iter().for_each(|thread| thread.join().unwrap());
-    checking.join().unwrap();
+    checking.into_iter().for_each(|thread| thread.join().unwrap());
     settle(&scene, &devices);
     assert_eq!(*halves.lock().unwrap(), Vec::<String>::new());
-    assert!(scene.looks.load(Ordering::SeqCst) > KILLS, "the checker could hardly look");
+    for looks in [&scene.looks, &scene.looks_of_psql] {
+        let looks = looks.load(Ordering::SeqCst);
+        assert!(looks > KILLS, "a checker could look only {looks} times");
+    }
     account(&scene, &devices);
+    // A half would have been seen.
+    ask(&scene.store, "DELETE FROM records WHERE entity = 'payments' AND id = 'p-0-0-0'").unwrap();
+    assert_eq!(halves_by_psql(&scene.store), Ok(Some(vec!["r-0-0-0".to_owned()])));
 }
 
 fn start_again(scene: &Scene, number: usize) -> Option<Serving> {
@@ -188,6 +203,42 @@ fn check(scene: &Scene, halves: &Mutex<Vec<String>>) {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+fn check_with_psql(scene: &Scene, halves: &Mutex<Vec<String>>) {
+    while !scene.is_over.load(Ordering::SeqCst) {
+        match halves_by_psql(&scene.store) {
+            Ok(None) => {}
+            Ok(Some(found)) => {
+                halves.lock().unwrap().extend(found);
+                scene.looks_of_psql.fetch_add(1, Ordering::SeqCst);
+            }
+            Err(text) => halves.lock().unwrap().push(text),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// What `psql` finds; `None` where PostgreSQL is dead just now, which is its code 2.
+fn halves_by_psql(store: &str) -> Result<Option<Vec<String>>, String> {
+    let (url, schema) = store.split_once("?schema=").unwrap();
+    let mut command = Command::new(psql());
+    command.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--command", HALVES, url]);
+    let ran = command.env("PGOPTIONS", format!("-c search_path={schema}")).output().unwrap();
+    match ran.status.code() {
+        Some(0) => Ok(Some(String::from_utf8_lossy(&ran.stdout).lines().map(str::to_owned).collect())),
+        Some(2) => Ok(None),
+        _ => Err(format!("{ran:?}")),
+    }
+}
+
+/// The program in the path, or beside PostgreSQL's own.
+fn psql() -> PathBuf {
+    let in_path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let folders = in_path.into_iter().chain(versions.map(|version| version.path().join("bin")));
+    let found = folders.map(|folder| folder.join("psql")).find(|program| program.is_file());
+    found.expect("psql is in PATH or /usr/lib/postgresql/*/bin; on Debian: apt-get install postgresql-client")
 }
 
 /// Every device sends and pulls what is left.
