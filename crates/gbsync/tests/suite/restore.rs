@@ -92,13 +92,20 @@ impl Chain {
         self.shop.value(till, sql).as_u64().unwrap()
     }
 
-    /// Every receipt is there once and has its payment and its entry, on every till and in the log.
+    /// Every receipt is there once and has its payment and its entry, on every till and in the log, and nothing is parked.
     fn assert_whole(&self, tills: &[&str], receipts: u64) {
+        self.assert_sold(tills, receipts);
+        for till in tills {
+            assert_eq!(self.count(till, "SELECT count(*) FROM gbsync_group WHERE state = 'parked'"), 0, "{till}");
+        }
+    }
+
+    /// The same, whatever is parked.
+    fn assert_sold(&self, tills: &[&str], receipts: u64) {
         for till in tills {
             let of =
                 |entity: &str| self.count(till, &format!("SELECT count(*) FROM gbsync_records WHERE entity = '{entity}'"));
             assert_eq!((of("receipts"), of("payments"), of("entries")), (receipts, receipts, receipts), "{till}");
-            assert_eq!(self.count(till, "SELECT count(*) FROM gbsync_group WHERE state = 'parked'"), 0, "{till}");
         }
         let log = rusqlite::Connection::open(self.shop.data().join("gbsync.db")).unwrap();
         let sql = "SELECT count(*), count(DISTINCT json_extract(entry, '$.syncGroupId')) FROM log
@@ -165,6 +172,78 @@ fn three_tills_bring_back_two_hundred_sales_and_the_edits_between_them() {
     assert_eq!(before, after);
     let sql = "SELECT count(*) FROM (SELECT 1 FROM gbsync_group GROUP BY device_seq HAVING count(*) > 1)";
     TILLS.iter().for_each(|till| assert_eq!(chain.count(till, sql), 0));
+}
+
+/// An edit of a receipt's total.
+fn correction(receipt: &str, total: &str) -> String {
+    let change = json!({"entity": "receipts", "id": receipt, "action": "patch", "payload": {"total": total}});
+    format!("{}\n", json!({"type": "receipt-edit", "root": receipt, "changes": [change]}))
+}
+
+#[test]
+fn two_hundred_sales_come_back_also_when_others_edit_the_same_records_after_the_restore() {
+    let mut chain = Chain::open();
+    chain.sell("a.db", 0, 3);
+    chain.sync_all();
+    chain.shop.init("d.db", &chain.server.as_ref().unwrap().url);
+    chain.shop.run(&["sync", "d.db"]).done();
+    chain.backup("backup");
+
+    // All of this is lost, and till d has seen nothing of it.
+    for till in TILLS {
+        chain.sell(till, 10, 77);
+    }
+    let renamed = json!({"type": "rename", "root": "roll", "changes": [
+        {"entity": "products", "id": "roll", "action": "upsert", "payload": {"name": "by a"}},
+        {"entity": "notes", "id": "n-1", "action": "upsert", "payload": {"text": "why"}}]});
+    chain.shop.apply("a.db", &format!("{renamed}\n"));
+    chain.sync_all();
+    chain.sync_all();
+    chain.shop.apply("b.db", &single("products", "roll", "by b, on a's"));
+    chain.sync_all();
+    chain.lose_the_disk();
+    chain.shop.run(&["restore", "backup", "--data", "server"]).done();
+    chain.start(&[]);
+
+    // After the restore one edits what it knows from before, and is the first; another edits a sale that is not back yet.
+    chain.shop.apply("d.db", &single("products", "roll", "by d"));
+    chain.shop.apply("d.db", &correction("a-0", "7.00"));
+    chain.shop.run(&["sync", "d.db"]).done();
+    chain.shop.apply("c.db", &correction("a-10", "9.00"));
+    chain.shop.run(&["sync", "c.db"]).done();
+    assert_eq!(chain.count("c.db", "SELECT count(*) FROM gbsync_group WHERE code = 'blocked'"), 1);
+    let all = ["a.db", "b.db", "c.db", "d.db"];
+    chain.settle(&all);
+
+    chain.assert_sold(&all, 3 + 3 * 67);
+    for till in all {
+        let total = |receipt: &str| {
+            chain.shop.value(
+                till,
+                &format!("SELECT json_extract(payload, '$.total') FROM gbsync_records WHERE entity = 'receipts' AND id = '{receipt}'"),
+            )
+        };
+        assert_eq!(
+            (chain.product(till), total("a-0"), total("a-10")),
+            (json!("by d"), json!("7.00"), json!("9.00")),
+            "{till}"
+        );
+        assert_eq!(
+            chain.count(till, "SELECT count(*) FROM gbsync_records WHERE entity = 'notes'"),
+            0,
+            "{till}: undone whole"
+        );
+    }
+    // What lost against the newer edit is kept whole where it was made, and so is what was made on it.
+    let parked = |till: &str| {
+        let codes = "SELECT group_concat(code) FROM gbsync_group WHERE state = 'parked'";
+        let kept = "SELECT group_concat(entity || ' ' || coalesce(json_extract(payload, '$.name'), json_extract(payload, '$.text')), '; ')
+                      FROM (SELECT * FROM gbsync_parked_change ORDER BY entity DESC)";
+        (chain.shop.value(till, codes), chain.shop.value(till, kept))
+    };
+    assert_eq!(parked("a.db"), (json!("conflict"), json!("products by a; notes why")));
+    assert_eq!(parked("b.db"), (json!("base_lost"), json!("products by b, on a's")));
+    assert_eq!([parked("c.db").0, parked("d.db").0], [Value::Null, Value::Null]);
 }
 
 #[test]
