@@ -20,6 +20,8 @@ mod healing;
 mod hostile_routes;
 #[path = "../suite/invariants.rs"]
 mod invariants;
+#[path = "../suite/jwt/mod.rs"]
+mod jwt;
 #[path = "../suite/large.rs"]
 mod large;
 #[path = "../suite/limits.rs"]

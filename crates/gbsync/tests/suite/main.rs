@@ -10,6 +10,7 @@ mod chinook_rules;
 mod demo;
 mod init_schema;
 mod interface;
+mod jwt;
 mod kill;
 mod large;
 mod must_show;

@@ -158,12 +158,42 @@ async fn a_token_that_is_not_in_order_is_refused_with_its_own_word() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_not_in_order_is_refused_by_every_route() {
+    let (rsa, ed) = (Key::rsa(), Key::ed());
+    let server = Trusting::start(&[rsa.jwk("rsa")]).await;
+    let fine = changed(changed(claims(NOW_S), "roles", json!(["admin"])), "sub", json!("ann"));
+    let with = |name: &str, value: Value| rsa.token("rsa", &changed(fine.clone(), name, value));
+    Tokens::open(&server.app.store).unwrap().revoke_jwt("revoked").unwrap();
+    let refused = [
+        ("wrong_algorithm", format!("{}.", unsigned(&json!({"alg": "none", "kid": "rsa"}), &fine))),
+        ("wrong_algorithm", ed.token("rsa", &fine)),
+        ("wrong_audience", with("aud", json!("another"))),
+        ("expired", with("exp", json!(NOW_S - 31))),
+        ("unknown_kid", ed.token("ed", &fine)),
+        ("revoked", with("jti", json!("revoked"))),
+    ];
+    let in_order = rsa.token("rsa", &fine);
+    for (number, row) in crate::rights::rows().into_iter().filter(|row| row.is_closed()).enumerate() {
+        let ask = |token: &str| row.request(&server.app, number as u64 + 1).bearer_auth(token);
+        let head = server.app.digest().head;
+        for (why, token) in &refused {
+            let answer = Answer::of(ask(token)).await;
+            answer.assert_problem(401, "unauthenticated");
+            assert_eq!(answer.json()["reason"], *why, "{}", row.route);
+        }
+        assert_eq!(server.app.digest().head, head, "{}", row.route);
+        let status = ask(&in_order).send().await.unwrap().status();
+        assert!(!matches!(status.as_u16(), 401 | 403), "{}: {status}", row.route);
+    }
+}
+
+#[tokio::test]
 async fn a_revoked_token_is_refused_from_the_next_request_on() {
     let key = Key::ed();
     let server = Trusting::start(&[key.jwk("k")]).await;
     let token = key.token("k", &claims(NOW_S));
     assert_eq!(server.said(&token).await, "in");
-    Tokens::open(server.app.folder.path()).unwrap().revoke_jwt("token-1").unwrap();
+    Tokens::open(&server.app.store).unwrap().revoke_jwt("token-1").unwrap();
     assert_eq!(server.said(&token).await, "revoked");
     assert_eq!(server.said(&key.token("k", &changed(claims(NOW_S), "jti", json!("token-2")))).await, "in");
 }
@@ -186,7 +216,7 @@ async fn actor_device_roles_and_act_as_of_a_token_hold() {
     let mut claims = changed(claims(NOW_S), "device", json!("till-1"));
     claims = changed(claims, "spaces", json!({"shop": ["admin"], "depot": []}));
     claims = changed(claims, "act_as", json!(["mia"]));
-    token(server.app.folder.path(), "depot", None, None);
+    token(&server.app.store, "depot", None, None);
     server.app.token = key.token("k", &claims);
     let app = &server.app;
     assert_eq!(app.get("").await.json()["token"]["actor"], "cashier-7");
