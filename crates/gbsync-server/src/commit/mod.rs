@@ -140,6 +140,8 @@ pub(crate) enum PushOutcome {
 pub(crate) enum DiscardOutcome {
     Result(Box<GroupResult>),
     Refused(Box<Refusal>),
+    /// It was accepted, and whether who asks is told so is up to what they see of it.
+    AsSeen,
     NoSpace,
 }
 

@@ -44,6 +44,8 @@ mod rights;
 mod rules;
 #[path = "../suite/schema.rs"]
 mod schema;
+#[path = "../suite/scoped_routes.rs"]
+mod scoped_routes;
 #[path = "../suite/scopes.rs"]
 mod scopes;
 #[path = "../suite/snapshot.rs"]

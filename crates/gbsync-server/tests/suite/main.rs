@@ -27,6 +27,7 @@ mod retention;
 mod rights;
 mod rules;
 mod schema;
+mod scoped_routes;
 mod scopes;
 mod snapshot;
 mod verdicts;

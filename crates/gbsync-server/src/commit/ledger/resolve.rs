@@ -202,6 +202,10 @@ impl Ledger<'_> {
         if of.is_some_and(|of| !is_own && !scopes.covers(&of.scopes)) {
             return DiscardOutcome::Refused(Box::new(work.admission.sees_not(&work.id)));
         }
+        let is_accepted = matches!(self.groups.get(&work.id), Some(Decided { outcome: DecidedAs::Accepted { .. }, .. }));
+        if is_accepted && *scopes != ScopeSet::All && !self.has_number(work) {
+            return DiscardOutcome::AsSeen;
+        }
         self.scopes = scopes.clone();
         let verdict = match self.groups.get(&work.id) {
             Some(decided) => verdict_again(decided),
@@ -222,6 +226,14 @@ impl Ledger<'_> {
             self.families.close(&work.id, resolution);
         }
         DiscardOutcome::Result(Box::new(GroupResult { id: work.id.clone(), verdict: self.told(verdict) }))
+    }
+
+    /// Whether the group is the one under the number that it is said to have been sealed with.
+    fn has_number(&self, work: &Discard) -> bool {
+        work.request.sealed_as.as_ref().is_some_and(|sealed_as| {
+            let key = EpochKey { device: sealed_as.device.clone(), epoch: sealed_as.epoch.clone() };
+            self.numbers.get(&key).and_then(|numbers| numbers.get(&sealed_as.device_seq)) == Some(&work.id)
+        })
     }
 
     /// Remembers the number of a group that never came, unless another has it.
