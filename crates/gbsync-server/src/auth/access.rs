@@ -52,6 +52,8 @@ pub(crate) struct Admission {
     pub(crate) space: SpaceId,
     /// In whose names it may speak.
     pub(crate) bearer: Bearer,
+    /// From when on its token is refused, in milliseconds after 1970.
+    pub(crate) ends_ms: Option<u64>,
     /// The only device it may speak for.
     pub(crate) device: Option<DeviceId>,
     /// What its bearer may do.
@@ -78,7 +80,7 @@ pub(crate) struct Rights {
 /// # Errors
 /// 404 for a space that the token does not open, 403 where it has not the role.
 pub(crate) fn authorize(principal: Principal, action: Action, space: &str) -> Result<Admission, Refusal> {
-    let Principal { name, mut spaces, bearer, device, scopes } = principal;
+    let Principal { name, mut spaces, bearer, ends_ms, device, scopes } = principal;
     let space = SpaceId::new(space).map_err(|_| Refusal::no_space())?;
     let Some(roles) = spaces.remove(&space) else { return Err(Refusal::no_space()) };
     if action.is_of_the_office() && !roles.iter().any(|role| role.as_str() == ADMIN) {
@@ -86,7 +88,7 @@ pub(crate) fn authorize(principal: Principal, action: Action, space: &str) -> Re
         return Err(Refusal::new(ProblemCode::Forbidden, detail));
     }
     tracing::debug!(token = %name, %space, ?action, ?roles, "admitted");
-    Ok(Admission { space, bearer, device, roles, scopes })
+    Ok(Admission { space, bearer, ends_ms, device, roles, scopes })
 }
 
 impl Admission {
@@ -203,6 +205,7 @@ mod tests {
             name: "t".into(),
             spaces: [(space("shop"), roles)].into(),
             bearer: Bearer::default(),
+            ends_ms: None,
             device: Some(DeviceId::new("till-1").expect("an id")),
             scopes: ScopeSet::All,
         }

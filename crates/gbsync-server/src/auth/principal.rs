@@ -20,6 +20,8 @@ pub(crate) struct Principal {
     pub(crate) spaces: BTreeMap<SpaceId, BTreeSet<Role>>,
     /// In whose names it may speak.
     pub(crate) bearer: Bearer,
+    /// From when on the token is refused, in milliseconds after 1970.
+    pub(crate) ends_ms: Option<u64>,
     /// The only device it may speak for.
     pub(crate) device: Option<DeviceId>,
     /// Which part of its spaces it opens.
@@ -58,11 +60,12 @@ pub(crate) fn of_grant(grant: Option<Grant>, now: &Timestamp) -> Result<Principa
         let detail = format!("the token {token_id} was revoked; make another with `gbsync token create`");
         return Err(Refusal::unauthenticated("revoked", detail));
     }
-    let is_over = |ends: &&Timestamp| ends.unix_ms() <= now.unix_ms() && !is(Mutant::ExpiredTokenServed);
-    if let Some(ended) = bearer.expires_at.as_ref().filter(is_over) {
+    let end = bearer.expires_at.as_ref().filter(|_| !is(Mutant::ExpiredTokenServed));
+    if let Some(ended) = end.filter(|end| end.unix_ms() <= now.unix_ms()) {
         let detail = format!("the token {token_id} expired at {ended}; make another with `gbsync token create`");
         return Err(Refusal::unauthenticated("expired", detail));
     }
+    let ends_ms = end.map(|end| u64::try_from(end.unix_ms()).unwrap_or(0));
     let spaces = [(space, roles.into_iter().collect())].into();
-    Ok(Principal { name: token_id, spaces, bearer, device, scopes })
+    Ok(Principal { name: token_id, spaces, bearer, ends_ms, device, scopes })
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 /// From where somebody wants to listen.
 pub(crate) struct Opening {
@@ -25,6 +25,8 @@ pub(crate) struct Opening {
     pub(crate) chain: Option<Digest>,
     /// What the request bears to be let in: it is looked at again while the stream lasts.
     pub(crate) credentials: HeaderMap,
+    /// When that ends, in milliseconds after 1970.
+    pub(crate) ends_ms: Option<u64>,
     /// Through whose eyes it listens, and what names the part of the space that is seen.
     pub(crate) sight: Arc<Sight>,
     pub(crate) scope_set: String,
@@ -36,6 +38,7 @@ pub(crate) struct Listener {
     source: Source,
     state: SpaceState,
     credentials: HeaderMap,
+    ends_ms: Option<u64>,
     checked_at: Instant,
     cursor: Seq,
     joined: Joined,
@@ -56,7 +59,7 @@ impl Listener {
     /// 404 without the space, 410 when the cursor is not of this log, 503 when the server stops or has no place left.
     pub(crate) async fn open(app: Arc<App>, opening: Opening) -> Result<Self, Refusal> {
         let place = app.live.take_place().filter(|_| !*app.is_draining.borrow()).ok_or_else(Refusal::unavailable)?;
-        let Opening { space, after, log, chain, credentials, sight, scope_set } = opening;
+        let Opening { space, after, log, chain, credentials, ends_ms, sight, scope_set } = opening;
         let max_bytes = app.live.config.page_bytes;
         let reading = app.read(move |store| {
             let Some(view) = store.space(&space, None, None)? else { return Ok(Err(Page::NoSpace)) };
@@ -79,6 +82,7 @@ impl Listener {
             source,
             state,
             credentials,
+            ends_ms,
             checked_at: Instant::now(),
             cursor: first.next,
             joined,
@@ -89,15 +93,21 @@ impl Listener {
         })
     }
 
-    /// What to send next; `None` at the end.
+    /// What to send next; `None` at the end. Nothing but the end is sent once the token has ended.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
-        if let Some(first) = self.first.take() {
-            return Some(first);
-        }
         if self.is_ended {
             return None;
         }
-        let next = self.step().await;
+        let (app, ends_ms) = (Arc::clone(&self.app), self.ends_ms);
+        let next = tokio::select! {
+            biased;
+            () = ended(&app, ends_ms) => Err(EndReason::Unauthenticated),
+            // The clock may have been set forward while it waited.
+            next = self.step() => next.and_then(|bytes| match left_ms(&app, ends_ms) {
+                Some(0) => Err(EndReason::Unauthenticated),
+                _ => Ok(bytes),
+            }),
+        };
         Some(next.unwrap_or_else(|reason| {
             self.is_ended = true;
             reason.frame().into()
@@ -105,6 +115,9 @@ impl Listener {
     }
 
     async fn step(&mut self) -> Result<Bytes, EndReason> {
+        if let Some(first) = self.first.take() {
+            return Ok(first);
+        }
         loop {
             if self.cursor < self.joined.at {
                 return Box::pin(self.catch_up()).await;
@@ -149,8 +162,8 @@ impl Listener {
         Ok(page.bytes)
     }
 
-    /// The token may have been revoked, or have expired: it is looked at before anything is sent, every few seconds. At each
-    /// heartbeat something is sent.
+    /// The token may have been revoked: it is looked at before anything is sent, every few seconds. At each heartbeat something
+    /// is sent.
     async fn check(&mut self) -> Result<(), EndReason> {
         let every = Duration::from_millis(self.app.live.config.recheck_ms);
         if self.checked_at.elapsed() < every {
@@ -167,6 +180,22 @@ impl Listener {
             Ok((_, scope_set)) if scope_set == self.source.scope_set => Ok(()),
             Ok(_) => Err(EndReason::ResyncRequired),
             Err(refusal) => Err(ended(refusal)),
+        }
+    }
+}
+
+/// How long a token is still valid, in milliseconds; `None` for one without an end.
+fn left_ms(app: &App, ends_ms: Option<u64>) -> Option<u64> {
+    ends_ms.map(|ends_ms| ends_ms.saturating_sub(app.environment.now_ms()))
+}
+
+/// Resolves when a token has ended by the server's own clock, which may be set back meanwhile; never for one without an end.
+async fn ended(app: &App, ends_ms: Option<u64>) {
+    loop {
+        match left_ms(app, ends_ms) {
+            None => std::future::pending().await,
+            Some(0) => return,
+            Some(left) => sleep(Duration::from_millis(left)).await,
         }
     }
 }

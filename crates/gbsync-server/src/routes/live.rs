@@ -33,6 +33,7 @@ pub(super) async fn live(
         log: parameters.id("log", |text| LogId::new(text))?,
         chain: parameters.read("chain", "64 hexadecimal digits", Digest::from_hex)?,
         credentials: credentials(&headers),
+        ends_ms: admission.ends_ms,
         sight,
         scope_set,
     };

@@ -1,13 +1,15 @@
 //! The live stream: every listener gets every group once, in order, whatever happens to it.
 
 use crate::common::*;
-use gbsync_core::id::Seq;
+use gbsync_core::id::{Seq, SpaceId};
 use gbsync_core::wire::{EndReason, LiveEvent, LivePage, LiveReader, LogPage};
-use gbsync_server::{ServerConfig, Tokens};
+use gbsync_server::{Environment, NewToken, ServerConfig, Tokens};
 use reqwest::{Response, StatusCode};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -210,6 +212,46 @@ async fn a_stream_ends_when_its_token_is_revoked() {
     assert_eq!([first, second].into_iter().flatten().collect::<Vec<_>>(), [Some(EndReason::Unauthenticated)]);
     let live = app.http.get(app.space_url("/live")).bearer_auth(gone);
     Answer::of(live).await.assert_problem(401, "unauthenticated");
+}
+
+/// A token of the shop that ends after a while.
+fn short_lived(app: &TestApp, lifetime: Duration) -> String {
+    let lifetime_ms = Some(u64::try_from(lifetime.as_millis()).unwrap());
+    let new = NewToken { lifetime_ms, ..NewToken::new(SpaceId::new(SPACE).unwrap()) };
+    Tokens::open(&app.store).unwrap().create(new).unwrap().token
+}
+
+#[tokio::test]
+async fn an_idle_stream_ends_when_its_token_does() {
+    let app = TestApp::start().await;
+    let (lifetime, started) = (Duration::from_millis(1_500), Instant::now());
+    let mut ear = Ear::with(&app, &short_lived(&app, lifetime), "after=0").await;
+    assert_eq!(ear.end().await, Some(EndReason::Unauthenticated));
+    let lived = started.elapsed();
+    // The heart beats every 10 s, and tokens are looked at again every 5.
+    assert!(lived >= lifetime && lived < lifetime + Duration::from_secs(2), "{lived:?}");
+    assert_eq!(ear.event().await, None);
+}
+
+#[tokio::test]
+async fn nothing_is_sent_after_a_token_has_ended_by_the_servers_clock() {
+    let ahead_ms = Arc::new(AtomicU64::new(0));
+    let clock = Arc::clone(&ahead_ms);
+    let now_ms = move || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        u64::try_from(now).unwrap() + clock.load(Ordering::Relaxed)
+    };
+    let app = TestApp::with(|config| {
+        config.environment = Environment::new(now_ms, |bytes| getrandom::fill(bytes).unwrap());
+    })
+    .await;
+    let hour = Duration::from_secs(3_600);
+    let mut ear = Ear::with(&app, &short_lived(&app, hour), "after=0").await;
+    push(&app, 1, 1).await;
+    assert_eq!(ear.groups_to(1).await, [1]);
+    ahead_ms.store(3_600_000, Ordering::Relaxed);
+    push(&app, 2, 1).await;
+    assert_eq!(ear.event().await, Some(LiveEvent::End(EndReason::Unauthenticated)));
 }
 
 #[tokio::test]

@@ -26,8 +26,8 @@ impl Claims {
         whole.parse().ok()
     }
 
-    /// Who bears the token, or what is wrong with what it says.
-    pub(super) fn principal(&self, names: &ClaimNames) -> Result<Principal, String> {
+    /// Who bears the token, which is refused from `ends_ms` on, or what is wrong with what it says.
+    pub(super) fn principal(&self, names: &ClaimNames, ends_ms: u64) -> Result<Principal, String> {
         let subject = self.text("sub").ok_or("the claim \"sub\" must be the name of the actor")?;
         let of_all = self.roles(&names.roles, self.0.get(&names.roles))?;
         let spaces = match self.0.get(&names.spaces) {
@@ -55,6 +55,7 @@ impl Claims {
                 act_as: self.act_as(&names.act_as)?,
                 expires_at: expires_at.map(Timestamp::from_unix_ms),
             },
+            ends_ms: Some(ends_ms),
             device: device.map(|device| id(&names.device, device, |text| DeviceId::new(text))).transpose()?,
             scopes: self.scopes(&names.scopes)?,
         })

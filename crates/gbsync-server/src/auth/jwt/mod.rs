@@ -70,13 +70,13 @@ impl JwtGate {
         // Times are judged by this server's own clock, below.
         (validation.validate_exp, validation.validate_nbf) = (false, false);
         let claims = decode::<Claims>(token, &key.key, &validation).map_err(|error| self.refused(&error))?.claims;
-        self.check_times(&claims)?;
+        let ends_ms = self.check_times(&claims)?;
         if let Some(jti) = claims.text("jti")
             && is_revoked(jti, store).await?
         {
             return Err(refuse("revoked", "the token was revoked; sign in again"));
         }
-        claims.principal(&self.config.claims).map_err(|problem| {
+        claims.principal(&self.config.claims, ends_ms).map_err(|problem| {
             let detail = format!("the token says not what this server needs: {problem}; mend what the issuer puts into it");
             Refusal::unauthenticated("bad_claims", detail)
         })
@@ -101,7 +101,8 @@ impl JwtGate {
         }
     }
 
-    fn check_times(&self, claims: &Claims) -> Result<(), Refusal> {
+    /// From when on the token is refused, in milliseconds after 1970.
+    fn check_times(&self, claims: &Claims) -> Result<u64, Refusal> {
         let leeway_s = i128::from(self.config.leeway_ms / 1_000);
         let longest_s = i128::from(self.config.longest_lifetime_ms / 1_000);
         let now_s = i128::from(self.environment.now_ms() / 1_000);
@@ -121,7 +122,7 @@ impl JwtGate {
             true => {
                 Err(refuse("not_yet_valid", "the token is not valid yet; compare the clocks of the issuer and this server"))
             }
-            false => Ok(()),
+            false => Ok(u64::try_from((exp + leeway_s) * 1_000).unwrap_or(u64::MAX)),
         }
     }
 
