@@ -51,6 +51,9 @@ pub struct ServerConfig {
     pub quotas: QuotaConfig,
     /// Whom it lets in beside the bearers of its own tokens.
     pub auth: AuthConfig,
+    /// How long a server that is told to stop goes on taking connections while `/readyz` says 503, in milliseconds: so that
+    /// whoever deals out connections sends nobody any more before it stops.
+    pub drain_delay_ms: u64,
     /// How long a stopping server waits for the requests in flight, in milliseconds.
     pub drain_ms: u64,
     /// How long an unfinished upload of a group in parts is kept untouched, in milliseconds.
@@ -87,6 +90,7 @@ impl ServerConfig {
             rates: RateConfig::default(),
             quotas: QuotaConfig::default(),
             auth: AuthConfig::default(),
+            drain_delay_ms: 0,
             drain_ms: 10_000,
             upload_expiry_ms: 24 * 60 * 60 * 1000,
             heal_window_ms: 7 * 24 * 60 * 60 * 1000,

@@ -5,7 +5,7 @@
 
 use crate::auth::JwtGate;
 use crate::commit::{Committer, Shared, Tally};
-use crate::config::ServerConfig;
+use crate::config::{NetConfig, ServerConfig};
 use crate::error::ServerError;
 use crate::feed::Feed;
 use crate::metrics::Metrics;
@@ -24,17 +24,27 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+/// How long whoever reads the metrics of a server that has stopped may take.
+const LAST_METRICS: Duration = Duration::from_secs(1);
+
 /// A running server. Dropping it stops it without draining: whoever waits for an answer gets none.
 pub struct Server {
     address: SocketAddr,
-    metrics_address: Option<SocketAddr>,
     app: Arc<App>,
     tls: Option<Arc<Tls>>,
     drain: watch::Sender<bool>,
+    drain_delay: Duration,
     drain_timeout: Duration,
     serving: JoinHandle<()>,
-    watched: Option<JoinHandle<()>>,
+    watched: Option<Watched>,
     retaining: Option<JoinHandle<()>>,
+}
+
+/// What tells the metrics, and how it is told to stop.
+struct Watched {
+    address: SocketAddr,
+    end: watch::Sender<bool>,
+    serving: JoinHandle<()>,
 }
 
 /// What a server did since it started.
@@ -64,7 +74,8 @@ impl Server {
     pub async fn start(config: ServerConfig) -> Result<Self, ServerError> {
         let (listen, store, net) = (config.listen, config.store.clone(), config.net);
         let metrics_listen = config.metrics_listen;
-        let drain_timeout = Duration::from_millis(config.drain_ms);
+        let (drain_delay, drain_timeout) =
+            (Duration::from_millis(config.drain_delay_ms), Duration::from_millis(config.drain_ms));
         let tls = config.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
         let retention =
             config.retention.clone().map(|retention| (config.store.clone(), retention, config.environment.clone()));
@@ -73,13 +84,9 @@ impl Server {
         }
         let Opened { app, drain } = open(config).await?;
         let (listener, address) = bind(listen).await?;
-        let (metrics_address, watched) = match metrics_listen {
-            Some(listen) => {
-                let (listener, address) = bind(listen).await?;
-                let router = routes::metrics::router(Arc::clone(&app));
-                (Some(address), Some(tokio::spawn(net::serve(listener, router, net, None, drain.subscribe()))))
-            }
-            None => (None, None),
+        let watched = match metrics_listen {
+            Some(listen) => Some(Watched::start(listen, &app, net).await?),
+            None => None,
         };
         let serving = net::serve(listener, router(Arc::clone(&app)), net, tls.clone(), drain.subscribe());
         let serving = tokio::spawn(serving);
@@ -90,7 +97,7 @@ impl Server {
             tokio::spawn(retention::keep_up(Arc::clone(&app), store, retention, environment, drain.subscribe()))
         });
         tracing::info!(%address, %store, "serving");
-        Ok(Self { address, metrics_address, app, tls, drain, drain_timeout, serving, watched, retaining })
+        Ok(Self { address, app, tls, drain, drain_delay, drain_timeout, serving, watched, retaining })
     }
 
     /// The address it listens on.
@@ -100,7 +107,7 @@ impl Server {
 
     /// Where it tells its metrics, if it does.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
-        self.metrics_address
+        self.watched.as_ref().map(|watched| watched.address)
     }
 
     /// What devices are told to connect to.
@@ -146,26 +153,47 @@ impl Server {
         }
     }
 
-    /// Takes no new connection, lets the requests in flight finish for as long as the configuration says, decides what is
-    /// queued, and moves the write-ahead log into the main file.
+    /// Says at `/readyz` that it is about to stop, and goes on answering for as long as the configuration says. Then it takes
+    /// no new connection, lets the requests in flight finish, decides what is queued, and moves the write-ahead log into the
+    /// main file. Metrics are told to the end.
     ///
     /// # Errors
     /// [`ServerError`] when the store could not be closed properly; what was acknowledged is stored all the same.
     pub async fn stop(self) -> Result<(), ServerError> {
+        self.app.is_leaving.store(true, Ordering::Relaxed);
+        tokio::time::sleep(self.drain_delay).await;
         self.drain.send_replace(true);
         let mut serving = self.serving;
         if tokio::time::timeout(self.drain_timeout, &mut serving).await.is_err() {
             tracing::warn!("requests in flight took too long and are cut off");
             serving.abort();
         }
-        if let Some(watched) = &self.watched {
-            watched.abort();
-        }
         if let Some(retaining) = self.retaining {
             // It was told to stop, and does between two short steps.
             let _ = retaining.await;
         }
-        close(self.app).await
+        let closed = close(self.app).await;
+        if let Some(watched) = self.watched {
+            watched.stop().await;
+        }
+        closed
+    }
+}
+
+impl Watched {
+    /// Binds the address and answers there.
+    async fn start(listen: SocketAddr, app: &Arc<App>, net: NetConfig) -> Result<Self, ServerError> {
+        let (listener, address) = bind(listen).await?;
+        let (end, is_ending) = watch::channel(false);
+        let router = routes::metrics::router(Arc::clone(app));
+        Ok(Self { address, end, serving: tokio::spawn(net::serve(listener, router, net, None, is_ending)) })
+    }
+
+    async fn stop(mut self) {
+        self.end.send_replace(true);
+        if tokio::time::timeout(LAST_METRICS, &mut self.serving).await.is_err() {
+            self.serving.abort();
+        }
     }
 }
 

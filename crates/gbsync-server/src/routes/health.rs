@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::Response;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The process answers.
@@ -18,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The store answers and can be written, the schema is in force, and the server is not about to stop.
 pub(super) async fn is_ready(State(app): State<Arc<App>>) -> Result<Response<Body>, Refusal> {
-    if *app.is_draining.borrow() {
+    if app.is_leaving.load(Ordering::Relaxed) || *app.is_draining.borrow() {
         return Err(Refusal::unavailable());
     }
     app.grant([0; 32]).await?;

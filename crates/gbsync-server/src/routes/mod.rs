@@ -45,7 +45,7 @@ use parameters::Parameters;
 use path::Segments;
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{Semaphore, watch};
 use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -81,6 +81,8 @@ pub(crate) struct App {
     pub(crate) received_kib: Arc<Semaphore>,
     /// KiB of pushes that were compressed and are being decided.
     pub(crate) inflated_kib: Arc<Semaphore>,
+    /// Whether the server is about to stop, and nobody new should be sent to it.
+    pub(crate) is_leaving: AtomicBool,
     /// Becomes true when the server stops.
     pub(crate) is_draining: watch::Receiver<bool>,
     pub(crate) requests: AtomicU64,
@@ -125,6 +127,7 @@ impl App {
             reads,
             received_kib,
             inflated_kib,
+            is_leaving: AtomicBool::new(false),
             is_draining,
             requests: AtomicU64::new(0),
         }

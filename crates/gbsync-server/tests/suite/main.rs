@@ -8,6 +8,7 @@ mod backup;
 mod bad_input;
 mod common;
 mod decide_vectors;
+mod draining;
 mod encrypted;
 mod formats;
 mod group_commit;

@@ -41,7 +41,8 @@ Examples:
 With --schema, operations must look like the file says; the folder keeps it, so that it holds without the argument too. A \
 changed file needs a higher version. SIGHUP reads it and the certificate again; one that is wrong is reported and changes nothing.
 
-Ctrl-C or SIGTERM stops it: requests under way are answered first. Everything is in the folder; nothing else is needed. Any \
+Ctrl-C or SIGTERM stops it: requests under way are answered first. Behind a load balancer set drain_delay_ms in the file: for so \
+long it goes on answering while /readyz says 503. Everything is in the folder; nothing else is needed. Any \
 number of servers may run on one database (PostgreSQL 15 or newer).";
 
 /// Run a server on a folder, which is made if it is not there, or on a PostgreSQL database

@@ -20,6 +20,8 @@ mod parked;
 mod restore;
 mod retention;
 mod rights;
+mod rolling;
+mod running;
 mod schema;
 mod scopes;
 mod serve_config;

@@ -37,6 +37,7 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("store", Kind::Text),
     ("listen", Kind::Text),
     ("schema", Kind::Text),
+    ("drain_delay_ms", Kind::Number(0)),
     ("drain_ms", Kind::Number(0)),
     ("upload_expiry_ms", Kind::Number(1)),
     ("heal_window_ms", Kind::Number(0)),
@@ -131,14 +132,16 @@ impl Settings {
     }
 
     fn defaults() -> Self {
-        let ServerConfig { listen, limits, drain_ms, upload_expiry_ms, heal_window_ms, live, snapshots, net, .. } =
-            ServerConfig::new(Path::new(""));
+        let config = ServerConfig::new(Path::new(""));
+        let ServerConfig { listen, limits, live, snapshots, net, .. } = config;
         let retention = RetentionConfig::default();
         let number = |number: usize| number as u64;
         let numbers = [
-            ("drain_ms", drain_ms),
-            ("upload_expiry_ms", upload_expiry_ms),
-            ("heal_window_ms", heal_window_ms),
+            ("writers", number(config.writers)),
+            ("drain_delay_ms", config.drain_delay_ms),
+            ("drain_ms", config.drain_ms),
+            ("upload_expiry_ms", config.upload_expiry_ms),
+            ("heal_window_ms", config.heal_window_ms),
             ("limits.request_bytes", limits.request_bytes),
             ("limits.group_records", limits.group_records),
             ("limits.group_bytes", limits.group_bytes),
@@ -257,7 +260,9 @@ impl Settings {
         let mut config = ServerConfig::new(self.store()?);
         config.listen = self.address("listen")?.unwrap_or(config.listen);
         config.metrics_listen = self.address("metrics.listen")?;
-        (config.drain_ms, config.upload_expiry_ms) = (self.number("drain_ms"), self.number("upload_expiry_ms"));
+        config.writers = self.size("writers");
+        (config.drain_delay_ms, config.drain_ms) = (self.number("drain_delay_ms"), self.number("drain_ms"));
+        config.upload_expiry_ms = self.number("upload_expiry_ms");
         config.heal_window_ms = self.number("heal_window_ms");
         config.limits = self.limits()?;
         config.auth = auth::of(self)?;
