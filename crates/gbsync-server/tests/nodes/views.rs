@@ -169,3 +169,25 @@ async fn a_role_for_reports_reads_the_views_and_nothing_else_also_after_they_wer
         assert!(["permission denied", "cannot delete"].iter().any(|why| refused.contains(why)), "{forbidden}: {refused}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_are_made_while_entries_leave_logs() {
+    let app = TestApp::start().await;
+    let (url, schema) = url(&app);
+    // What a process holds that takes entries out of logs.
+    let held = std::thread::spawn(move || {
+        let sql = format!("SELECT pg_advisory_lock(1734475779, hashtext('{schema}')), pg_sleep(60)");
+        // It is ended below.
+        gbsync_cluster::ask(&url, &sql).is_err()
+    });
+    let is_held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1734475779 AND granted";
+    while ask(&app, is_held).unwrap()[0][0] == "0" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    app.server.as_ref().unwrap().adopt_schema(parsed(&first_schema())).await.unwrap();
+    wait_for(&app, 1).await;
+    assert!(!held.is_finished(), "the views waited for it");
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1734475779";
+    ask(&app, end).unwrap();
+    assert!(held.join().unwrap());
+}

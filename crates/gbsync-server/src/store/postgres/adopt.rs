@@ -2,6 +2,7 @@
 
 use super::engine::Engine;
 use super::index::Entries;
+use super::lock::Lock;
 use super::row::{count, id, record, stored, time};
 use super::writer::PostgresWriter;
 use crate::store::{SchemaWriter, StoreError, StoredSchema, UpgradeStep};
@@ -15,8 +16,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 
-/// What a process holds while it puts a schema in force, beside a number of where the tables are.
-const LOCK: i32 = 0x6762_0002;
 /// How long one process waits for another that puts a schema in force, and how long between two looks.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(6), Duration::from_millis(50));
 /// Records whose lists are built at a time.
@@ -49,9 +48,10 @@ impl SchemaWriter for PostgresWriter {
     fn reserve(&mut self) -> Result<(), StoreError> {
         let deadline = Instant::now() + PATIENCE.0;
         loop {
-            let row = self
-                .engine
-                .wait(self.client().query_one("SELECT pg_try_advisory_lock($1, hashtext(current_schema()))", &[&LOCK]))?;
+            let row = self.engine.wait(
+                self.client()
+                    .query_one("SELECT pg_try_advisory_lock($1, hashtext(current_schema()))", &[&Lock::Adopt.key()]),
+            )?;
             if row.try_get(0)? {
                 self.is_reserved = true;
                 return Ok(());
@@ -64,7 +64,9 @@ impl SchemaWriter for PostgresWriter {
     }
 
     fn release(&mut self) -> Result<(), StoreError> {
-        self.engine.wait(self.client().execute("SELECT pg_advisory_unlock($1, hashtext(current_schema()))", &[&LOCK]))?;
+        self.engine.wait(
+            self.client().execute("SELECT pg_advisory_unlock($1, hashtext(current_schema()))", &[&Lock::Adopt.key()]),
+        )?;
         self.is_reserved = false;
         Ok(())
     }

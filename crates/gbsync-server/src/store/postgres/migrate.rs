@@ -3,6 +3,7 @@
 //! Invariant: a step only adds what a process of the version before does not mind, so that old processes go on while a newer
 //! one brings the database to its format. One process at a time does so.
 
+use super::lock::Lock;
 use crate::store::StoreError;
 use tokio_postgres::Client;
 
@@ -10,14 +11,11 @@ mod steps {
     refinery::embed_migrations!("src/store/postgres/migrations");
 }
 
-/// What processes that bring a store to their format hold, beside a number of its schema.
-const LOCK: i32 = 0x6762_0001;
-
 /// Brings the store to the newest format known here; refuses a newer one. `store`: what it is called in sentences.
 pub(super) async fn migrate(client: &mut Client, schema: &str, store: &str) -> Result<(), StoreError> {
-    client.execute("SELECT pg_advisory_lock($1, hashtext($2))", &[&LOCK, &schema]).await?;
+    client.execute("SELECT pg_advisory_lock($1, hashtext($2))", &[&Lock::Migrate.key(), &schema]).await?;
     let migrated = migrate_alone(client, schema, store).await;
-    client.execute("SELECT pg_advisory_unlock($1, hashtext($2))", &[&LOCK, &schema]).await?;
+    client.execute("SELECT pg_advisory_unlock($1, hashtext($2))", &[&Lock::Migrate.key(), &schema]).await?;
     migrated
 }
 

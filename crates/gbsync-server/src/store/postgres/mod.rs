@@ -18,6 +18,7 @@ mod index;
 mod learn;
 mod lineage;
 mod load;
+mod lock;
 mod migrate;
 mod parts;
 #[cfg(test)]

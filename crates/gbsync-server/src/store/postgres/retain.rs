@@ -3,6 +3,7 @@
 
 use super::PostgresStore;
 use super::engine::Engine;
+use super::lock::Lock;
 use super::read::SPACE;
 use super::row::{count, digest, id, space as space_row, stored};
 use crate::store::{KeptEntry, Retainer, SpaceState, StoreError};
@@ -12,8 +13,6 @@ use std::sync::Arc;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
-/// What the process holds that is at it, beside a number of where the tables are.
-const LOCK: i32 = 0x6762_0003;
 /// Entries that are read at a time, at most.
 const ENTRIES: i64 = 500;
 
@@ -36,7 +35,7 @@ impl PostgresStore {
                 );
                 client.batch_execute(&set_up).await?;
                 let sql = "SELECT pg_try_advisory_lock($1, hashtext(current_schema()))";
-                let is_held: bool = client.query_one(sql, &[&LOCK]).await?.try_get(0)?;
+                let is_held: bool = client.query_one(sql, &[&Lock::Retain.key()]).await?.try_get(0)?;
                 Ok::<_, StoreError>(is_held.then_some(client))
             })
         })?;

@@ -9,6 +9,7 @@
 mod sql;
 
 use super::adopt;
+use super::lock::Lock;
 use crate::store::{StoreError, StoredSchema};
 use deadpool_postgres::{ClientWrapper, Object, Pool};
 use gbsync_core::schema::Schema;
@@ -24,8 +25,6 @@ const REST: Duration = Duration::from_secs(60);
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout TO 2000";
 /// Counts up when what is made of the same schema changes.
 const FORM: u64 = 1;
-/// What a process that makes them holds, beside a number of where the tables are.
-const LOCK: i32 = 0x6762_0003;
 /// How the comment on a view of ours begins.
 const OURS: &str = "gbsync: ";
 
@@ -91,7 +90,8 @@ fn read_mark(mark: &str) -> Option<(u64, u64)> {
 async fn make(client: &ClientWrapper, place: &Place, stored: StoredSchema) -> Result<(), StoreError> {
     let schema = Schema::parse(&stored.text).map_err(|problems| StoreError::Damaged(problems.to_string()))?;
     client.batch_execute(&format!("BEGIN; {LOCK_TIMEOUT}")).await?;
-    let lock = client.query_one("SELECT pg_try_advisory_xact_lock($1, hashtext(current_schema()))", &[&LOCK]).await?;
+    let lock =
+        client.query_one("SELECT pg_try_advisory_xact_lock($1, hashtext(current_schema()))", &[&Lock::Views.key()]).await?;
     if !lock.try_get::<_, bool>(0)? {
         return Ok(());
     }
