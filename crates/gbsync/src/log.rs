@@ -1,7 +1,7 @@
 //! Logs, on standard error: text for people, or JSON for machines; and spans, to a collector that is asked for.
 //!
-//! Invariant: no token is ever logged. Headers are not logged at all, and tokens travel in no other place. Spans of
-//! [`TELEMETRY_TARGET`] are made for a collector alone.
+//! Invariant: no token and no payload is ever logged, whatever the filter says. Headers are not logged at all, and tokens travel
+//! in no other place. Spans of [`TELEMETRY_TARGET`] are made for a collector alone.
 
 use crate::output::is_stderr_coloured;
 use crate::telemetry::Telemetry;
@@ -21,12 +21,22 @@ use tracing_subscriber::{EnvFilter, Layer};
 /// What is logged when nothing else is said: warnings, and how far an upgrade of records is.
 pub const FILTER: &str = "warn,gbsync_server::rules=info";
 
+/// Who logs below `info` what it carries for others: the driver of PostgreSQL says the values of every statement. Of hyper, h2,
+/// reqwest and rustls no header and no body is told at any level, as gbsync uses them.
+const CARRIERS: &[&str] = &["tokio_postgres"];
+
+/// Whether something may be logged at all.
+fn is_for_logs(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    let is_of = |name: &&str| target.strip_prefix(*name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    target != TELEMETRY_TARGET && (*metadata.level() <= Level::INFO || !CARRIERS.iter().any(is_of))
+}
+
 /// Begins to log, and to tell a collector where there is one. `GBSYNC_LOG` or `RUST_LOG` say what is logged, before `filter`.
 pub fn start(filter: &str, is_json: bool, telemetry: Option<&Telemetry>) {
     let said =
         ["GBSYNC_LOG", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty()));
-    let is_for_logs = filter_fn(|metadata: &Metadata<'_>| metadata.target() != TELEMETRY_TARGET);
-    let filter = EnvFilter::new(said.as_deref().unwrap_or(filter)).and(is_for_logs);
+    let filter = EnvFilter::new(said.as_deref().unwrap_or(filter)).and(filter_fn(is_for_logs));
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let log = match is_json {
         true => log.json().flatten_event(true).map_event_format(Followed).with_filter(filter).boxed(),

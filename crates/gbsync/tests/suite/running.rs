@@ -1,8 +1,10 @@
 //! What whoever runs a server does with it: signals, logs, backups.
 
-use crate::shop::{Serving, Shop};
-use std::io::{Read, Write};
+use crate::shop::{Serving, Shop, gbsync, receipt, signal};
+use gbsync_cluster::Cluster;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// The status that a connection of its own reads; `None` where there is no door.
@@ -31,4 +33,34 @@ fn a_server_that_is_terminated_says_so_to_new_connections_before_it_closes_its_d
     assert_eq!(status(&address, "/healthz"), Some(200));
     assert_eq!(ending.join().unwrap().code, Some(0));
     assert_eq!(status(&address, "/readyz"), None);
+}
+
+#[test]
+fn no_payload_is_logged_on_postgresql_whatever_the_filter_says() {
+    let (shop, cluster) = (Shop::new(), Cluster::shared().unwrap_or_else(|error| panic!("{error}")));
+    let store = cluster.store();
+    let mut command = gbsync();
+    command.args(["serve", "--listen", "127.0.0.1:0"]).env("GBSYNC_STORE", &store);
+    command.env("GBSYNC_LOG", "trace,tokio_postgres=trace,tokio_postgres::query=trace");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let logged = std::thread::spawn(move || {
+        let mut text = String::new();
+        stderr.read_to_string(&mut text).unwrap();
+        text
+    });
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+    let token = shop.run(&["token", "create", "--store", &store, "--space", "shop"]).done();
+    shop.run(&["init", "a.db", "--server", &url, "--space", "shop", "--token", token.trim()]).done();
+    let secret = "4111-1111-1111-1111";
+    shop.apply("a.db", &receipt("r1").replace("1.00", secret));
+    shop.run(&["sync", "a.db"]).done();
+    signal(&child, "TERM");
+    assert!(child.wait().unwrap().success());
+    let logged = logged.join().unwrap();
+    assert!(logged.contains("DEBUG") && logged.contains("gbsync_server::"), "nothing was logged");
+    let found = logged.lines().find(|line| line.contains(secret) || line.contains(token.trim()));
+    assert_eq!(found, None);
 }
