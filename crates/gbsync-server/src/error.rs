@@ -166,14 +166,26 @@ impl Refusal {
     pub(crate) fn limited(limit: &str, detail: &str, wait: Duration) -> Self {
         let mut refusal = Self::new(ProblemCode::RateLimited, detail);
         refusal.problem.reason = Some(limit.into());
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        refusal.retry_after_s = Some(u32::try_from(seconds).unwrap_or(u32::MAX).max(1));
-        refusal
+        refusal.after(wait)
     }
 
     /// The space is full: somebody must do something, so devices come back seldom.
     pub(crate) fn full(detail: String) -> Self {
         Self { retry_after_s: Some(FULL_RETRY_S), ..Self::new(ProblemCode::QuotaExceeded, detail) }
+    }
+
+    /// A device has pushed what it may for now: time mends it, or somebody.
+    pub(crate) fn used_up(quota: &str, detail: String, wait: Duration) -> Self {
+        let mut refusal = Self::new(ProblemCode::QuotaExceeded, detail);
+        refusal.problem.reason = Some(quota.into());
+        // Devices look in between: somebody may have raised the quota.
+        refusal.after(wait.min(Duration::from_secs(FULL_RETRY_S.into())))
+    }
+
+    fn after(mut self, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        self.retry_after_s = Some(u32::try_from(seconds).unwrap_or(u32::MAX).max(1));
+        self
     }
 
     pub(crate) fn no_space() -> Self {

@@ -13,12 +13,14 @@ const MOST_NAMES: usize = 50_000;
 const OTHERS: &str = "";
 /// How often full ones make room, in milliseconds.
 const SWEEP_MS: u64 = 1_000;
-const NANOS: u128 = 1_000_000_000;
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Buckets of one kind.
 pub(super) struct Buckets {
-    /// What drips in each second; 0: there is no bound.
+    /// What drips in each period; 0: there is no bound.
     rate: u64,
+    period: Duration,
     /// What a bucket holds.
     burst: u64,
     kept: Mutex<Kept>,
@@ -33,8 +35,14 @@ struct Kept {
 }
 
 impl Buckets {
+    /// So much a second.
     pub(super) fn new(rate: u64, burst: u64) -> Self {
-        Self { rate, burst: burst.max(1), kept: Mutex::default() }
+        Self { rate, period: SECOND, burst: burst.max(1), kept: Mutex::default() }
+    }
+
+    /// So much a day, of which all may be taken at once.
+    pub(super) fn daily(rate: u64) -> Self {
+        Self { period: DAY, ..Self::new(rate, rate) }
     }
 
     pub(super) fn are_off(&self) -> bool {
@@ -42,7 +50,7 @@ impl Buckets {
     }
 
     fn time_of(&self, amount: u64) -> u128 {
-        u128::from(amount) * NANOS / u128::from(self.rate.max(1))
+        u128::from(amount) * self.period.as_nanos() / u128::from(self.rate.max(1))
     }
 
     /// Takes so much from a bucket, or says how long it takes until there is enough. What is more than a bucket holds takes all
@@ -75,11 +83,30 @@ impl Buckets {
             }
         }
     }
+
+    /// Puts back what was taken for something that was refused elsewhere.
+    pub(super) fn give_back(&self, name: &str, amount: u64) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(full_at) = kept.full_at.get_mut(name) {
+            *full_at = full_at.saturating_sub(self.time_of(amount.min(self.burst)));
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_day_has_may_be_taken_at_once_and_comes_back_over_the_day() {
+        let (buckets, day_ms) = (Buckets::daily(24), 24 * 60 * 60 * 1_000);
+        assert_eq!(take(&buckets, "a", 24, day_ms), Ok(()));
+        assert_eq!(take(&buckets, "a", 1, day_ms), Err(60 * 60 * 1_000));
+        assert_eq!(take(&buckets, "a", 1, day_ms + 60 * 60 * 1_000), Ok(()));
+        buckets.give_back("a", 3);
+        assert_eq!(take(&buckets, "a", 3, day_ms + 60 * 60 * 1_000), Ok(()));
+        assert_eq!(take(&buckets, "a", 24, 3 * day_ms), Ok(()));
+    }
 
     fn take(buckets: &Buckets, name: &str, amount: u64, now_ms: u64) -> Result<(), u128> {
         buckets.take(name.into(), amount, now_ms).map_err(|wait| wait.as_millis())

@@ -1,4 +1,4 @@
-//! How much one may ask, and how much a space may hold.
+//! How much one may ask, how much a space may hold, and how much a device may push in a day.
 //!
 //! Invariant: nothing here is ever a verdict. Who asks too much, or wants more into a space than it may hold, is refused as a
 //! request before anything is decided, keeps everything, and comes back.
@@ -13,11 +13,13 @@ use crate::auth::Admission;
 use crate::config::Environment;
 use crate::error::Refusal;
 use crate::metrics::Metrics;
+use crate::store::Usage;
 use bucket::Buckets;
 use gbsync_core::id::{DeviceId, SpaceId};
 use quota::Quotas;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use quota::Quotas as SpaceQuotas;
 
@@ -62,7 +64,11 @@ impl Default for RateConfig {
     }
 }
 
-/// How much a space may hold. Of each, 0 sets no bound.
+/// How much a space may hold, and how much a device may push in a day. Of each, 0 sets no bound.
+///
+/// ```
+/// assert_eq!(gbsync_server::QuotaConfig::default().device_bytes_a_day, 0);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct QuotaConfig {
@@ -70,6 +76,10 @@ pub struct QuotaConfig {
     pub space_records: u64,
     /// Bytes of their payloads.
     pub space_bytes: u64,
+    /// Changes that one device may push in a day, whatever becomes of them.
+    pub device_records_a_day: u64,
+    /// Bytes that one device may push in a day, parts of large groups among them, not compressed.
+    pub device_bytes_a_day: u64,
 }
 
 /// The bounds of one process.
@@ -79,6 +89,8 @@ pub(crate) struct Limiter {
     space: Buckets,
     device_bytes: Buckets,
     space_bytes: Buckets,
+    device_records_a_day: Buckets,
+    device_bytes_a_day: Buckets,
     pub(crate) quotas: Quotas,
     metrics: Arc<Metrics>,
     environment: Environment,
@@ -100,6 +112,8 @@ impl Limiter {
             space: Buckets::new(rates.space_requests, rates.space_burst),
             device_bytes: bytes(rates.device_push_bytes),
             space_bytes: bytes(rates.space_push_bytes),
+            device_records_a_day: Buckets::daily(quotas.device_records_a_day),
+            device_bytes_a_day: Buckets::daily(quotas.device_bytes_a_day),
             quotas: Quotas::new(quotas),
             metrics,
             environment,
@@ -136,6 +150,30 @@ impl Limiter {
         let space = &admission.space;
         self.take(&self.device_bytes, "device_push_bytes", bytes, || of_device(space, device))?;
         self.take(&self.space_bytes, "space_push_bytes", bytes, || space.to_string())
+    }
+
+    /// What a device pushes, of what it may push in a day: all of it, or nothing.
+    pub(crate) fn day(&self, space: &SpaceId, device: &DeviceId, added: Usage) -> Result<(), Refusal> {
+        let now_ms = self.environment.now_ms();
+        let take = |buckets: &Buckets, amount: u64| match buckets.are_off() {
+            true => Ok(()),
+            false => buckets.take(of_device(space, device), amount, now_ms),
+        };
+        let (records, bytes) = (&self.device_records_a_day, &self.device_bytes_a_day);
+        take(records, added.records).map_err(|wait| self.used_up("device_records_a_day", device, wait))?;
+        take(bytes, added.bytes).map_err(|wait| {
+            records.give_back(&of_device(space, device), added.records);
+            self.used_up("device_bytes_a_day", device, wait)
+        })
+    }
+
+    fn used_up(&self, quota: &'static str, device: &DeviceId, wait: Duration) -> Refusal {
+        self.metrics.limited("device_quota");
+        let detail = format!(
+            "{device} has pushed what it may in a day; nothing of this request took effect. It comes back after Retry-After, or \
+             whoever runs the server may raise quota.{quota}"
+        );
+        Refusal::used_up(quota, detail, wait)
     }
 
     fn take(&self, buckets: &Buckets, limit: &'static str, cost: u64, key: impl FnOnce() -> String) -> Result<(), Refusal> {

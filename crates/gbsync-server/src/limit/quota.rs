@@ -1,4 +1,4 @@
-//! What spaces may hold.
+//! What spaces may hold, and what devices may push into them.
 //!
 //! What a space holds is measured when it may be near its quota, not counted in every transaction: so a quota costs nothing while
 //! it is far, and a space may pass it by what is pushed within a second. Measured again before anybody is refused.
@@ -8,7 +8,7 @@ use crate::error::Refusal;
 use crate::routes::App;
 use crate::store::Usage;
 use gbsync_core::change::Edit;
-use gbsync_core::id::SpaceId;
+use gbsync_core::id::{DeviceId, SpaceId};
 use gbsync_core::wire::{Content, PushRequest};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -37,8 +37,12 @@ impl Quotas {
         Self { config, measured: Mutex::default() }
     }
 
+    fn are_off(&self) -> bool {
+        (self.config.space_records, self.config.space_bytes) == (0, 0)
+    }
+
     fn is_full(&self, usage: Usage) -> bool {
-        let QuotaConfig { space_records, space_bytes } = self.config;
+        let QuotaConfig { space_records, space_bytes, .. } = self.config;
         let is_over = |most: u64, has: u64| most > 0 && has >= most;
         is_over(space_records, usage.records) || is_over(space_bytes, usage.bytes)
     }
@@ -61,10 +65,25 @@ impl Quotas {
         Ok(())
     }
 
-    /// Refuses a push into a space that is full, unless it only deletes.
+    /// Refuses a push into a space that is full, unless it only deletes, and one of a device that may push no more today.
     pub(crate) async fn check(app: &App, space: &SpaceId, request: &PushRequest, bytes: u64) -> Result<(), Refusal> {
+        let added = Usage { records: records(request), bytes };
+        if !only_deletes(request) {
+            Self::check_space(app, space, added).await?;
+        }
+        app.limiter.day(space, &request.device, added)
+    }
+
+    /// The same for a part of a group; its changes count in the push that names it.
+    pub(crate) async fn check_part(app: &App, space: &SpaceId, device: &DeviceId, bytes: u64) -> Result<(), Refusal> {
+        let added = Usage { records: 0, bytes };
+        Self::check_space(app, space, added).await?;
+        app.limiter.day(space, device, added)
+    }
+
+    async fn check_space(app: &App, space: &SpaceId, added: Usage) -> Result<(), Refusal> {
         let quotas = &app.limiter.quotas;
-        if quotas.config == QuotaConfig::default() || only_deletes(request) {
+        if quotas.are_off() {
             return Ok(());
         }
         let now_ms = app.environment.now_ms();
@@ -80,7 +99,6 @@ impl Quotas {
                 Some(Measured { usage, pushed: Usage::default(), at_ms: now_ms })
             }
         };
-        let added = Usage { records: records(request), bytes };
         let Usage { records, bytes } = match quotas.add(space, anew, added) {
             Ok(()) => return Ok(()),
             Err(usage) => usage,

@@ -6,6 +6,7 @@ use super::path::Segments;
 use super::{App, json, log, push};
 use crate::auth::Admission;
 use crate::error::Refusal;
+use crate::limit::SpaceQuotas;
 use crate::store::{LogPart, PartRequest, Staging, UploadedPart};
 use axum::Extension;
 use axum::body::Body;
@@ -42,6 +43,7 @@ pub(super) async fn stage(
     let (text, came_bytes, _memory) = push::receive(&app, &headers, request).await?;
     app.limiter.bytes(&admission, &device, came_bytes)?;
     let body = check(text, app.limits).await?;
+    SpaceQuotas::check_part(&app, &admission.space, &device, body.len() as u64).await?;
     let part = UploadedPart { space: admission.space, device, group, number, body };
     match app.committer.stage(part).await? {
         Staging::Staged | Staging::Decided => Ok(json(part_answer_json(number))),

@@ -32,6 +32,8 @@ mod live;
 mod log;
 #[path = "../suite/meetings.rs"]
 mod meetings;
+#[path = "../suite/quotas.rs"]
+mod quotas;
 #[path = "../suite/regressions.rs"]
 mod regressions;
 #[path = "../suite/rejections.rs"]

@@ -22,6 +22,7 @@ mod limits;
 mod live;
 mod log;
 mod meetings;
+mod quotas;
 mod regressions;
 mod rejections;
 mod retention;

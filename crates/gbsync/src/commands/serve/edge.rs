@@ -10,7 +10,7 @@ pub const HEADERS: &[&str] = &["x-forwarded-for", "forwarded"];
 /// The defaults of the keys that have one.
 pub fn defaults() -> Vec<(&'static str, Value)> {
     let rates = RateConfig::default();
-    let QuotaConfig { space_records, space_bytes, .. } = QuotaConfig::default();
+    let quotas = QuotaConfig::default();
     let numbers = [
         ("rate.address_requests", rates.address_requests),
         ("rate.address_burst", rates.address_burst),
@@ -20,8 +20,10 @@ pub fn defaults() -> Vec<(&'static str, Value)> {
         ("rate.space_burst", rates.space_burst),
         ("rate.device_push_bytes", rates.device_push_bytes),
         ("rate.space_push_bytes", rates.space_push_bytes),
-        ("quota.space_records", space_records),
-        ("quota.space_bytes", space_bytes),
+        ("quota.space_records", quotas.space_records),
+        ("quota.space_bytes", quotas.space_bytes),
+        ("quota.device_records_a_day", quotas.device_records_a_day),
+        ("quota.device_bytes_a_day", quotas.device_bytes_a_day),
     ];
     let mut values: Vec<_> = numbers.into_iter().map(|(key, number)| (key, Value::Number(number))).collect();
     values.push(("net.forwarded_header", Value::Text(HEADERS[0].into())));
@@ -46,6 +48,8 @@ pub fn take(settings: &Settings, config: &mut ServerConfig) -> Result<(), Failur
     rates.space_push_bytes = settings.number("rate.space_push_bytes");
     config.quotas.space_records = settings.number("quota.space_records");
     config.quotas.space_bytes = settings.number("quota.space_bytes");
+    config.quotas.device_records_a_day = settings.number("quota.device_records_a_day");
+    config.quotas.device_bytes_a_day = settings.number("quota.device_bytes_a_day");
     Ok(())
 }
 

@@ -78,6 +78,8 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("rate.space_push_bytes", Kind::Number(0)),
     ("quota.space_records", Kind::Number(0)),
     ("quota.space_bytes", Kind::Number(0)),
+    ("quota.device_records_a_day", Kind::Number(0)),
+    ("quota.device_bytes_a_day", Kind::Number(0)),
     ("auth.jwt_keys", Kind::Text),
     ("auth.jwt_issuer", Kind::Text),
     ("auth.jwt_audience", Kind::Text),
