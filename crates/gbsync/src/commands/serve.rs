@@ -96,6 +96,8 @@ impl Arguments {
 /// # Errors
 /// A failure that says what to do: the address is taken, the folder cannot be used.
 pub async fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
+    // Before anything else: from here on it never ends the process, also where there is nothing to read again.
+    let hangups = signal(SignalKind::hangup())?;
     let settings = arguments.settings()?;
     if arguments.print_config {
         output.line(settings.to_toml().trim_end());
@@ -108,7 +110,7 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
     };
     let filter = settings.text("log.filter").unwrap_or(log::FILTER);
     log::start(filter, settings.text("log.format") == Some("json"), telemetry.as_ref());
-    let ended = serve(settings, output).await;
+    let ended = serve(settings, hangups, output).await;
     if let Some(telemetry) = telemetry {
         tokio::task::spawn_blocking(move || telemetry.end()).await.context("the last spans")?;
     }
@@ -116,13 +118,11 @@ pub async fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
 }
 
 /// Serves until a signal comes.
-async fn serve(settings: Settings, output: &Output) -> Result<Exit> {
+async fn serve(settings: Settings, mut hangups: Signal, output: &Output) -> Result<Exit> {
     let stop = config::stop_signal()?;
     let (store, schema_path) = (settings.store()?, settings.text("schema").map(PathBuf::from));
     let is_new = store.folder().is_some_and(|folder| !folder.join("gbsync.db").exists());
-    // Without a file to read again it ends the process, as ever.
-    let is_reloaded = schema_path.is_some() || settings.text("tls.certificate").is_some();
-    let mut hangups = is_reloaded.then(|| signal(SignalKind::hangup())).transpose()?;
+    let has_files = schema_path.is_some() || settings.text("tls.certificate").is_some();
     let schema = schema_path.as_deref().map(config::schema_file).transpose()?;
     let config = ServerConfig { schema, ..settings.server()? };
     let server = Server::start(config).await.map_err(|error| config::server_failure(&error))?;
@@ -146,20 +146,15 @@ async fn serve(settings: Settings, output: &Output) -> Result<Exit> {
     loop {
         tokio::select! {
             () = &mut stop => break,
-            () = hangup(&mut hangups) => reload(&server, schema_path.as_deref(), output).await,
+            Some(()) = hangups.recv() => match has_files {
+                true => reload(&server, schema_path.as_deref(), output).await,
+                false => output.note("SIGHUP: neither a schema nor a certificate is a file, so there is nothing to read again"),
+            },
         }
     }
     output.note("stopping: requests under way are finished first");
     server.stop().await.map_err(|error| config::server_failure(&error))?;
     Ok(Exit::Done)
-}
-
-/// Resolves at each SIGHUP; never where it is not listened for.
-async fn hangup(hangups: &mut Option<Signal>) {
-    match hangups {
-        Some(hangups) => drop(hangups.recv().await),
-        None => std::future::pending().await,
-    }
 }
 
 /// Puts what the files say now in force; whatever is wrong with them is said, and the server goes on as before.

@@ -17,6 +17,20 @@ fn status(server: &str, path: &str) -> Option<u16> {
 }
 
 #[test]
+fn a_reload_never_ends_a_server_also_where_it_has_no_file_to_read_again() {
+    let shop = Shop::new();
+    let serving = shop.serve();
+    for _ in 0..3 {
+        signal(&serving.child, "HUP");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(status(serving.address(), "/readyz"), Some(200));
+    let ran = serving.terminate();
+    assert_eq!(ran.code, Some(0));
+    assert!(ran.stderr.contains("nothing to read again"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_server_that_is_terminated_says_so_to_new_connections_before_it_closes_its_door() {
     let shop = Shop::new();
     shop.write("server.toml", "drain_delay_ms = 2000\n");
