@@ -13,12 +13,15 @@ use std::time::Duration;
 /// How long an administrator's connection waits for another process's lock.
 const ADMIN_PATIENCE: Duration = Duration::from_secs(10);
 
+/// The parameters of an address that are told: where the store is and how it is reached. Nothing else, for it may be secret.
+const TOLD_PARAMETERS: &[&str] = &["schema", "host", "hostaddr", "port", "user", "dbname", "sslmode", "sslrootcert"];
+
 /// Where a store is.
 ///
 /// ```
 /// use gbsync_server::StoreLocation;
-/// let location = StoreLocation::Postgres("postgres://gbsync:secret@db.example.com/shops".into());
-/// assert_eq!(location.to_string(), "postgres://gbsync@db.example.com/shops");
+/// let location = StoreLocation::Postgres("postgres://gbsync:secret@db.example.com/shops?schema=north".into());
+/// assert_eq!(location.to_string(), "postgres://gbsync@db.example.com/shops?schema=north");
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoreLocation {
@@ -114,18 +117,24 @@ impl From<&StoreLocation> for StoreLocation {
     }
 }
 
-/// Without the password.
+/// Without the password, and with what tells the store from others: so it can be pasted where a store is named.
 impl std::fmt::Display for StoreLocation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let url = match self {
             Self::Folder(folder) => return folder.display().fmt(f),
-            Self::Postgres(url) => url.split('?').next().unwrap_or_default(),
+            Self::Postgres(url) => url,
         };
+        let (url, parameters) = url.split_once('?').unwrap_or((url, ""));
         let Some((scheme, rest)) = url.split_once("://") else { return f.write_str("a PostgreSQL database") };
         match rest.rsplit_once('@') {
-            Some((person, host)) => write!(f, "{scheme}://{}@{host}", person.split(':').next().unwrap_or_default()),
-            None => f.write_str(url),
+            Some((person, host)) => write!(f, "{scheme}://{}@{host}", person.split(':').next().unwrap_or_default())?,
+            None => f.write_str(url)?,
         }
+        let is_told = |parameter: &&str| parameter.split_once('=').is_some_and(|(name, _)| TOLD_PARAMETERS.contains(&name));
+        for (place, parameter) in parameters.split('&').filter(is_told).enumerate() {
+            write!(f, "{}{parameter}", if place == 0 { '?' } else { '&' })?;
+        }
+        Ok(())
     }
 }
 
@@ -144,5 +153,27 @@ pub(super) fn lock(data: &Path) -> Result<Arc<File>, ServerError> {
         Ok(()) => Ok(Arc::new(file)),
         Err(TryLockError::WouldBlock) => Err(ServerError::Locked { path: data.into() }),
         Err(TryLockError::Error(source)) => Err(unusable(source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_told_so_that_it_opens_the_same_store_and_without_what_is_secret() {
+        for (url, told) in [
+            ("postgres://u:secret@db/shops", "postgres://u@db/shops"),
+            ("postgres://u:secret@db/shops?schema=north&connect_timeout=3", "postgres://u@db/shops?schema=north"),
+            ("postgres://u@db/shops?password=secret&schema=north", "postgres://u@db/shops?schema=north"),
+            (
+                "postgres:///shops?host=/run/pg&user=u&sslmode=disable",
+                "postgres:///shops?host=/run/pg&user=u&sslmode=disable",
+            ),
+            ("postgres://db/shops?", "postgres://db/shops"),
+            ("host=db password=secret", "a PostgreSQL database"),
+        ] {
+            assert_eq!(StoreLocation::Postgres(url.into()).to_string(), told);
+        }
     }
 }

@@ -77,4 +77,8 @@ fn no_payload_is_logged_on_postgresql_whatever_the_filter_says() {
     assert!(logged.contains("DEBUG") && logged.contains("gbsync_server::"), "nothing was logged");
     let found = logged.lines().find(|line| line.contains(secret) || line.contains(token.trim()));
     assert_eq!(found, None);
+    // What is printed to be pasted names the same store.
+    let error = shop.run(&["token", "revoke", "nothing", "--store", &store, "--json"]).json_error(1);
+    let schema = store.split_once("?schema=").unwrap().1;
+    assert!(error["help"].as_str().unwrap().contains(&format!("?schema={schema}")), "{error}");
 }
