@@ -50,6 +50,26 @@ fn a_server_that_is_terminated_says_so_to_new_connections_before_it_closes_its_d
 }
 
 #[test]
+fn a_backup_says_which_archives_it_does_not_hold() {
+    let shop = Shop::new();
+    let serving = shop.serve();
+    shop.init("a.db", &serving.url);
+    shop.apply("a.db", &(0..30).map(|n| receipt(&format!("r{n}"))).collect::<String>());
+    shop.run(&["sync", "a.db"]).done();
+    let told = shop.run(&["backup", "--data", "server", "b1", "--json"]).json();
+    assert!(told.get("archivesNotInBackup").is_none(), "{told}");
+    shop.run(&["retention", "--data", "server", "--entries", "10"]).done();
+    let told = shop.run(&["backup", "--data", "server", "b2", "--json"]).json();
+    assert_eq!(told["archivesNotInBackup"]["files"], 1);
+    assert!(told["archivesNotInBackup"]["bytes"].as_u64().unwrap() > 0);
+    assert!(told["archivesNotInBackup"]["folder"].as_str().unwrap().ends_with("archives"));
+    assert!(told["sha256"].is_string(), "the manifest as before");
+    let ran = shop.run(&["backup", "--data", "server", "b3"]);
+    assert_eq!(ran.code, Some(0));
+    assert!(ran.stderr.contains("1 archive (") && ran.stderr.contains("not in the backup"), "{}", ran.stderr);
+}
+
+#[test]
 fn no_payload_is_logged_on_postgresql_whatever_the_filter_says() {
     let (shop, cluster) = (Shop::new(), Cluster::shared().unwrap_or_else(|error| panic!("{error}")));
     let store = cluster.store();
