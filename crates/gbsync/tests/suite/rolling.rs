@@ -102,7 +102,7 @@ fn nodes_are_restarted_one_after_the_other_and_no_request_is_lost() {
     let cluster = Cluster::shared().unwrap_or_else(|error| panic!("{error}"));
     let (store, folder) = (cluster.store(), tempfile::tempdir().unwrap());
     let file = folder.path().join("server.toml");
-    std::fs::write(&file, "drain_delay_ms = 3000\n").unwrap();
+    std::fs::write(&file, "drain_delay_ms = 3000\nwriters = 4\n").unwrap();
     let location = StoreLocation::Postgres(store.clone());
     let token = Tokens::open(location.clone()).unwrap().create(NewToken::new(space())).unwrap().token;
     let mut nodes: Vec<_> = (0..NODES).map(|_| serve(&store, "127.0.0.1:0", &file)).collect();

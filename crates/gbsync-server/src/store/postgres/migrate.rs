@@ -1,7 +1,7 @@
 //! The tables, and how a database comes to have them: numbered files, each applied once.
 //!
-//! Invariant: a step only adds what a process of the version before does not mind, so that old processes go on while a newer
-//! one brings the database to its format. One process at a time does so.
+//! Invariant: a step does nothing that a process of the version before minds, so that old processes go on while a newer one
+//! brings the database to its format. One process at a time does so.
 
 use super::lock::Lock;
 use crate::store::StoreError;

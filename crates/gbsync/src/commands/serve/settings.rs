@@ -37,6 +37,7 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("store", Kind::Text),
     ("listen", Kind::Text),
     ("schema", Kind::Text),
+    ("writers", Kind::Number(2)),
     ("drain_delay_ms", Kind::Number(0)),
     ("drain_ms", Kind::Number(0)),
     ("upload_expiry_ms", Kind::Number(1)),
