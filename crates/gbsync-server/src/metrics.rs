@@ -20,8 +20,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// How many names a label tells apart.
-const MOST_NAMES: usize = 200;
+/// How many types of operations are told apart: each has histograms.
+const MOST_OPERATIONS: usize = 200;
+/// How many spaces are: each has one number, its head.
+const MOST_SPACES: usize = 10_000;
 /// What stands for the rest, and for a group without a type.
 const OTHER: &str = "other";
 const NO_TYPE: &str = "no-group";
@@ -67,13 +69,19 @@ struct ByLimit {
 }
 
 /// Names that were seen, up to a bound.
-#[derive(Default)]
-struct Names(Mutex<BTreeSet<String>>);
+struct Names {
+    most: usize,
+    seen: Mutex<BTreeSet<String>>,
+}
 
 impl Names {
+    fn up_to(most: usize) -> Self {
+        Self { most, seen: Mutex::default() }
+    }
+
     fn known(&self, name: &str) -> String {
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if names.contains(name) || names.len() < MOST_NAMES {
+        let mut names = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.contains(name) || names.len() < self.most {
             names.insert(name.to_owned());
             return name.to_owned();
         }
@@ -103,8 +111,8 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let metrics = Self {
             registry: Registry::with_prefix("gbsync"),
-            operations: Names::default(),
-            spaces: Names::default(),
+            operations: Names::up_to(MOST_OPERATIONS),
+            spaces: Names::up_to(MOST_SPACES),
             groups: Family::default(),
             push_seconds: Family::new_with_constructor(durations),
             commit_seconds: durations(),
@@ -198,8 +206,20 @@ mod tests {
 
     #[test]
     fn names_are_told_apart_up_to_a_bound() {
-        let names = Names::default();
+        let names = Names::up_to(200);
         let known = (0..10_000).filter(|n| names.known(&format!("type-{n}")) != OTHER).count();
-        assert_eq!((known, names.known("type-7").as_str()), (MOST_NAMES, "type-7"));
+        assert_eq!((known, names.known("type-7").as_str()), (200, "type-7"));
+    }
+
+    #[test]
+    fn two_thousand_spaces_have_a_head_each() {
+        let metrics = Metrics::new();
+        for n in 0..2_000 {
+            metrics.advanced(&SpaceId::new(format!("shop-{n}")).expect("a name"), Seq(n + 1));
+        }
+        let mut text = String::new();
+        encode(&mut text, &metrics.registry).expect("writing to a string does not fail");
+        assert_eq!(text.lines().filter(|line| line.starts_with("gbsync_head{")).count(), 2_000);
+        assert!(text.contains("gbsync_head{space=\"shop-1999\"} 2000"), "the last one");
     }
 }
