@@ -41,6 +41,13 @@ impl Known<'_> {
     }
 }
 
+impl Past {
+    /// Whether the server ever lost a log.
+    pub fn has_lost(&self) -> bool {
+        !self.branches.is_empty()
+    }
+}
+
 impl Model {
     /// The log as it is now.
     pub fn branch(&self) -> Branch {
@@ -61,6 +68,7 @@ impl Model {
         let Branch { log, states, chains, places, accepted, numbers } = then.clone();
         (self.log, self.states, self.places, self.accepted, self.numbers) = (log, states, places, accepted, numbers);
         self.past.chains = chains;
+        self.refused.go_back();
         self.excuse(kept);
     }
 

@@ -3,12 +3,15 @@
 //! A database whose files did not change since it was last held against the reference is not read again: what it says of a
 //! place of the log, and what the reference says of it, is for ever the same.
 
+mod tables;
+
 use crate::model::{Author, Model, Record, State};
 use crate::names;
 use crate::world::device::DeviceParty;
 use crate::world::server::{ServerParty, space_id};
 use anyhow::{Context, Result, bail, ensure};
 use gbsync_client::Response;
+use gbsync_core::digest::Digest;
 use rusqlite::{Connection, OptionalExtension as _, Params};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -25,7 +28,9 @@ pub fn server(server: &ServerParty, space: &str, model: &mut Model) -> Result<()
     let db = server.reader()?;
     let mut statement = db.prepare_cached("SELECT space_no FROM spaces WHERE space = ?1")?;
     let space_no: i64 = statement.query_row([space], |row| row.get(0))?;
+    let before = model.head();
     p3_once(db, space_no, model)?;
+    p3_refused_for_ever(db, space_no, model, before)?;
     p4_durable_on_the_server(db, space_no, model)?;
     p1_whole(db, space_no, model)
 }
@@ -52,7 +57,10 @@ pub fn device(device: &mut DeviceParty, model: &Model) -> Result<()> {
 /// P1 whole: the records are what whole groups leave, each with the place that last changed it.
 fn p1_whole(db: &Connection, space_no: i64, model: &Model) -> Result<()> {
     let stored = "SELECT entity, id, payload, version FROM records WHERE payload IS NOT NULL AND space_no = ?1";
-    same(db, stored, [space_no], &model.states[model.head()], Strictly::AndVersions).context("P1: on the server")
+    let state = &model.states[model.head()];
+    same(db, stored, [space_no], state, Strictly::AndVersions).context("P1: on the server")?;
+    let deleted = "SELECT entity, id, version FROM records WHERE payload IS NULL AND space_no = ?1";
+    same_deleted(db, deleted, [space_no], state).context("P1: on the server")
 }
 
 /// P2 and P6: the base is the reference at the cursor, to the byte, and the view is the base with each undecided group over it,
@@ -68,6 +76,8 @@ fn p2_seen_whole(db: &Connection, model: &Model, version: u64) -> Result<()> {
     let confirmed = known.state;
     let base = "SELECT entity, id, payload, version FROM gbsync_base WHERE payload IS NOT NULL";
     same(db, base, [], confirmed, Strictly::AndVersions).with_context(|| format!("P2: the base at cursor {cursor}"))?;
+    let deleted = "SELECT entity, id, version FROM gbsync_base WHERE payload IS NULL";
+    same_deleted(db, deleted, [], confirmed).with_context(|| format!("P2: the base at cursor {cursor}"))?;
     let is_mixed = model.may_upgrade || version > names::FIRST;
     let mut view = if is_mixed { confirmed.renewed() } else { confirmed.clone() };
     // What the log brought is part of the base, whether its answer came or not.
@@ -81,52 +91,7 @@ fn p2_seen_whole(db: &Connection, model: &Model, version: u64) -> Result<()> {
     if !confirmed.has_rules {
         return Ok(());
     }
-    tables_show(db, &view)?;
-    // Until something is renamed, the first names are the only ones.
-    if is_mixed { tables_name(db, &view, version) } else { Ok(()) }
-}
-
-/// P2: the typed tables show fields in the words of the app, whatever the server's are.
-fn tables_name(db: &Connection, view: &State, version: u64) -> Result<()> {
-    for (entity, column, field) in names::columns(version) {
-        let mut statement = db.prepare_cached(&format!("SELECT id, {column} FROM {entity}"))?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let (id, shown): (String, Option<String>) = (row.get(0)?, row.get(1)?);
-            let should_be = view.record(entity, &id).and_then(|record| record.fields.get(field)?.as_str());
-            ensure!(
-                shown.as_deref() == should_be,
-                "P2: {column} of {entity}:{id} is {shown:?}, and should be {should_be:?}"
-            );
-        }
-    }
-    Ok(())
-}
-
-/// P2: the typed tables show what the view shows.
-fn tables_show(db: &Connection, view: &State) -> Result<()> {
-    for (entity, column) in [("receipts", "total"), ("payments", "amount"), ("entries", "receiptId"), ("stock", "quantity")]
-    {
-        let mut statement = db.prepare_cached(&format!("SELECT id, {column} FROM {entity}"))?;
-        let mut rows = statement.query([])?;
-        let mut count = 0;
-        while let Some(row) = rows.next()? {
-            let (id, shown) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?);
-            let Some(record) = view.record(entity, id) else {
-                bail!("P2: the table {entity} shows {id}, the view does not")
-            };
-            let is_same = match record.fields.get(column) {
-                Some(Value::String(text)) => shown.as_str().is_ok_and(|shown| shown == text),
-                Some(Value::Number(number)) => shown.as_i64().ok() == number.as_i64(),
-                _ => shown == rusqlite::types::ValueRef::Null,
-            };
-            ensure!(is_same, "P2: the table {entity} shows {id} with another {column} than the view");
-            count += 1;
-        }
-        let all = view.of(entity).count();
-        ensure!(count == all, "P2: the table {entity} shows {count} rows, the view {all}");
-    }
-    Ok(())
+    tables::show(db, &view, version, is_mixed)
 }
 
 /// The groups that lie over the base, or are part of it, in seal order.
@@ -180,6 +145,18 @@ fn p3_once(db: &Connection, space_no: i64, model: &mut Model) -> Result<()> {
     Ok(())
 }
 
+/// P3 once, and P7: what a group was refused with is what it is told for ever, and a conflict is one.
+fn p3_refused_for_ever(db: &Connection, space_no: i64, model: &mut Model, before: usize) -> Result<()> {
+    let sql = "SELECT group_id, result, coalesce(result ->> '$.code', '') FROM rejections WHERE space_no = ?1";
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query([space_no])?;
+    while let Some(row) = rows.next()? {
+        let text = |place: usize| -> Result<&str> { Ok(row.get_ref(place)?.as_str()?) };
+        model.refuse(text(0)?, text(2)?, text(1)?, before).map_err(anyhow::Error::msg)?;
+    }
+    Ok(())
+}
+
 /// Where an entry stands among those of all spaces.
 fn place(space_no: i64, seq: usize) -> i64 {
     space_no * (1 << 40) + seq as i64
@@ -214,7 +191,7 @@ fn p4_durable_on_the_server(db: &Connection, space_no: i64, model: &Model) -> Re
     Ok(())
 }
 
-/// P4 durable, and P7 for the payload: what was saved is there, whatever became of it; or it is long accepted, or closed.
+/// P4 durable, and P7 for a payload at all: what was saved is there, whatever became of it; or it is long accepted, or closed.
 fn p4_durable(db: &Connection, device: &mut DeviceParty, model: &Model) -> Result<()> {
     let mut statement = db.prepare_cached(
         "SELECT root, min(length(changes)), max(state IN ('replaced', 'discarded', 'compensated', 'superseded'))
@@ -366,17 +343,24 @@ fn undecided(device: &DeviceParty) -> Result<String> {
     Ok(device.client()?.with_reader(|db| db.query_row(sql, [], |row| row.get(0)))?)
 }
 
-/// P11 accounted: the numbers of an epoch have no gap, over all that was ever seen of them, and every group is in a state that
-/// has a name.
+/// P11 accounted, and P7 for the payload: the numbers of an epoch have no gap, over all that was ever seen of them, every group
+/// is in a state that has a name, and what is parked or closed has the bytes that were sealed.
 fn p11_accounted(db: &Connection, device: &mut DeviceParty) -> Result<()> {
     const STATES: [&str; 8] =
         ["sealed", "waiting_for_sign_in", "accepted", "parked", "replaced", "discarded", "compensated", "superseded"];
-    let mut statement = db.prepare_cached("SELECT epoch, device_seq, state, group_id FROM gbsync_outbox")?;
+    let mut statement = db.prepare_cached(
+        "SELECT epoch, device_seq, state, group_id, digest,
+                CASE WHEN state NOT IN ('sealed', 'waiting_for_sign_in', 'accepted') THEN changes END FROM gbsync_outbox",
+    )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let state = row.get_ref(2)?.as_str()?;
         ensure!(STATES.contains(&state), "P11: a group is {state}");
         let (epoch, number, group): (String, u64, String) = (row.get(0)?, row.get(1)?, row.get(3)?);
+        if let Some(changes) = row.get_ref(5)?.as_str_or_null()? {
+            let is_kept = Digest::of(changes.as_bytes()).as_bytes().as_slice() == row.get_ref(4)?.as_blob()?;
+            ensure!(is_kept, "P7: {group} is {state}, and its payload is not what was sealed: {changes}");
+        }
         let owner = device.owners.entry((epoch.clone(), number)).or_insert_with(|| group.clone());
         ensure!(*owner == group, "P11: number {number} of {epoch} is that of {owner} and of {group}");
         device.numbers.entry(epoch).or_default().insert(number);
@@ -388,20 +372,47 @@ fn p11_accounted(db: &Connection, device: &mut DeviceParty) -> Result<()> {
     Ok(())
 }
 
-/// P11 accounted: at rest the server has an outcome for every number that the device gave, and it is the group's that the
-/// device gave it to.
+/// P11 accounted: at rest device and server say the same of every number that the device still knows. What one has as accepted
+/// or refused, the other has as that, at that place and with that code; what was refused, discarded or replaced was not accepted
+/// all the same; and a number that the server knows is the group's that the device gave it to.
 ///
 /// # Errors
 /// The promise that is broken.
 pub fn p11_accounted_on_the_server(device: &DeviceParty, server: &ServerParty) -> Result<()> {
-    let groups: Vec<(String, String, Option<u64>)> = device.client()?.with_reader(|db| {
-        let sql = "SELECT group_id, state, seq FROM gbsync_outbox WHERE state = 'accepted'";
-        db.prepare(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+    type Row = (String, String, Option<u64>, Option<String>, bool, String, u64);
+    let groups: Vec<Row> = device.client()?.with_reader(|db| {
+        let sql = "SELECT group_id, state, seq, code, verdict IS NOT NULL, epoch, device_seq FROM gbsync_outbox";
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
+        };
+        db.prepare(sql)?.query_map([], read)?.collect()
     })?;
-    let mut statement = server.reader()?.prepare_cached("SELECT seq FROM groups WHERE group_id = ?1")?;
-    for (group, state, seq) in groups {
-        let decided: Option<Option<u64>> = statement.query_row([&group], |row| row.get(0)).optional()?;
-        ensure!(decided == Some(seq), "P11: {group} is {state} at {seq:?} on the device, and {decided:?} on the server");
+    let db = server.reader()?;
+    let mut statement = db.prepare_cached(
+        "SELECT g.seq, r.result ->> '$.code' FROM groups AS g LEFT JOIN rejections AS r USING (space_no, group_id)
+          WHERE g.group_id = ?1",
+    )?;
+    let mut numbers = db.prepare_cached(
+        "SELECT n.group_id FROM numbers AS n JOIN devices AS d USING (space_no, epoch_no) WHERE d.epoch = ?1 AND n.device_seq = ?2",
+    )?;
+    for (group, state, seq, code, is_told, epoch, number) in groups {
+        let decided: Option<(Option<u64>, Option<String>)> =
+            statement.query_row([&group], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let is_same = match (state.as_str(), &decided) {
+            ("accepted", Some((at, _))) => *at == seq,
+            // What the server refused is refused with its code.
+            ("parked", Some((None, told))) if is_told => *told == code,
+            // What the device parked or closed itself never took effect.
+            (_, Some((at, _))) => at.is_none(),
+            (state, None) => state != "accepted" && !(state == "parked" && is_told),
+        };
+        ensure!(is_same, "P11: {group} is {state} at {seq:?} ({code:?}) on the device, and {decided:?} on the server");
+        let owner: Option<String> = numbers.query_row((&epoch, number), |row| row.get(0)).optional()?;
+        let is_owner = owner.as_ref().is_none_or(|owner| *owner == group);
+        ensure!(
+            is_owner,
+            "P11: number {number} of {epoch} is that of {group} on the device, and of {owner:?} on the server"
+        );
     }
     Ok(())
 }
@@ -415,6 +426,22 @@ enum Strictly {
     AndVersions,
     /// Payloads say the same in the words of the second version of the schema.
     InOtherWords,
+}
+
+/// Whether rows of entity, id and version are exactly the records that a state knows as deleted.
+fn same_deleted(db: &Connection, sql: &str, of: impl Params, state: &State) -> Result<()> {
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query(of)?;
+    let mut count = 0;
+    while let Some(row) = rows.next()? {
+        let key: (String, String) = (row.get(0)?, row.get(1)?);
+        let (version, should_be): (usize, _) = (row.get(2)?, state.deleted.get(&key));
+        let (entity, id) = &key;
+        ensure!(should_be == Some(&version), "{entity}:{id} is deleted as {version} and should be as {should_be:?}");
+        count += 1;
+    }
+    ensure!(count == state.deleted.len(), "{count} records are known as deleted of {}", state.deleted.len());
+    Ok(())
 }
 
 /// Whether rows of entity, id, payload and version are exactly the records of a state.

@@ -15,6 +15,7 @@ mod mutants;
 mod names;
 mod power;
 mod random;
+mod refused;
 mod run;
 mod seeds;
 mod shops;

@@ -2,6 +2,7 @@
 
 use crate::branch::Past;
 use crate::names;
+use crate::refused::Refused;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -82,6 +83,8 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct State {
     entities: BTreeMap<String, Arc<BTreeMap<String, Arc<Record>>>>,
+    /// The records that were there and are deleted, each with the place of the log that deleted it.
+    pub deleted: Arc<BTreeMap<Key, usize>>,
     /// Whether there are rules.
     pub has_rules: bool,
     /// Whether the schema was upgraded: edits are understood as the second version says them.
@@ -139,6 +142,10 @@ impl State {
         let sorted: BTreeMap<&String, &Value> = fields.iter().collect();
         let text = serde_json::to_string(&sorted).unwrap_or_default();
         let record = Record { fields, text, version: self.place };
+        let key = (entity.to_owned(), id.to_owned());
+        if self.deleted.contains_key(&key) {
+            Arc::make_mut(&mut self.deleted).remove(&key);
+        }
         let records = self.entities.entry(entity.to_owned()).or_default();
         Arc::make_mut(records).insert(id.to_owned(), Arc::new(record));
     }
@@ -170,7 +177,7 @@ impl State {
                 self.put(entity, id, record);
             }
             (Edit::Delete, Some(_)) => {
-                self.entities.get_mut(entity).map(|records| Arc::make_mut(records).remove(id));
+                self.delete(entity, id);
                 if self.has_rules && entity == "receipts" {
                     self.delete_what_refers_to(id);
                 }
@@ -179,10 +186,16 @@ impl State {
         true
     }
 
+    fn delete(&mut self, entity: &str, id: &str) {
+        self.entities.get_mut(entity).map(|records| Arc::make_mut(records).remove(id));
+        Arc::make_mut(&mut self.deleted).insert((entity.to_owned(), id.to_owned()), self.place);
+    }
+
     fn delete_what_refers_to(&mut self, receipt: &str) {
         for entity in ["payments", "entries"] {
-            if let Some(records) = self.entities.get_mut(entity) {
-                Arc::make_mut(records).retain(|_, record| receipt_of(&record.fields) != receipt);
+            let refers = self.of(entity).filter(|(_, fields)| receipt_of(fields) == receipt);
+            for id in refers.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+                self.delete(entity, &id);
             }
         }
     }
@@ -241,7 +254,7 @@ pub struct Model {
     /// What a person wanted instead of a group.
     pub amended: BTreeMap<(String, Author), Operation>,
     /// What the author of an operation saw of the records that it edits, by token.
-    seen: BTreeMap<String, BTreeMap<Key, Fields>>,
+    pub(crate) seen: BTreeMap<String, BTreeMap<Key, Fields>>,
     /// Whose number is which, by device and epoch.
     pub numbers: BTreeMap<(String, String, u64), String>,
     /// Operations whose bracket nobody closed, by token.
@@ -250,6 +263,8 @@ pub struct Model {
     pub may_upgrade: bool,
     /// Groups that say something in the words of the first version and were accepted under the second.
     pub translated: usize,
+    /// Groups that were refused.
+    pub refused: Refused,
     /// Logs that the server lost.
     pub past: Past,
 }

@@ -146,6 +146,8 @@ impl World {
             }
             (1..epochs).for_each(|_| self.note("a device began another epoch"));
         }
+        let judged: usize = self.models.iter().map(|model| model.refused.judged).sum();
+        (0..judged).for_each(|_| self.note("a conflict was held against what its author had seen"));
         Ok(())
     }
 }
