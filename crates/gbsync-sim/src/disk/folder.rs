@@ -10,7 +10,7 @@ use rusqlite::ffi;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString, c_int};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How a disk fails, once.
@@ -22,10 +22,12 @@ pub enum Failure {
     Write,
     /// A sync fails, and what was not synced is lost.
     Sync,
+    /// A read fails.
+    Read,
 }
 
 impl Failure {
-    /// Every way.
+    /// Every way in which a change fails.
     pub const ALL: [Self; 3] = [Self::Full, Self::Write, Self::Sync];
 
     fn code(self) -> c_int {
@@ -33,6 +35,7 @@ impl Failure {
             Self::Full => ffi::SQLITE_FULL,
             Self::Write => ffi::SQLITE_IOERR_WRITE,
             Self::Sync => ffi::SQLITE_IOERR_FSYNC,
+            Self::Read => ffi::SQLITE_IOERR_READ,
         }
     }
 }
@@ -45,12 +48,35 @@ struct Folder {
     left: Option<u64>,
     /// How the next change that can fail in this way fails.
     failure: Option<Failure>,
+    /// How many writes still find it full.
+    full: u64,
+    /// Whether the next read fails.
+    unreadable: Option<Unreadable>,
     /// How one failed since that was last asked.
     fired: Option<Failure>,
     /// How many changes happened to its files.
     changes: u64,
     /// How many were made to fail.
     errors: u64,
+}
+
+/// Folders in which a read is to fail. While there are none, whoever reads asks for none.
+static UNREADABLE: AtomicUsize = AtomicUsize::new(0);
+
+/// That the next read of a folder's files fails.
+struct Unreadable;
+
+impl Unreadable {
+    fn begin() -> Self {
+        UNREADABLE.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Unreadable {
+    fn drop(&mut self) {
+        UNREADABLE.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A file of a folder that is open.
@@ -111,6 +137,21 @@ impl Place {
         folder.errors += u64::from(changed.is_err());
         changed
     }
+
+    /// Says how a read fails, if it is to fail.
+    pub(super) fn read(&self) -> Result<(), c_int> {
+        let mut folder = locked(&self.folder);
+        if folder.unreadable.take().is_none() {
+            return Ok(());
+        }
+        (folder.fired, folder.errors) = (Some(Failure::Read), folder.errors + 1);
+        Err(Failure::Read.code())
+    }
+}
+
+/// Whether a read of any file is to fail.
+pub(super) fn is_any_unreadable() -> bool {
+    UNREADABLE.load(Ordering::Relaxed) > 0
 }
 
 impl Folder {
@@ -126,6 +167,10 @@ impl Folder {
                 file.fail_sync();
             }
             return Err(failure.code());
+        }
+        if self.full > 0 && matches!(op, Op::Write { .. }) {
+            (self.full, self.fired) = (self.full - 1, Some(Failure::Full));
+            return Err(Failure::Full.code());
         }
         if IS_RECORDING.load(Ordering::Relaxed) {
             locked(&JOURNAL).entries.push(Entry::File { path: path.to_owned(), op: op.clone() });
@@ -169,9 +214,29 @@ pub fn fail_next(folder: &Path, failure: Failure) {
     with(folder, |folder| folder.failure = Some(failure));
 }
 
+/// Makes a folder's disk full for so many writes.
+pub fn fill(folder: &Path, writes: u64) {
+    with(folder, |folder| folder.full = writes);
+}
+
+/// Makes the next read of a folder's files fail once.
+pub fn fail_read(folder: &Path) {
+    with(folder, |folder| folder.unreadable = Some(Unreadable::begin()));
+}
+
+/// Whether a folder's disk is full for some writes yet.
+pub fn is_full(folder: &Path) -> bool {
+    with(folder, |folder| folder.full > 0)
+}
+
+/// A folder's disk has room, and can be read.
+pub fn relieve(folder: &Path) {
+    with(folder, |folder| (folder.full, folder.unreadable) = (0, None));
+}
+
 /// Takes back cuts and failures that have not come yet.
 pub fn heal(folder: &Path) {
-    with(folder, |folder| (folder.left, folder.failure) = (None, None));
+    with(folder, |folder| (folder.left, folder.failure, folder.full, folder.unreadable) = (None, None, 0, None));
 }
 
 /// Writes a folder's files as a loss of power now leaves them, into another folder.
@@ -211,4 +276,24 @@ pub fn tell(mark: Mark) {
 /// The journal up to now; a new one begins.
 pub fn take() -> Journal {
     std::mem::take(&mut locked(&JOURNAL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_full_for_so_many_writes_and_a_read_fails_once() {
+        let folder = Path::new("/nowhere/full");
+        let place = Place::of(&folder.join("a"));
+        let write = || place.change(Op::Write { offset: 0, bytes: b"a".as_slice().into() });
+        fill(folder, 2);
+        assert_eq!((write(), is_full(folder)), (Err(ffi::SQLITE_FULL), true));
+        assert_eq!((place.change(Op::Sync), write(), write()), (Ok(()), Err(ffi::SQLITE_FULL), Ok(())));
+        assert_eq!((take_failure(folder), errors(folder)), (Some(Failure::Full), 2));
+        fail_read(folder);
+        assert!(is_any_unreadable());
+        assert_eq!((place.read(), place.read()), (Err(ffi::SQLITE_IOERR_READ), Ok(())));
+        assert_eq!((take_failure(folder), errors(folder)), (Some(Failure::Read), 3));
+    }
 }

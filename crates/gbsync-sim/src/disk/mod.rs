@@ -13,7 +13,8 @@ mod memory;
 mod vfs;
 
 pub use folder::{
-    Failure, changes, cut_after, errors, fail_next, forget, heal, is_cut, record, take, take_failure, tell, write_image,
+    Failure, changes, cut_after, errors, fail_next, fail_read, fill, forget, heal, is_cut, is_full, record, relieve, take,
+    take_failure, tell, write_image,
 };
 pub use image::{Images, Loss};
 pub use journal::{Journal, Mark};

@@ -3,7 +3,7 @@
 //! The system's file system opens the file into SQLite's memory; then its table of methods is exchanged for a copy in which
 //! those that change the file are ours. The originals are found by the address of the file, which SQLite does not move.
 
-use super::folder::{Place, locked};
+use super::folder::{Place, is_any_unreadable, locked};
 use super::journal::Op;
 use rusqlite::ffi;
 use std::collections::BTreeMap;
@@ -23,6 +23,10 @@ static OPEN: Mutex<BTreeMap<usize, Open>> = Mutex::new(BTreeMap::new());
 /// Our tables of methods, by the address of the system's.
 static TABLES: Mutex<BTreeMap<usize, &'static ffi::sqlite3_io_methods>> = Mutex::new(BTreeMap::new());
 static SYSTEM: OnceLock<System> = OnceLock::new();
+/// How the system reads a file: one function for all of its tables.
+static READ: OnceLock<Read> = OnceLock::new();
+
+type Read = unsafe extern "C" fn(*mut ffi::sqlite3_file, *mut c_void, c_int, i64) -> c_int;
 
 /// The system's own file system.
 struct System(*mut ffi::sqlite3_vfs);
@@ -46,6 +50,10 @@ fn note(file: *mut ffi::sqlite3_file, op: Op) -> Result<&'static ffi::sqlite3_io
 fn noting(methods: &'static ffi::sqlite3_io_methods) -> &'static ffi::sqlite3_io_methods {
     locked(&TABLES).entry(std::ptr::from_ref(methods) as usize).or_insert_with(|| {
         let mut noting = *methods;
+        if let Some(system) = noting.xRead {
+            READ.get_or_init(|| system);
+        }
+        noting.xRead = Some(read);
         noting.xClose = Some(close);
         noting.xWrite = Some(write);
         noting.xTruncate = Some(truncate);
@@ -141,6 +149,17 @@ unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
         (*file).pMethods = open.methods;
         open.methods.xClose.map_or(ffi::SQLITE_OK, |close| close(file))
     }
+}
+
+unsafe extern "C" fn read(file: *mut ffi::sqlite3_file, data: *mut c_void, amount: c_int, offset: i64) -> c_int {
+    if is_any_unreadable() {
+        let place = locked(&OPEN).get(&(file as usize)).map(|open| open.place.clone());
+        if let Some(Err(code)) = place.map(|place| place.read()) {
+            return code;
+        }
+    }
+    // SAFETY: as SQLite would call it.
+    READ.get().map_or(ffi::SQLITE_IOERR_READ, |read| unsafe { read(file, data, amount, offset) })
 }
 
 unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, data: *const c_void, amount: c_int, offset: i64) -> c_int {

@@ -285,6 +285,17 @@ impl DeviceParty {
         self.open(random)
     }
 
+    /// Is closed as a program ends, and opened again; not opened where power is lost while it is closed.
+    pub fn restart(&mut self) -> Result<bool> {
+        (self.round, self.staged, self.app, self.client) = (None, None, None, None);
+        disk::wait_until_closed(&self.folder)?;
+        if disk::is_cut(&self.folder) {
+            return Ok(false);
+        }
+        disk::heal(&self.folder);
+        self.open(&mut Random::of(0)).map(|()| true)
+    }
+
     /// Keeps a copy of the files, as a backup does.
     pub fn backup(&self, to: &Path) -> Result<()> {
         std::fs::create_dir_all(to)?;

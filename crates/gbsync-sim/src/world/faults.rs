@@ -16,7 +16,7 @@ const MOST_DELIVERIES: usize = 24;
 /// Eight days.
 const HOLIDAYS_MS: u64 = 8 * 24 * 60 * 60 * 1000;
 /// How long a message is held up at most.
-const LONGEST_DELAY_MS: usize = 10 * 60 * 1000;
+pub(super) const LONGEST_DELAY_MS: usize = 10 * 60 * 1000;
 
 impl World {
     pub(super) fn happen(&mut self, event: Event, schedule: &mut Random, workload: &mut Random) -> Result<()> {
@@ -211,12 +211,15 @@ impl World {
     }
 
     /// Lets the server answer a request; `false` when it died meanwhile.
-    fn answer(&mut self, message: &mut Message) -> Result<bool> {
+    pub(super) fn answer(&mut self, message: &mut Message) -> Result<bool> {
         let method = match message.request.method {
             Method::Get => "GET",
             Method::Post => "POST",
             Method::Put => "PUT",
         };
+        if message.is_late_copy {
+            self.note("a copy of a request arrived late");
+        }
         if message.request.path.contains("/parts/") {
             self.note(if message.request.method == Method::Put { "a part was sent" } else { "a part was fetched" });
         }
@@ -307,16 +310,22 @@ impl World {
     /// Counts failures of disks that took place.
     pub(super) fn note_failures(&mut self) -> Result<()> {
         match disk::take_failure(&self.server()?.folder) {
+            Some(Failure::Full) if disk::is_full(&self.server()?.folder) => self.note("the server's disk stayed full"),
             Some(Failure::Full) => self.note("the server's disk was full"),
             Some(Failure::Write) => self.note("the server's disk failed: write"),
             Some(Failure::Sync) => self.note("the server's disk failed: sync"),
+            Some(Failure::Read) => self.note("the server's disk failed: read"),
             None => {}
         }
         for place in 0..self.devices.len() {
             match disk::take_failure(&self.devices[place].folder) {
+                Some(Failure::Full) if disk::is_full(&self.devices[place].folder) => {
+                    self.note("a device's disk stayed full");
+                }
                 Some(Failure::Full) => self.note("a device's disk was full"),
                 Some(Failure::Write) => self.note("a device's disk failed: write"),
                 Some(Failure::Sync) => self.note("a device's disk failed: sync"),
+                Some(Failure::Read) => self.note("a device's disk failed: read"),
                 None => {}
             }
         }

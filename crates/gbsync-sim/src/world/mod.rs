@@ -8,6 +8,7 @@ pub mod device;
 mod event;
 mod faults;
 mod lineage;
+mod mishap;
 pub mod network;
 mod office;
 mod party;
@@ -207,14 +208,16 @@ impl World {
         self.shift(step)?;
         self.read_anew(step)?;
         self.violate(step)?;
+        self.mishap(step)?;
         self.with_failing_disks(&mut schedule, |world, schedule| world.happen(event, schedule, &mut workload))?;
         self.after_cuts(&mut schedule)?;
-        self.poll_all()?;
+        self.with_failing_disks(&mut schedule, |world, _| world.poll_all())?;
         self.after_cuts(&mut schedule)?;
         let checked = self.with_failing_disks(&mut schedule, |world, _| world.check().map(|()| true))?;
         if checked.is_none() {
             // Looking completes what was captured, which is a write: the disk failed right there, as it was told to.
             self.after_cuts(&mut schedule)?;
+            self.relieve_disks()?;
             self.check()?;
         }
         self.note_failures()
@@ -232,6 +235,13 @@ impl World {
             Err(error) if is_of_the_disk(&error) && self.injected()? > before => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Every disk has room, and can be read.
+    fn relieve_disks(&self) -> Result<()> {
+        self.devices.iter().for_each(|device| disk::relieve(&device.folder));
+        disk::relieve(&self.server()?.folder);
+        Ok(())
     }
 
     /// How many errors of disks were made so far.

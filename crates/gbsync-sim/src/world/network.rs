@@ -26,6 +26,8 @@ pub struct Message {
     pub held_until_ms: u64,
     /// What it asks.
     pub request: Request,
+    /// Whether it is a copy of a request whose sender waits for another answer, or none.
+    pub is_late_copy: bool,
     /// The answer, once the server gave one.
     pub answer: Option<Response>,
     slot: Arc<Mutex<Slot>>,
@@ -46,6 +48,24 @@ impl Network {
         let message = messages.remove(*free.get(random.below(free.len()))?);
         let overtakes = messages.iter().any(|older| older.number < message.number);
         Some((message, overtakes))
+    }
+
+    /// Doubles a request that is on its way; the copy is held up, and nobody waits for its answer.
+    pub fn double_late(&self, random: &mut Random, held_until_ms: u64) {
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests: Vec<usize> = (0..messages.len()).filter(|&place| messages[place].answer.is_none()).collect();
+        let Some(place) = requests.get(random.below(requests.len())) else { return };
+        let late = Message { held_until_ms, is_late_copy: true, slot: Arc::default(), ..messages[*place].clone() };
+        messages.push(late);
+    }
+
+    /// Takes a request with a body off the way.
+    pub fn draw_upload(&self, random: &mut Random) -> Option<Message> {
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let carries = |message: &Message| message.answer.is_none() && message.request.body.is_some();
+        let uploads: Vec<usize> = (0..messages.len()).filter(|&place| carries(&messages[place])).collect();
+        let place = *uploads.get(random.below(uploads.len()))?;
+        Some(messages.remove(place))
     }
 
     /// Takes the oldest message off the way.
@@ -87,7 +107,15 @@ impl Transport for Wire {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
         let slot = Arc::new(Mutex::new(Slot::default()));
         let number = self.network.sent.fetch_add(1, Ordering::Relaxed);
-        let message = Message { space: self.space, number, held_until_ms: 0, request, answer: None, slot: slot.clone() };
+        let message = Message {
+            space: self.space,
+            number,
+            held_until_ms: 0,
+            request,
+            is_late_copy: false,
+            answer: None,
+            slot: slot.clone(),
+        };
         self.network.put(message);
         Box::pin(Waiting(slot))
     }

@@ -36,6 +36,7 @@ impl World {
         let server = self.server()?;
         disk::heal(&server.folder);
         server.mortal.fate().armed = None;
+        server.party.set_off(0);
         for device in &mut self.devices {
             disk::heal(&device.folder);
             device.mortal.fate().armed = None;

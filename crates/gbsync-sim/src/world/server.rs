@@ -45,7 +45,8 @@ pub struct ServerParty {
     pub tokens: Vec<SpaceTokens>,
     /// The token of a space that has no devices.
     pub annex: String,
-    party: Party,
+    /// Its clock.
+    pub party: Party,
     limits: Limits,
     heal_window_ms: u64,
     schema: Option<Schema>,
