@@ -25,7 +25,7 @@ use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::schema::Schema;
 use gbsync_core::scope::{Reach, ScopeSet, Trace};
 use gbsync_core::time::Timestamp;
-use gbsync_core::verdict::{Rejection, RejectionCode, Verdict};
+use gbsync_core::verdict::{Flag, Rejection, RejectionCode, Verdict};
 use gbsync_core::wire::{Arrival, Content, EntryHeader, GroupResult, MadeOn, PushRequest, changes_json, result_json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -293,7 +293,7 @@ impl<'t> Ledger<'t> {
         loop {
             match decide(group, &standing, &self.facts, schema, limits) {
                 Ok(Decision::Accept(accepted)) => {
-                    let refused = self.flags.check(header);
+                    let refused = self.flags.check(header, &self.scopes);
                     return Ok(refused.map_or(Decision::Accept(accepted), Decision::Reject));
                 }
                 Ok(decision) => return Ok(decision),
@@ -354,7 +354,9 @@ impl<'t> Ledger<'t> {
             sequences::learn(schema, &key.device, &self.facts, &outcomes, &mut self.sequences);
         }
         self.facts.apply(outcomes, self.terms.schema);
-        self.flags.accept(header, seq, flags.len());
+        let reach = |flag: &Flag| Some(self.facts.found(flag.key.as_ref()?)?.reach.clone());
+        let reaches = flags.iter().map(|flag| reach(flag).unwrap_or_else(Reach::nowhere)).collect();
+        self.flags.accept(header, seq, reaches);
         self.keep(key, arrival, DecidedAs::Accepted { seq, flags: flags.clone() }, None);
         self.join_family(header);
         self.families.win(&header.id);

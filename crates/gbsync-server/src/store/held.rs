@@ -4,7 +4,7 @@ use super::{EpochKey, FlagId, HealedGroup, SchemaMark, SpaceState};
 use gbsync_core::decide::{Facts, Needs};
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, DeviceSeq, GroupId, GroupType, LogId, Seq};
-use gbsync_core::scope::ScopeSet;
+use gbsync_core::scope::{Reach, ScopeSet};
 use gbsync_core::verdict::{Flag, Rejection, Resolution};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,8 +45,8 @@ pub(crate) struct Held {
     pub(crate) healed: Vec<HealedGroup>,
     /// The chain at those of the places that the log has.
     pub(crate) chains: BTreeMap<Seq, Digest>,
-    /// Those of the flags that there are, cleared or not.
-    pub(crate) flags: BTreeSet<FlagId>,
+    /// Those of the flags that there are, cleared or not, and where the record that each names is seen.
+    pub(crate) flags: BTreeMap<FlagId, Reach>,
     /// What was needed.
     pub(crate) facts: Facts,
 }

@@ -134,6 +134,10 @@ fn cases() -> Vec<Case> {
             &[TestGroup::of("t7", 7, &[upsert("receipts", "n-7", 0, r#"{"storeId":"north","no":"7"}"#)])],
         ),
         push(Decided("rejected group_id_reused"), &[receipt_in("secret-g1", 8, "n-8", "north")]),
+        push(
+            Decided("rejected invariant_violation"),
+            &[receipt_in("t10", 10, "n-10", "north").with(r#""clears":["2.0"],"#)],
+        ),
         of_space("put /v1/spaces/{space}/groups/{id}/parts/{part}", "/groups/t9/parts/0?device=till-north", Open)
             .body(format!("[{}]", one().join(","))),
         of_space("post /v1/spaces/{space}/push", "/push", scope).body(raw_envelope("till-north", "e1", &staged)),
@@ -255,6 +259,12 @@ async fn no_route_tells_one_shop_of_another_or_lets_it_write_there() {
     let look = |rest: &str| Answer::of(app.http.get(app.space_url(rest)).bearer_auth(&all));
     assert_eq!(look("/rejections/secret-bad").await.json()["state"], "open");
     assert_eq!(look("/flags").await.json()["flags"].as_array().unwrap().len(), 1);
+    let south = token_for(&app, ScopeSet::These([Scope::new("south").unwrap()].into()), "sue");
+    let clearing = receipt_in("s-1", 5, "s", "south").with(r#""clears":["2.0"],"#);
+    let request = app.http.post(app.space_url("/push")).bearer_auth(south).header("content-type", "application/json");
+    let cleared = Answer::of(request.body(envelope("till-south", "e1", &[clearing]))).await;
+    assert_eq!(cleared.verdicts(), ["accepted"]);
+    assert_eq!(look("/flags").await.json()["flags"].as_array().unwrap().len(), 0);
     let staged = "SELECT count(*) FROM upload_parts WHERE group_id = 'secret-up'";
     assert_eq!(app.stored(staged), ["1"]);
 }

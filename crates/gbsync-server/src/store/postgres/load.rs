@@ -15,6 +15,7 @@ use deadpool_postgres::ClientWrapper;
 use gbsync_core::decide::Facts;
 use gbsync_core::digest::Digest;
 use gbsync_core::id::{Actor, DeviceId, DeviceSeq, GroupId, GroupType, RecordKey, Seq, SpaceId};
+use gbsync_core::scope::Reach;
 use gbsync_core::verdict::{Resolution, ResolvedAs};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Row;
@@ -69,11 +70,13 @@ SELECT r.group_id, r.group_type, r.actor, d.device, r.scopes
  CROSS JOIN LATERAL (SELECT epoch_no FROM groups WHERE space_no = s.space_no AND group_id = w.group_id OFFSET 0) AS g
   LEFT JOIN LATERAL (SELECT device FROM devices WHERE space_no = s.space_no AND epoch_no = g.epoch_no OFFSET 0) AS d ON true";
 
+/// Flags, and where the record of each is seen.
 const FLAGS: &str = "
-SELECT f.seq, f.place
+SELECT f.seq, f.place, r.id IS NOT NULL, r.scopes
   FROM (SELECT space_no FROM spaces WHERE space = $1) AS s
  CROSS JOIN unnest($2::bigint[], $3::bigint[]) AS w(seq, place)
- CROSS JOIN LATERAL (SELECT * FROM flags WHERE space_no = s.space_no AND seq = w.seq AND place = w.place OFFSET 0) AS f";
+ CROSS JOIN LATERAL (SELECT * FROM flags WHERE space_no = s.space_no AND seq = w.seq AND place = w.place OFFSET 0) AS f
+  LEFT JOIN LATERAL (SELECT id, scopes FROM records WHERE space_no = s.space_no AND entity = f.entity AND id = f.id OFFSET 0) AS r ON true";
 
 /// The chain at places of the log.
 const CHAINS: &str = "
@@ -315,8 +318,12 @@ fn held_rejections(rows: &[Row]) -> Result<BTreeMap<GroupId, HeldRejection>, Sto
     rows.iter().map(held).collect()
 }
 
-fn held_flags(rows: &[Row]) -> Result<BTreeSet<FlagId>, StoreError> {
-    rows.iter().map(|row| Ok(FlagId { seq: Seq(count(row, 0)?), place: count(row, 1)? })).collect()
+fn held_flags(rows: &[Row]) -> Result<BTreeMap<FlagId, Reach>, StoreError> {
+    let held = |row: &Row| {
+        let reach = if row.try_get(2)? { sighted::reach(row.try_get(3)?)? } else { Reach::nowhere() };
+        Ok((FlagId { seq: Seq(count(row, 0)?), place: count(row, 1)? }, reach))
+    };
+    rows.iter().map(held).collect()
 }
 
 async fn last_number(

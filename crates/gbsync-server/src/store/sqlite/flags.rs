@@ -1,25 +1,32 @@
 //! `flags`: soft rules that accepted groups broke, until a group clears them.
 
 use super::row::{count, space as space_row, stored};
-use crate::store::{FlagId, FlagInfo, FlagsRequest, StoreError, StoredGroup};
+use crate::store::{FlagId, FlagInfo, FlagsRequest, StoreError, StoredGroup, sighted};
 use gbsync_core::id::{RecordKey, Seq};
+use gbsync_core::scope::Reach;
 use gbsync_core::verdict::{Flag, RejectionCode};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Those of the flags that there are.
+/// Those of the flags that there are, and where the record of each is seen.
 pub(super) fn known_flags(
     connection: &Connection,
     space_no: i64,
     wanted: &BTreeSet<FlagId>,
-) -> Result<BTreeSet<FlagId>, StoreError> {
-    let mut known = BTreeSet::new();
+) -> Result<BTreeMap<FlagId, Reach>, StoreError> {
+    let mut known = BTreeMap::new();
     for flag in wanted {
-        let mut statement =
-            connection.prepare_cached("SELECT 1 FROM flags WHERE space_no = ?1 AND seq = ?2 AND place = ?3")?;
-        if statement.exists(params![space_no, stored(flag.seq.0), stored(flag.place)])? {
-            known.insert(*flag);
+        let mut statement = connection.prepare_cached(
+            "SELECT r.id IS NOT NULL, r.scopes FROM flags AS f
+               LEFT JOIN records AS r ON r.space_no = f.space_no AND r.entity = f.entity AND r.id = f.id
+              WHERE f.space_no = ?1 AND f.seq = ?2 AND f.place = ?3",
+        )?;
+        let mut rows = statement.query(params![space_no, stored(flag.seq.0), stored(flag.place)])?;
+        if let Some(row) = rows.next()? {
+            let scopes: Option<String> = row.get(1)?;
+            let reach = if row.get(0)? { sighted::reach(scopes.as_deref())? } else { Reach::nowhere() };
+            known.insert(*flag, reach);
         }
     }
     Ok(known)
