@@ -210,8 +210,17 @@ impl World {
         Ok(())
     }
 
-    /// Lets the server answer a request; `false` when it died meanwhile.
+    /// Lets the server answer a request; `false` when it died meanwhile. Where a disk fails while somebody looks, nobody hears of the
+    /// request any more.
     pub(super) fn answer(&mut self, message: &mut Message) -> Result<bool> {
+        let answered = self.ask(message);
+        if answered.is_err() {
+            message.clone().settle(Err("the connection was reset"));
+        }
+        answered
+    }
+
+    fn ask(&mut self, message: &mut Message) -> Result<bool> {
         let method = match message.request.method {
             Method::Get => "GET",
             Method::Post => "POST",
