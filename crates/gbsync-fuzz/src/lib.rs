@@ -14,6 +14,7 @@ mod outbox_rows;
 mod push_body;
 mod reference;
 mod schema_file;
+mod snapshot_file;
 mod stand;
 mod token;
 
@@ -26,6 +27,7 @@ pub use operations_file::operations_file;
 pub use outbox_rows::outbox_rows;
 pub use push_body::push_body;
 pub use schema_file::schema_file;
+pub use snapshot_file::snapshot_file;
 pub use token::token;
 
 /// A function that looks at one input.
@@ -42,4 +44,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("schema_file", schema_file),
     ("operations_file", operations_file),
     ("outbox_rows", outbox_rows),
+    ("snapshot_file", snapshot_file),
 ];

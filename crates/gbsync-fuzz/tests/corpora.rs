@@ -73,4 +73,5 @@ corpora! {
     schema_file: 500,
     operations_file: 500,
     outbox_rows: 200,
+    snapshot_file: 300,
 }
