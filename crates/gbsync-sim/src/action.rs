@@ -137,6 +137,12 @@ fn delete(entity: &str, id: &str) -> Change {
     Change { key: (entity.into(), id.into()), edit: Edit::Delete }
 }
 
+/// A coupon, whose code no other one may have.
+pub fn coupon(token: &str, code: &str) -> Operation {
+    let changes = vec![put("coupons", token, json!({"w": token, "code": code}))];
+    Operation { token: token.into(), kind: "coupon", changes }
+}
+
 /// What is wrong with a sale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wrong {

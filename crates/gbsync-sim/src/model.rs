@@ -201,7 +201,7 @@ impl State {
     }
 
     /// What no accepted group may leave where there are rules: a receipt that is not paid for, a reference that points
-    /// nowhere, less than nothing in stock.
+    /// nowhere, less than nothing in stock, one code on two coupons.
     pub fn broken_rule(&self) -> Option<String> {
         let cents = |fields: &Fields, name: &str| fields.get(name).and_then(Value::as_str)?.replace('.', "").parse().ok();
         let mut paid: BTreeMap<&str, i64> = BTreeMap::new();
@@ -221,7 +221,12 @@ impl State {
             .of("stock")
             .find(|(_, fields)| fields.get("quantity").and_then(Value::as_i64).unwrap_or(0) < 0)
             .map(|(id, _)| format!("stock {id} is below 0"));
-        dangling.or(unpaid).or(sold_out)
+        let mut codes = BTreeSet::new();
+        let twice = self
+            .of("coupons")
+            .find(|(_, fields)| !codes.insert(fields.get("code").and_then(Value::as_str)))
+            .map(|(id, _)| format!("coupon {id} has the code of another one"));
+        dangling.or(unpaid).or(sold_out).or(twice)
     }
 
     /// Whether an operation left a till with less than nothing, which is flagged and not refused.

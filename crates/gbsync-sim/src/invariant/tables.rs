@@ -8,7 +8,7 @@ use rusqlite::types::{Value as Shown, ValueRef};
 use serde_json::Value;
 
 /// The columns of each typed table whose names no upgrade changes.
-const COLUMNS: [(&str, &[&str]); 7] = [
+const COLUMNS: [(&str, &[&str]); 8] = [
     ("products", &["w", "name"]),
     ("stock", &["w", "quantity"]),
     ("tills", &["w", "cash"]),
@@ -16,6 +16,7 @@ const COLUMNS: [(&str, &[&str]); 7] = [
     ("payments", &["w", "receiptId", "amount"]),
     ("entries", &["w", "receiptId"]),
     ("notes", &["w", "receiptId"]),
+    ("coupons", &["w", "code"]),
 ];
 
 /// P2: the typed tables show what the view shows, in each column, and in the words of the app, whatever the server's are.

@@ -4,6 +4,7 @@
 //! out without changing the others. Invariant: the same seed gives the same trace, byte for byte.
 
 mod anew;
+mod coupon;
 pub mod device;
 mod event;
 mod faults;
@@ -209,6 +210,7 @@ impl World {
         self.read_anew(step)?;
         self.violate(step)?;
         self.mishap(step)?;
+        self.give_coupon(step)?;
         self.with_failing_disks(&mut schedule, |world, schedule| world.happen(event, schedule, &mut workload))?;
         self.after_cuts(&mut schedule)?;
         self.with_failing_disks(&mut schedule, |world, _| world.poll_all())?;

@@ -122,7 +122,7 @@ impl World {
     }
 
     /// What a device shows, for somebody who looks at it.
-    fn view(&self, place: usize) -> Result<State> {
+    pub(super) fn view(&self, place: usize) -> Result<State> {
         let rows = self.devices[place].client()?.with_reader(|db| {
             let mut statement = db.prepare_cached("SELECT entity, id, payload FROM gbsync_records")?;
             let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;

@@ -17,6 +17,7 @@ const PAUSE_MS: u64 = 2 * 60 * 60 * 1000;
 const TRACES: &[(&str, &str)] = &[
     ("a group was parked: conflict", "SELECT count(*) FROM gbsync_outbox WHERE code = 'conflict'"),
     ("a group was parked: bound_violation", "SELECT count(*) FROM gbsync_outbox WHERE code = 'bound_violation'"),
+    ("a group was parked: duplicate_value", "SELECT count(*) FROM gbsync_outbox WHERE code = 'duplicate_value'"),
     ("a group was parked: dependency_rejected", "SELECT count(*) FROM gbsync_outbox WHERE code = 'dependency_rejected'"),
     ("a group was parked: base_lost", "SELECT count(*) FROM gbsync_outbox WHERE code = 'base_lost'"),
     ("a lost group was offered again", "SELECT count(*) FROM gbsync_outbox WHERE accepted_as IS NOT NULL"),
