@@ -380,13 +380,12 @@ fn p11_accounted(db: &Connection, device: &mut DeviceParty) -> Result<()> {
 /// The promise that is broken.
 pub fn p11_accounted_on_the_server(device: &DeviceParty, server: &ServerParty) -> Result<()> {
     type Row = (String, String, Option<u64>, Option<String>, bool, String, u64);
-    let (present, groups): (String, Vec<Row>) = device.client()?.with_reader(|db| {
+    let groups: Vec<Row> = device.client()?.with_reader(|db| {
         let sql = "SELECT group_id, state, seq, code, verdict IS NOT NULL, epoch, device_seq FROM gbsync_outbox";
         let read = |row: &rusqlite::Row<'_>| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
         };
-        let present = db.query_row("SELECT epoch FROM gbsync_state", [], |row| row.get(0))?;
-        Ok((present, db.prepare(sql)?.query_map([], read)?.collect::<rusqlite::Result<_>>()?))
+        db.prepare(sql)?.query_map([], read)?.collect()
     })?;
     let db = server.reader()?;
     let mut statement = db.prepare_cached(
@@ -409,11 +408,11 @@ pub fn p11_accounted_on_the_server(device: &DeviceParty, server: &ServerParty) -
         };
         ensure!(is_same, "P11: {group} is {state} at {seq:?} ({code:?}) on the device, and {decided:?} on the server");
         let owner: Option<String> = numbers.query_row((&epoch, number), |row| row.get(0)).optional()?;
-        // What a copy of a device captured under the other one's epoch, and parked itself, was never sent with its number.
+        // What two copies of a device captured under one epoch, and parked themselves, was never sent with its number.
         let is_sent = || -> rusqlite::Result<bool> {
             db.query_row("SELECT EXISTS (SELECT 1 FROM numbers WHERE group_id = ?1)", [&group], |row| row.get(0))
         };
-        let is_owner = owner.as_ref().is_none_or(|owner| *owner == group) || (epoch != present && !is_sent()?);
+        let is_owner = owner.as_ref().is_none_or(|owner| *owner == group) || (state != "accepted" && !is_sent()?);
         ensure!(
             is_owner,
             "P11: number {number} of {epoch} is that of {group} on the device, and of {owner:?} on the server"
