@@ -6,7 +6,7 @@ use crate::seeds::{Happened, scratch_folder};
 use crate::world::mix;
 use crate::world::server::space_id;
 use crate::world::staff::{PEOPLE, Wallet};
-use crate::world::time::{Party, Time};
+use crate::world::time::Time;
 use anyhow::{Context, Result, bail, ensure};
 use gbsync_client::{Client, Config, Error, Remote, SyncError, SyncObserver, SyncOptions, SyncReport};
 use gbsync_core::id::Actor;
@@ -86,9 +86,9 @@ impl World {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (time, folder) = (Time::new(), scratch.path().join("server"));
         let party = time.party(mix(seed, 1));
-        let office = Tokens::open_in(folder.as_path(), environment(&party))?;
+        let office = Tokens::open_in(folder.as_path(), party.server_environment())?;
         office.create(NewToken::new(space_id("main")))?;
-        let mut config = ServerConfig { environment: environment(&party), ..ServerConfig::new(&folder) };
+        let mut config = ServerConfig { environment: party.server_environment(), ..ServerConfig::new(&folder) };
         (config.live.heartbeat_ms, config.live.recheck_ms) = (HEARTBEAT_MS, 0);
         config.live.buffered_pages = BUFFERED_PAGES;
         let local = Arc::new(runtime.block_on(LocalServer::open(config))?);
@@ -355,9 +355,4 @@ impl World {
         let local = Arc::into_inner(local).context("somebody still talks to the server")?;
         Ok(runtime.block_on(local.close())?)
     }
-}
-
-fn environment(party: &Party) -> gbsync_server::Environment {
-    let (clock, random) = (party.clone(), party.clone());
-    gbsync_server::Environment::new(move || clock.clock_ms(), move |bytes| random.fill_random(bytes))
 }

@@ -90,23 +90,18 @@ impl ServerParty {
         Ok(server)
     }
 
-    fn environment(&self) -> gbsync_server::Environment {
-        let (clock, random) = (self.party.clone(), self.party.clone());
-        gbsync_server::Environment::new(move || clock.clock_ms(), move |bytes| random.fill_random(bytes))
-    }
-
     /// Whoever makes and revokes tokens, beside the running server.
     pub fn office(&mut self) -> Result<&Tokens> {
         let office = match self.office.take() {
             Some(office) => office,
-            None => Tokens::open_in(self.folder.as_path(), self.environment())?,
+            None => Tokens::open_in(self.folder.as_path(), self.party.server_environment())?,
         };
         Ok(self.office.insert(office))
     }
 
     fn open(&mut self, runtime: &Runtime) -> Result<()> {
         let config = ServerConfig {
-            environment: self.environment(),
+            environment: self.party.server_environment(),
             heal_window_ms: self.heal_window_ms,
             limits: self.limits,
             schema: self.schema.clone(),
@@ -165,7 +160,7 @@ impl ServerParty {
     /// Keeps its state while it runs.
     pub fn copy(&self, to: &Path, way: Way) -> Result<()> {
         if way == Way::Backup {
-            gbsync_server::backup(&self.folder, to, &self.environment(), |_, _| ())?;
+            gbsync_server::backup(&self.folder, to, &self.party.server_environment(), |_, _| ())?;
             return Ok(());
         }
         std::fs::create_dir_all(to)?;
@@ -182,12 +177,12 @@ impl ServerParty {
                 let file = self.folder.join(format!("gbsync.db{end}"));
                 file.exists().then(|| std::fs::remove_file(file)).transpose()?;
             }
-            gbsync_server::restore(from, &self.folder, &self.environment(), |_, _| ())?;
+            gbsync_server::restore(from, &self.folder, &self.party.server_environment(), |_, _| ())?;
         } else {
             put_files(from, &self.folder)?;
         }
         if way == Way::ByHandAndTold {
-            gbsync_server::mark_restored(self.folder.as_path(), &self.environment(), |_| ())?;
+            gbsync_server::mark_restored(self.folder.as_path(), &self.party.server_environment(), |_| ())?;
         }
         // The file has another name by now than it was written under.
         disk::wait_until_closed(&self.folder)?;

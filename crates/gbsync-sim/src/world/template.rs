@@ -98,7 +98,8 @@ pub(super) fn server(spaces: usize) -> Result<ServerTemplate> {
         return Ok(server.clone());
     }
     let folder = tempfile::tempdir().context("no folder for temporary files")?;
-    let made = Tokens::open(folder.path())?;
+    // By the worlds' own clock and randomness, so that another process makes the same log and the same tokens.
+    let made = Tokens::open_in(folder.path(), Time::new().party(1).server_environment())?;
     let tokens = SPACES[..spaces].iter().map(|space| {
         let new = || NewToken::new(space_id(space));
         let office = NewToken { roles: vec![Role::new("admin")?], actor: Some(Actor::new("ann")?), ..new() };

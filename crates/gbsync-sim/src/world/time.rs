@@ -105,6 +105,12 @@ impl Party {
     pub fn environment(&self) -> Environment {
         Environment { clock: Arc::new(self.clone()), random: Arc::new(self.clone()), timer: Arc::new(self.clone()) }
     }
+
+    /// The environment of a server.
+    pub fn server_environment(&self) -> gbsync_server::Environment {
+        let (clock, random) = (self.clone(), self.clone());
+        gbsync_server::Environment::new(move || clock.clock_ms(), move |bytes| random.fill_random(bytes))
+    }
 }
 
 impl Clock for Party {
