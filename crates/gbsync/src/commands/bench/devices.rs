@@ -1,15 +1,18 @@
-//! Sixteen devices push at once, beside one: concurrent pushes share durable transactions.
+//! Sixteen devices push at once: beside one, and beside plain SQLite in durable transactions that are as large as those that their
+//! pushes share.
+
+mod raw;
 
 use super::push::{fill, finish, push_once, sync_in_thread, transport, wait_for};
+use super::pushes::{DEVICES, GROUPS, SPACES, batches, push};
 use super::report::{Bar, Figure, median};
 use super::rows::{RECORDS, sales};
 use super::{Folders, Sizes};
 use crate::commands::demo::station::Station;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use gbsync_client::SyncOptions;
+use gbsync_server::StoreLocation;
 use std::time::Instant;
-
-const DEVICES: u64 = 16;
 
 /// What sixteen devices did.
 struct Together {
@@ -27,7 +30,7 @@ pub(super) async fn measure(sizes: &Sizes, folders: &Folders) -> Result<Vec<Figu
         shared.push(together.transactions_a_push);
     }
     let sales = sizes.sales_a_device;
-    Ok(vec![
+    let mut figures = vec![
         Figure::new("devices-16", "records/s")
             .ours(median(&mut all))
             .raw(median(&mut one))
@@ -37,6 +40,45 @@ pub(super) async fn measure(sizes: &Sizes, folders: &Folders) -> Result<Vec<Figu
             .ours(median(&mut shared))
             .bar(Bar::AtMost(0.25))
             .note(format!("durable transactions on the server over pushes, {DEVICES} devices")),
+    ];
+    figures.extend(beside_raw(sizes, folders).await?);
+    Ok(figures)
+}
+
+/// Pushes made beforehand to a server on SQLite, beside plain SQLite.
+async fn beside_raw(sizes: &Sizes, folders: &Folders) -> Result<[Figure; 2]> {
+    let (mut ours, mut alone, mut all_rows, mut together) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let pushes = DEVICES * sizes.postgres_pushes;
+    let rate = |took: std::time::Duration| (pushes * GROUPS as u64 * RECORDS) as f64 / took.as_secs_f64();
+    for _ in 0..sizes.rounds.min(3) {
+        let folder = folders.create()?;
+        let pushed = push(StoreLocation::from(folder.path()), batches(sizes, SPACES)).await?;
+        ours.push(rate(pushed.took));
+        let shared = pushes as f64 / pushed.transactions as f64;
+        together.push(shared);
+        let each = shared.round() as usize;
+        let (one, other, batches) = (folders.create()?, folders.create()?, batches(sizes, SPACES));
+        let (of_alone, of_all) = tokio::task::spawn_blocking(move || {
+            let alone = raw::insert(one.path(), &batches, each)?;
+            anyhow::Ok((alone, raw::insert_all(other.path(), &batches, each)?))
+        })
+        .await
+        .context("plain SQLite ended")??;
+        alone.push(rate(of_alone));
+        all_rows.push(rate(of_all));
+    }
+    let (ours, together) = (median(&mut ours), median(&mut together));
+    let batch = format!(
+        "{DEVICES} devices, batches of {GROUPS} operations of {RECORDS} records, {SPACES} spaces, {together:.1} a durable transaction"
+    );
+    Ok([
+        Figure::new("sqlite-16", "records/s")
+            .ours(ours)
+            .raw(median(&mut alone))
+            .note(format!("{batch}; raw: the same records alone, as many a transaction")),
+        Figure::new("sqlite-16-all-rows", "records/s").ours(ours).raw(median(&mut all_rows)).bar(Bar::RatioAtLeast(0.5)).note(
+            "the same pushes; raw: the same records, log entries, verdicts and numbers into the server's tables, as many a transaction",
+        ),
     ])
 }
 

@@ -12,6 +12,7 @@ mod postgres;
 mod processor;
 mod pull;
 mod push;
+mod pushes;
 mod raw;
 mod report;
 mod rows;

@@ -6,33 +6,13 @@ mod raw;
 
 use super::Sizes;
 use super::processor::Worked;
+use super::pushes::{Batch, DEVICES, GROUPS, SPACES, batches};
 use super::report::{Bar, Figure, median};
-use super::rows::{RECORDS, Sale, sales};
-use crate::config::server_failure;
-use anyhow::{Context, Result, bail, ensure};
-use gbsync_client::{BoxFuture, HttpTransport, Method, Request, TokenProvider, Transport};
+use super::rows::RECORDS;
+use anyhow::Result;
 use gbsync_cluster::{Cluster, ClusterError};
-use gbsync_core::digest::Digest;
-use gbsync_core::id::SpaceId;
-use gbsync_server::{NewToken, Server, ServerConfig, StoreLocation, Tokens};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-const DEVICES: u64 = 16;
-const SPACES: u64 = 50;
-/// Operations of a push.
-const GROUPS: usize = 8;
-/// Seconds after which a push is given up, in milliseconds.
-const TIMEOUT_MS: u64 = 60_000;
-
-/// A push as it is sent, and where to.
-struct Batch {
-    space: u64,
-    body: Vec<u8>,
-    sales: Vec<Sale>,
-    /// Operations of the device before these.
-    before: usize,
-}
+use gbsync_server::StoreLocation;
+use std::time::Duration;
 
 /// Measures pushing to PostgreSQL.
 pub(super) async fn measure(sizes: &Sizes) -> Result<Vec<Figure>> {
@@ -106,101 +86,7 @@ pub(super) fn is_not_installed(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(ClusterError::NotInstalled))
 }
 
-/// What each device pushes.
-fn batches(sizes: &Sizes, spaces: u64) -> Vec<Vec<Batch>> {
-    let of_device = |device: u64| {
-        let sales = sales(device, 1, sizes.postgres_pushes * GROUPS as u64);
-        let batch = |(number, sales): (usize, &[Sale])| {
-            let space = (device * 3 + number as u64 * 7) % spaces;
-            let before = number * GROUPS;
-            Batch { space, body: body(device, before, sales), sales: sales.to_vec(), before }
-        };
-        sales.chunks(GROUPS).enumerate().map(batch).collect()
-    };
-    (1..=DEVICES).map(of_device).collect()
-}
-
-fn body(device: u64, before: usize, sales: &[Sale]) -> Vec<u8> {
-    let group = |(number, sale): (usize, &Sale)| {
-        let changes = changes(sale);
-        let (id, digest) = (&sale.root, Digest::of(changes.as_bytes()));
-        format!(
-            r#"{{"syncGroupId":"receipt-create:{id}:1","syncGroupType":"receipt-create","deviceSeq":{},"createdAt":"2026-06-03T20:00:00.000Z","changeCount":{RECORDS},"digest":"{digest}","changes":{changes}}}"#,
-            before + number + 1
-        )
-    };
-    let groups = sales.iter().enumerate().map(group).collect::<Vec<_>>().join(",");
-    format!(r#"{{"device":"till-{device}","epoch":"e1","batch":"b","groups":[{groups}]}}"#).into_bytes()
-}
-
-/// What a sale changes, as it is sent.
-fn changes(sale: &Sale) -> String {
-    let change = |row: &super::rows::Row| {
-        let (entity, id, payload) = (row.entity, &row.id, &row.payload);
-        format!(r#"{{"entity":"{entity}","id":"{id}","action":"upsert","baseVersion":0,"payload":{payload}}}"#)
-    };
-    format!("[{}]", sale.rows.iter().map(change).collect::<Vec<_>>().join(","))
-}
-
-/// The token of the space that a device speaks to next.
-#[derive(Default)]
-struct NextToken(Mutex<String>);
-
-impl TokenProvider for NextToken {
-    fn token(&self) -> BoxFuture<'_, Option<String>> {
-        Box::pin(async { Some(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()) })
-    }
-}
-
 /// How long a new server takes for all batches.
 async fn push(cluster: &Cluster, batches: Vec<Vec<Batch>>) -> Result<Duration> {
-    let store = StoreLocation::Postgres(cluster.store());
-    let config = ServerConfig { listen: "127.0.0.1:0".parse()?, ..ServerConfig::new(&store) };
-    let server = Server::start(config).await.map_err(|error| server_failure(&error))?;
-    let tokens = tokio::task::spawn_blocking(move || {
-        let table = Tokens::open(store)?;
-        let new = NewToken::new;
-        let token = |space: u64| Ok(table.create(new(space_id(space)))?.token);
-        (0..SPACES).map(token).collect::<Result<Vec<String>, gbsync_server::ServerError>>()
-    });
-    let tokens = Arc::new(tokens.await?.map_err(|error| server_failure(&error))?);
-    let mut devices = Vec::new();
-    for batches in batches {
-        let token = Arc::new(NextToken::default());
-        let transport = HttpTransport::new(&server.url(), Arc::clone(&token) as Arc<dyn TokenProvider>)?;
-        devices.push((transport, token, batches));
-    }
-    let started = Instant::now();
-    let pushing: Vec<_> = devices
-        .into_iter()
-        .map(|(transport, token, batches)| {
-            let tokens = Arc::clone(&tokens);
-            tokio::spawn(async move {
-                for Batch { space, body, .. } in batches {
-                    let secret = tokens.get(usize::try_from(space)?).context("a token of each space")?;
-                    token.0.lock().unwrap_or_else(PoisonError::into_inner).clone_from(secret);
-                    let path = format!("/v1/spaces/{}/push", space_id(space));
-                    let request =
-                        Request { method: Method::Post, path, body: Some(body), timeout_ms: TIMEOUT_MS, token: None };
-                    let answer = transport.send(request).await?;
-                    ensure!(answer.status == 200, "a push was answered {}", answer.status);
-                }
-                Ok::<(), anyhow::Error>(())
-            })
-        })
-        .collect();
-    for device in pushing {
-        device.await??;
-    }
-    let took = started.elapsed();
-    let counters = server.counters();
-    if counters.groups_rejected > 0 || counters.failed_transactions > 0 {
-        bail!("{} operations were refused, {} transactions failed", counters.groups_rejected, counters.failed_transactions);
-    }
-    server.stop().await.map_err(|error| server_failure(&error))?;
-    Ok(took)
-}
-
-fn space_id(space: u64) -> SpaceId {
-    SpaceId::new(format!("shop-{space:02}")).expect("a short name")
+    Ok(super::pushes::push(StoreLocation::Postgres(cluster.store()), batches).await?.took)
 }

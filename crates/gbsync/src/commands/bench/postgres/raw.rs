@@ -1,11 +1,10 @@
 //! What plain PostgreSQL takes: for the records of a batch alone, and for all rows that the server writes for it.
 
-use super::{Batch, GROUPS, SPACES, changes, space_id};
-use crate::commands::bench::rows::{RECORDS, Sale};
+use crate::commands::bench::pushes::{AT, Batch, GROUPS, SPACES, Written, space_id};
+use crate::commands::bench::rows::RECORDS;
 use crate::config::server_failure;
 use anyhow::{Context, Result};
 use gbsync_cluster::Cluster;
-use gbsync_core::digest::Digest;
 use gbsync_server::{NewToken, StoreLocation, Tokens};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -15,9 +14,6 @@ use tokio_postgres::{Client, NoTls, Statement};
 
 type Value<'v> = &'v (dyn ToSql + Sync);
 type Values<'v> = Vec<Value<'v>>;
-
-/// What stands in every row as the time.
-const AT: &str = "2026-06-03T20:00:00.000Z";
 
 /// How long plain PostgreSQL takes for the rows of all batches.
 pub(super) async fn insert(cluster: &Cluster, batches: Vec<Vec<Batch>>) -> Result<Duration> {
@@ -153,8 +149,8 @@ impl AllRows {
     async fn write(&self, batch: &Batch, head: i64) -> Result<()> {
         let space_no = self.space_nos[usize::try_from(batch.space)?];
         let before = i64::try_from(batch.before)?;
-        let groups: Vec<Group> =
-            (1..).zip(&batch.sales).map(|(place, sale)| Group::new(sale, head + place, before + place)).collect();
+        let groups: Vec<Written> =
+            (1..).zip(&batch.sales).map(|(place, sale)| Written::new(sale, head + place, before + place)).collect();
         let (mut records, mut log, mut verdicts, mut numbers) = (Values::new(), Values::new(), Values::new(), Values::new());
         for (group, sale) in groups.iter().zip(&batch.sales) {
             for row in &sale.rows {
@@ -180,24 +176,5 @@ impl AllRows {
             client.batch_execute("COMMIT"),
         )?;
         Ok(())
-    }
-}
-
-/// What is written of a sale beside its records.
-struct Group {
-    id: String,
-    seq: i64,
-    device_seq: i64,
-    digest: Vec<u8>,
-    entry: String,
-}
-
-impl Group {
-    fn new(sale: &Sale, seq: i64, device_seq: i64) -> Self {
-        let (id, changes) = (format!("receipt-create:{}:1", sale.root), changes(sale));
-        let entry = format!(
-            r#"{{"seq":{seq},"syncGroupId":"{id}","syncGroupType":"receipt-create","device":"till-1","epoch":"e1","deviceSeq":{device_seq},"createdAt":"{AT}","committedAt":"{AT}","changeCount":{RECORDS},"changes":{changes}}}"#
-        );
-        Self { id, seq, device_seq, digest: Digest::of(changes.as_bytes()).as_bytes().to_vec(), entry }
     }
 }
