@@ -63,7 +63,7 @@ pub struct ServerConfig {
     pub heal_window_ms: u64,
     /// How long a connection to the store waits for another process's lock, in milliseconds.
     pub busy_timeout_ms: u64,
-    /// Spaces that are written to at a time, each on a connection of its own, where the store is a database.
+    /// Transactions at a time, each on a connection of its own, where the store is a database. What waits meanwhile shares the next.
     pub writers: usize,
     /// Where time and randomness come from.
     pub environment: Environment,
@@ -95,7 +95,7 @@ impl ServerConfig {
             upload_expiry_ms: 24 * 60 * 60 * 1000,
             heal_window_ms: 7 * 24 * 60 * 60 * 1000,
             busy_timeout_ms: 5_000,
-            writers: 16,
+            writers: 4,
             environment: Environment::system(),
             fault: None,
         }

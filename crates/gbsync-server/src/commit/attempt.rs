@@ -21,8 +21,15 @@ impl WriterLoop {
     /// One durable transaction.
     pub(super) fn commit(&mut self, works: &[Work]) -> Result<Transacted, StoreError> {
         let (deadline, mut pause) = (Instant::now() + PATIENCE, PAUSES.0);
+        self.supposes = true;
         loop {
             let error = match self.attempt(works, deadline) {
+                Err(error @ StoreError::Taken(_)) if self.supposes => {
+                    tracing::debug!(%error, "what was supposed to be new is looked up");
+                    self.undo(&error);
+                    self.supposes = false;
+                    continue;
+                }
                 Err(error) if error.is_passing() && Instant::now() < deadline => error,
                 ended => return ended,
             };

@@ -17,9 +17,10 @@ use crate::store::{
     Decided, DecidedAs, EpochKey, Held, HeldRejection, SpaceState, StoreError, StoredEntry, StoredGroup, StoredRejection,
     Wanted, Written,
 };
+use gbsync_core::change::{Base, Change, Edit};
 use gbsync_core::decide::{Accepted, Decision, Facts, Known, Needs, Outcome, Standing, decide, wants};
 use gbsync_core::group::{Group, Header};
-use gbsync_core::id::{Actor, DeviceSeq, GroupId, Role, Seq};
+use gbsync_core::id::{Actor, DeviceSeq, GroupId, RecordKey, Role, Seq};
 use gbsync_core::limits::Limits;
 use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::schema::Schema;
@@ -52,6 +53,8 @@ pub(super) struct Ledger<'t> {
     scopes: ScopeSet,
     /// Records whose version is above the head that the transaction began with are to be written.
     facts: Facts,
+    /// Records that were supposed to be absent.
+    supposed: Vec<RecordKey>,
     groups: BTreeMap<GroupId, Decided>,
     numbers: BTreeMap<EpochKey, BTreeMap<DeviceSeq, GroupId>>,
     families: Families,
@@ -95,22 +98,42 @@ pub(super) fn want<'r>(wanted: &mut Wanted<'r>, request: &'r PushRequest, schema
         wanted.groups.extend(lineage::named(arrival));
         wanted.flags.extend(flags::wanted(header));
         let Content::Whole(group) = &arrival.content else { continue };
+        wanted.supposed.extend(group.changes().iter().filter(|change| is_made(change)).map(|change| &change.key));
         let Needs { records, index } = wants(group, schema);
         wanted.needs.records.extend(records);
         wanted.needs.index.extend(index);
     }
 }
 
+/// Whether a change makes its record, as its author sees it.
+fn is_made(change: &Change) -> bool {
+    matches!(change.edit, Edit::Upsert(_)) && change.base == Base::default()
+}
+
 impl<'t> Ledger<'t> {
     pub(super) fn new(held: Held, terms: Terms<'t>) -> Self {
-        let Held { state, groups, roots, winners, closures, rejected, numbers, flags, healed, chains, facts, schema: _ } =
-            held;
+        let Held {
+            state,
+            groups,
+            roots,
+            winners,
+            closures,
+            rejected,
+            numbers,
+            flags,
+            healed,
+            chains,
+            facts,
+            supposed,
+            schema: _,
+        } = held;
         Self {
             terms,
             roles: None,
             scopes: ScopeSet::All,
             first_head: state.head,
             facts,
+            supposed,
             state,
             groups,
             numbers,
@@ -427,6 +450,12 @@ impl<'t> Ledger<'t> {
         }
     }
 
+    /// Whether everything that was supposed to be absent is to be written, so that its key vouches for what was decided on it.
+    pub(super) fn is_borne_out(&self) -> bool {
+        let is_written = |key| self.facts.found(key).is_some_and(|record| record.version > self.first_head);
+        self.supposed.iter().all(is_written)
+    }
+
     /// What is to be written; `None` when nothing is.
     pub(super) fn finish(self) -> Option<Written> {
         let families = self.families.finish();
@@ -440,6 +469,7 @@ impl<'t> Ledger<'t> {
             head: self.state.head,
             chain: self.state.chain,
             records,
+            supposed: self.supposed,
             index,
             entries: self.entries,
             groups: self.decided,

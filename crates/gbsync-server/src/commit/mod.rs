@@ -1,9 +1,9 @@
 //! Group commit: pushes queue here, core decides them, the store commits them, and only then is anybody answered.
 //!
 //! On SQLite one thread owns the one writer. It takes everything that is queued, decides it on what one transaction loads, and
-//! makes it durable with one COMMIT. On PostgreSQL there are several, each busy in one space at a time. If anything fails,
-//! nothing of the transaction took effect: all of it is answered 503, the connection is closed, and the next transaction
-//! starts from what the store holds.
+//! makes it durable with one COMMIT. On PostgreSQL there are several, each busy in spaces of its own. If anything fails, nothing of
+//! the transaction took effect: each of its spaces is decided by itself, and where that fails too it is answered 503, the connection
+//! is closed, and the next transaction starts from what the store holds.
 //!
 //! Rejected alternative: a mutex around the connection. Each push would pay its own fsync.
 
@@ -16,6 +16,7 @@ mod gather;
 mod ledger;
 mod lineage;
 mod parts;
+mod room;
 mod sequences;
 mod writer;
 

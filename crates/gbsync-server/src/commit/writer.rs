@@ -2,17 +2,16 @@
 
 use super::board::Seat;
 use super::gather::Gatherer;
-use super::ledger::{Ledger, Terms, want};
+use super::ledger::Terms;
 use super::lineage::ForkingOutcome;
-use super::parts;
+use super::room::Room;
 use super::{DiscardOutcome, NotCommitted, PushOutcome, ResolvingOutcome, Shared, Tally, Work};
 use crate::error::ServerError;
-use crate::store::{EpochKey, Held, Staging, StoreError, Wanted, Writer, Written};
-use gbsync_core::decide::{Facts, Needs};
+use crate::store::{Loaded, Staging, StoreError, Writer, Written};
 use gbsync_core::id::{Seq, SpaceId};
 use gbsync_core::time::Timestamp;
 use gbsync_core::verdict::Verdict;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,12 +38,14 @@ pub(super) struct WriterLoop {
     expired_at_ms: u64,
     /// Whether a schema is still to be put in force before anything is decided.
     pub(super) must_adopt: bool,
+    /// Whether records are held for new because their authors made them.
+    pub(super) supposes: bool,
 }
 
 /// What a transaction came to, until it may be told.
 pub(super) struct Transacted {
-    /// Of each work.
-    pub(super) outcomes: Vec<Outcome>,
+    /// Of each work; `None` of one whose space has to be decided alone.
+    pub(super) outcomes: Vec<Option<Outcome>>,
     /// The logs that grew.
     pub(super) heads: BTreeMap<SpaceId, Seq>,
     /// What is left to write, by space. The store recognises the transaction by the groups in it and their places in the log.
@@ -64,7 +65,7 @@ pub(super) enum Outcome {
 
 impl WriterLoop {
     pub(super) fn new(shared: Shared, source: Source, tally: Arc<Tally>) -> Self {
-        Self { shared, source, tally, writer: None, expired_at_ms: 0, must_adopt: false }
+        Self { shared, source, tally, writer: None, expired_at_ms: 0, must_adopt: false, supposes: true }
     }
 
     /// Runs until the queue is closed and empty.
@@ -73,30 +74,54 @@ impl WriterLoop {
             let gathered = works.len();
             works.iter_mut().for_each(Work::taken);
             self.tally.queued.fetch_sub(gathered as u64, Ordering::Relaxed);
-            let started = Instant::now();
             let works = self.adopt(works);
             if works.is_empty() {
                 continue;
             }
-            // A defect in deciding must cost its transaction, not the server.
-            let transaction = catch_unwind(AssertUnwindSafe(|| self.commit(&works)));
-            match transaction {
-                Ok(Ok(Transacted { outcomes, heads, .. })) => {
-                    self.count(&outcomes);
-                    self.shared.metrics.committed(gathered, started.elapsed());
-                    for (space, head) in &heads {
-                        self.shared.feed.advance(space, *head);
-                        self.shared.metrics.advanced(space, *head);
-                        self.shared.store.announce(space, *head);
-                    }
-                    for (work, outcome) in works.into_iter().zip(outcomes) {
-                        answer(work, outcome);
-                    }
-                }
-                Ok(Err(error)) => self.fail(works, &error.to_string()),
-                Err(_) => self.fail(works, "deciding panicked"),
+            for works in by_space(self.decide_all(works)) {
+                // Of one space, which is waited for: nothing is put aside once more.
+                self.decide_all(works);
             }
         }
+    }
+
+    /// Decides works in one transaction and answers them. Those that are put aside are given back: where another writer holds their
+    /// space, and all of them where a transaction of several spaces failed, which must not cost one space what another brings about.
+    fn decide_all(&mut self, works: Vec<Work>) -> Vec<Work> {
+        let (gathered, started) = (works.len(), Instant::now());
+        let spaces: BTreeSet<Option<&SpaceId>> = works.iter().map(Work::space).collect();
+        let is_of_several = spaces.len() > 1;
+        // A defect in deciding must cost its transaction, not the server.
+        let transaction = catch_unwind(AssertUnwindSafe(|| self.commit(&works)));
+        let error = match transaction {
+            Ok(Ok(Transacted { outcomes, heads, .. })) => {
+                let put_aside = outcomes.iter().filter(|outcome| outcome.is_none()).count();
+                self.count(outcomes.iter().flatten());
+                self.shared.metrics.committed(gathered - put_aside, started.elapsed());
+                for (space, head) in &heads {
+                    self.shared.feed.advance(space, *head);
+                    self.shared.metrics.advanced(space, *head);
+                    self.shared.store.announce(space, *head);
+                }
+                let mut aside = Vec::with_capacity(put_aside);
+                for (work, outcome) in works.into_iter().zip(outcomes) {
+                    match outcome {
+                        Some(outcome) => answer(work, outcome),
+                        None => aside.push(work),
+                    }
+                }
+                return aside;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "deciding panicked".to_owned(),
+        };
+        if !is_of_several {
+            self.fail(works, &error);
+            return Vec::new();
+        }
+        tracing::warn!(%error, works = works.len(), "a transaction of several spaces failed; each is decided by itself");
+        self.forget_writer();
+        works
     }
 
     /// The writer, and a new one where the one before failed.
@@ -115,6 +140,7 @@ impl WriterLoop {
         let limits = self.shared.limits;
         let terms = Terms { limits: &limits, schema, now: &now, heal_window_ms: self.shared.heal_window_ms };
         let (upload_expiry_ms, expired_at_ms) = (self.shared.upload_expiry_ms, self.expired_at_ms);
+        let supposes = self.supposes;
         let writer = self.writer()?;
         writer.begin()?;
         if now_ms.abs_diff(expired_at_ms) >= EXPIRY_LOOK_MS {
@@ -131,20 +157,29 @@ impl WriterLoop {
         let mut outcomes: Vec<Option<Outcome>> = works.iter().map(probed).collect();
         let (mut heads, mut all_written) = (BTreeMap::new(), Vec::new());
         let writer = self.writer()?;
-        for (space, indexes) in by_space {
-            let here: Vec<(usize, &Work)> = indexes.into_iter().map(|index| (index, &works[index])).collect();
-            let Some(written) = transact_space(writer, space, &here, &mut outcomes, terms, now_ms)? else { continue };
+        let rooms = by_space.into_iter().map(|(space, indexes)| {
+            let works = indexes.into_iter().map(|index| (index, &works[index]));
+            Room::enter(writer, space, works.collect(), terms)
+        });
+        let rooms = rooms.collect::<Result<Vec<_>, _>>()?;
+        let wanted: Vec<_> = rooms.iter().map(|room| (room.space, room.wanted(terms, supposes))).collect();
+        let loaded = writer.load_all(&wanted)?;
+        for ((room, (_, wanted)), loaded) in rooms.iter().zip(wanted).zip(loaded) {
+            let held = match loaded {
+                Loaded::Held(held) => Some(*held),
+                Loaded::NoSpace => None,
+                Loaded::Alone => continue,
+            };
+            let Some(written) = room.transact(writer, (held, wanted), &mut outcomes, terms, now_ms)? else { continue };
             if let Some(entry) = written.entries.last() {
-                heads.insert(space.clone(), entry.seq);
+                heads.insert(room.space.clone(), entry.seq);
             }
-            all_written.push((space.clone(), written));
+            all_written.push((room.space.clone(), written));
         }
-        let outcomes =
-            outcomes.into_iter().map(|outcome| outcome.expect("every work is of one space, or asks for nothing")).collect();
         Ok(Transacted { outcomes, heads, written: all_written })
     }
 
-    fn count(&self, outcomes: &[Outcome]) {
+    fn count<'o>(&self, outcomes: impl Iterator<Item = &'o Outcome>) {
         self.tally.transactions.fetch_add(1, Ordering::Relaxed);
         for outcome in outcomes {
             let Outcome::Push(PushOutcome::Decided { results, .. }) = outcome else { continue };
@@ -163,104 +198,28 @@ impl WriterLoop {
     pub(super) fn fail(&mut self, works: Vec<Work>, error: &str) {
         tracing::error!(%error, works = works.len(), "a transaction failed; nothing of it took effect");
         self.tally.failed_transactions.fetch_add(1, Ordering::Relaxed);
-        if let Some(mut writer) = self.writer.take() {
-            writer.rollback();
-        }
+        self.forget_writer();
         for work in works {
             refuse(work);
         }
         std::thread::sleep(REST);
     }
-}
 
-fn transact_space(
-    writer: &mut dyn Writer,
-    space: &SpaceId,
-    works: &[(usize, &Work)],
-    outcomes: &mut [Option<Outcome>],
-    terms: Terms<'_>,
-    now_ms: u64,
-) -> Result<Option<Written>, StoreError> {
-    // Before anything is loaded: only the parts say which records a group touches.
-    let assembled = works.iter().map(|(_, work)| match work {
-        Work::Push(push, _) => parts::assemble(writer, push, terms.limits),
-        _ => Ok(None),
-    });
-    let assembled = assembled.collect::<Result<Vec<_>, _>>()?;
-    let mut wanted = Wanted::default();
-    for ((_, work), assembled) in works.iter().zip(&assembled) {
-        match work {
-            Work::Push(push, _) => want(&mut wanted, assembled.as_ref().unwrap_or(&push.request), terms.schema),
-            Work::Discard(discard, _) => {
-                wanted.groups.insert(&discard.id);
-                wanted.rejected.insert(&discard.id);
-                if let Some(sealed_as) = &discard.request.sealed_as {
-                    let key = EpochKey { device: sealed_as.device.clone(), epoch: sealed_as.epoch.clone() };
-                    wanted.numbers.entry(key).or_default().insert(sealed_as.device_seq);
-                }
-            }
-            Work::Resolve(resolving, _) => {
-                wanted.groups.insert(&resolving.of);
-                wanted.rejected.insert(&resolving.of);
-                wanted.makes_groups = true;
-            }
-            Work::Fork(forking, _) => wanted.chains.extend(forking.places()),
-            Work::Tell(..) | Work::Stage(..) | Work::Adopt(..) | Work::Probe(_) => {}
+    /// Undoes the transaction and closes the connection.
+    fn forget_writer(&mut self) {
+        if let Some(mut writer) = self.writer.take() {
+            writer.rollback();
         }
     }
-    let mut held = writer.load(space, &wanted)?;
-    let version = terms.schema.map_or(0, |schema| schema.version);
-    if held.as_ref().is_some_and(|held| !held.schema.is(version)) {
-        return Err(StoreError::OtherSchema);
-    }
-    fork(writer, works, &mut held, outcomes, now_ms)?;
-    let mut ledger = held.map(|held| Ledger::new(held, terms));
-    for ((index, work), assembled) in works.iter().zip(&assembled) {
-        let outcome = match (work, &mut ledger) {
-            (Work::Push(push, _), Some(ledger)) => {
-                let mut source = |needs: &Needs, facts: &mut Facts| writer.learn(space, needs, facts);
-                let request = assembled.as_ref().unwrap_or(&push.request);
-                let outcome = ledger.push(request, &push.rights, &mut source)?;
-                parts::clear(writer, push, &outcome)?;
-                Outcome::Push(outcome)
-            }
-            (Work::Push(..), None) => Outcome::Push(PushOutcome::NoSpace),
-            (Work::Discard(discard, _), Some(ledger)) => Outcome::Discard(ledger.discard(discard)),
-            (Work::Discard(..), None) => Outcome::Discard(DiscardOutcome::NoSpace),
-            (Work::Resolve(resolving, _), Some(ledger)) => {
-                let mut source = |needs: &Needs, facts: &mut Facts| writer.learn(space, needs, facts);
-                Outcome::Resolve(ledger.resolve(resolving, &mut source)?)
-            }
-            (Work::Resolve(..), None) => Outcome::Resolve(ResolvingOutcome::NoSpace),
-            (Work::Tell(told, _), _) => {
-                writer.tell(told, terms.now)?;
-                Outcome::Told
-            }
-            (Work::Stage(part, _), _) => Outcome::Staged(writer.stage(part, terms.limits.group_bytes, now_ms)?),
-            (Work::Adopt(..) | Work::Probe(_) | Work::Fork(..), _) => continue,
-        };
-        outcomes[*index] = Some(outcome);
-    }
-    Ok(ledger.and_then(Ledger::finish))
 }
 
-/// Begins new logs before anything is decided: what comes with them is held to them.
-fn fork(
-    writer: &mut dyn Writer,
-    works: &[(usize, &Work)],
-    held: &mut Option<Held>,
-    outcomes: &mut [Option<Outcome>],
-    now_ms: u64,
-) -> Result<(), StoreError> {
-    for (index, work) in works {
-        let Work::Fork(forking, _) = work else { continue };
-        let outcome = match held {
-            Some(held) => forking.fork(writer, held, now_ms)?,
-            None => ForkingOutcome::Done(Seq(0)),
-        };
-        outcomes[*index] = Some(Outcome::Forked(outcome));
+/// Works by their space, in the order they came.
+fn by_space(works: Vec<Work>) -> impl Iterator<Item = Vec<Work>> {
+    let mut spaces: BTreeMap<Option<SpaceId>, Vec<Work>> = BTreeMap::new();
+    for work in works {
+        spaces.entry(work.space().cloned()).or_default().push(work);
     }
-    Ok(())
+    spaces.into_values()
 }
 
 /// Nobody may be waiting any more; that changes nothing.

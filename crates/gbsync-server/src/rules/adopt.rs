@@ -177,6 +177,7 @@ impl Adoption<'_> {
             head: seq,
             chain,
             records: outcomes.into_iter().map(|outcome| (outcome.key, outcome.record)).collect(),
+            supposed: Vec::new(),
             index: BTreeMap::new(),
             entries: vec![entry],
             groups: vec![group],

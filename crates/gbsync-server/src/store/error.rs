@@ -45,6 +45,9 @@ pub enum StoreError {
     /// Another transaction was in the way; nothing of this one took effect.
     #[error("PostgreSQL wants the transaction again: {0}")]
     Collided(String),
+    /// A record, or something else that was to be new, is there; nothing of the transaction took effect.
+    #[error("the store holds already what was to be new: {0}")]
+    Taken(String),
     /// The connection went away during COMMIT: the transaction took effect entirely or not at all.
     #[error("whether the transaction took effect is not known: {0}")]
     Uncertain(String),
@@ -60,6 +63,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The same for one more who asked.
+    pub(crate) fn told_again(&self) -> Self {
+        match self {
+            Self::Lost(text) => Self::Lost(text.clone()),
+            Self::Collided(text) => Self::Collided(text.clone()),
+            Self::Postgres(text) => Self::Postgres(text.clone()),
+            Self::Damaged(text) => Self::Damaged(text.clone()),
+            other => Self::Postgres(other.to_string()),
+        }
+    }
+
     /// Whether the same transaction may succeed when it is begun again.
     pub(crate) fn is_passing(&self) -> bool {
         matches!(self, Self::Lost(_) | Self::Collided(_) | Self::Uncertain(_) | Self::OtherSchema)

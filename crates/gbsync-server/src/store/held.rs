@@ -3,7 +3,7 @@
 use super::{EpochKey, FlagId, HealedGroup, SchemaMark, SpaceState};
 use gbsync_core::decide::{Facts, Needs};
 use gbsync_core::digest::Digest;
-use gbsync_core::id::{Actor, DeviceId, DeviceSeq, GroupId, GroupType, LogId, Seq};
+use gbsync_core::id::{Actor, DeviceId, DeviceSeq, GroupId, GroupType, LogId, RecordKey, Seq};
 use gbsync_core::scope::{Reach, ScopeSet};
 use gbsync_core::verdict::{Flag, Rejection, Resolution};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +25,23 @@ pub(crate) struct Wanted<'w> {
     pub(crate) makes_groups: bool,
     /// What deciding the groups needs as far as they say it themselves.
     pub(crate) needs: Needs,
+    /// Those of the needed records that their authors made. They are held for absent without a look: whoever makes a record under a
+    /// new id is right about it, and a key that is there refuses the write.
+    pub(crate) supposed: BTreeSet<&'w RecordKey>,
+}
+
+impl Wanted<'_> {
+    /// The needed records that are to be looked up, in order.
+    pub(crate) fn looked_up(&self) -> impl Iterator<Item = &RecordKey> {
+        self.needs.records.iter().filter(|key| !self.supposed.contains(key))
+    }
+
+    /// Holds those that are supposed to be absent for absent; which ones.
+    pub(crate) fn suppose(&self, facts: &mut Facts) -> Vec<RecordKey> {
+        let keys: Vec<RecordKey> = self.supposed.iter().map(|key| (*key).clone()).collect();
+        keys.iter().for_each(|key| facts.learn_record(key.clone(), None));
+        keys
+    }
 }
 
 /// What the store holds of what was wanted.
@@ -49,6 +66,25 @@ pub(crate) struct Held {
     pub(crate) flags: BTreeMap<FlagId, Reach>,
     /// What was needed.
     pub(crate) facts: Facts,
+    /// The records that were supposed to be absent, in order.
+    pub(crate) supposed: Vec<RecordKey>,
+}
+
+/// A space of several that were to be loaded.
+#[derive(Debug)]
+pub(crate) enum Loaded {
+    Held(Box<Held>),
+    NoSpace,
+    /// It has to be loaded alone: another writer is at work there, or the store does not know it well enough yet. Nothing of the
+    /// transaction may be about it.
+    Alone,
+}
+
+impl Loaded {
+    /// What was loaded of a space that was waited for.
+    pub(crate) fn of(held: Option<Held>) -> Self {
+        held.map_or(Self::NoSpace, |held| Self::Held(Box::new(held)))
+    }
 }
 
 /// Whose a rejected group is.

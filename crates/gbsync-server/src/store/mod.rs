@@ -24,7 +24,7 @@ pub(crate) use asked::{
 };
 pub use backup::{Manifest, SpaceInBackup, backup, read_manifest, restore};
 pub use error::StoreError;
-pub(crate) use held::{Decided, DecidedAs, Held, HeldRejection, Wanted};
+pub(crate) use held::{Decided, DecidedAs, Held, HeldRejection, Loaded, Wanted};
 pub(crate) use lineage::{HealedGroup, KeptAncestor, descend, meet};
 pub use lineage::{RestoredSpace, mark_restored};
 pub use location::StoreLocation;
@@ -128,6 +128,8 @@ pub(crate) struct Written {
     pub(crate) chain: Digest,
     /// In key order.
     pub(crate) records: Vec<(RecordKey, Record)>,
+    /// Those of them that were supposed to be absent, in order: where one is there, nothing is written.
+    pub(crate) supposed: Vec<RecordKey>,
     /// What joined (`true`) and left lists of indexes.
     pub(crate) index: IndexMoves,
     pub(crate) entries: Vec<StoredEntry>,
@@ -405,6 +407,10 @@ pub(crate) trait Writer: SchemaWriter + Send {
     fn begin(&mut self) -> Result<(), StoreError>;
     /// Loads what is wanted; `None` when there is no such space.
     fn load(&mut self, space: &SpaceId, wanted: &Wanted<'_>) -> Result<Option<Held>, StoreError>;
+    /// Loads what is wanted of several spaces, each named once: together, where that saves round trips.
+    fn load_all(&mut self, wanted: &[(&SpaceId, Wanted<'_>)]) -> Result<Vec<Loaded>, StoreError> {
+        wanted.iter().map(|(space, wanted)| Ok(Loaded::of(self.load(space, wanted)?))).collect()
+    }
     /// Loads what a decision needs.
     fn learn(&mut self, space: &SpaceId, needs: &Needs, facts: &mut Facts) -> Result<(), StoreError>;
     /// Writes what was decided.

@@ -50,8 +50,12 @@ mod schema;
 mod scoped_routes;
 #[path = "../suite/scopes.rs"]
 mod scopes;
+#[path = "../suite/several_spaces.rs"]
+mod several_spaces;
 #[path = "../suite/snapshot.rs"]
 mod snapshot;
+#[path = "../suite/supposed.rs"]
+mod supposed;
 #[path = "../suite/verdicts.rs"]
 mod verdicts;
 #[path = "../suite/verdicts_by_rule.rs"]

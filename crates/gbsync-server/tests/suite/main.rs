@@ -31,6 +31,8 @@ mod rules;
 mod schema;
 mod scoped_routes;
 mod scopes;
+mod several_spaces;
 mod snapshot;
+mod supposed;
 mod verdicts;
 mod verdicts_by_rule;

@@ -19,6 +19,9 @@ impl From<Error> for StoreError {
         if is(&[&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED, &SqlState::LOCK_NOT_AVAILABLE]) {
             return Self::Collided(text);
         }
+        if is(&[&SqlState::UNIQUE_VIOLATION]) {
+            return Self::Taken(text);
+        }
         // It is going down or coming up, has no room for the connection, or is a standby since a moment ago.
         let is_away = code.code().starts_with("08")
             || is(&[

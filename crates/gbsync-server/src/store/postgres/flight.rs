@@ -65,7 +65,7 @@ impl<'f> Flight<'f> {
     }
 }
 
-/// Statements of one space with their values, until they are sent together. Each has the space's number as its first value.
+/// Statements with their values, until they are sent together. Each of one space has the space's number as its first value.
 pub(super) struct Outgoing<'v> {
     space_no: i64,
     statements: Vec<(&'static str, Vec<Value<'v>>)>,
@@ -75,12 +75,23 @@ pub(super) struct Outgoing<'v> {
 pub(super) type Value<'v> = Box<dyn ToSql + Sync + Send + 'v>;
 
 impl<'v> Outgoing<'v> {
-    pub(super) fn new(space_no: i64) -> Self {
-        Self { space_no, statements: Vec::new() }
+    pub(super) fn new() -> Self {
+        Self { space_no: 0, statements: Vec::new() }
+    }
+
+    /// What is added from here on is of this space.
+    pub(super) fn stand_in(&mut self, space_no: i64) {
+        self.space_no = space_no;
     }
 
     /// Adds a statement with its values behind the space's number.
     pub(super) fn add(&mut self, sql: &'static str, values: Vec<Value<'v>>) {
+        let space_no: Value<'v> = Box::new(self.space_no);
+        self.add_to_all(sql, std::iter::once(space_no).chain(values).collect());
+    }
+
+    /// Adds a statement that is of no space alone.
+    pub(super) fn add_to_all(&mut self, sql: &'static str, values: Vec<Value<'v>>) {
         self.statements.push((sql, values));
     }
 
@@ -92,10 +103,7 @@ impl<'v> Outgoing<'v> {
         }
         let mut flight = Flight::new(client);
         for (statement, (_, values)) in prepared.iter().zip(&self.statements) {
-            let mut all: Values<'_> = Vec::with_capacity(values.len() + 1);
-            all.push(&self.space_no);
-            all.extend(values.iter().map(|value| -> &(dyn ToSql + Sync) { value.as_ref() }));
-            flight.add(statement, all);
+            flight.add(statement, values.iter().map(|value| -> &(dyn ToSql + Sync) { value.as_ref() }).collect());
         }
         end.into_iter().for_each(|end| flight.say(end));
         flight.land().await?;

@@ -50,12 +50,16 @@ pub(super) async fn learn(
         let key = RecordKey { entity: id(row, 0, Entity::new)?, id: id(row, 1, RecordId::new)? };
         found.insert(key, record(row, 2)?);
     }
+    let mut absent = Vec::new();
     for key in &needs.records {
         let record = found.remove(key);
         if record.is_none() {
-            writer.absent.insert(key.clone());
+            absent.push(key.clone());
         }
         facts.learn_record(key.clone(), record);
+    }
+    if let Some(entered) = writer.entered.get_mut(space) {
+        entered.absent.extend(absent);
     }
     hold_lists(facts, needs, rows_of(at_lists))
 }

@@ -3,7 +3,8 @@
 //! A writer's transaction first locks the space's row, its counter, and holds it to the COMMIT: so numbers become visible in
 //! their order, and a reader that asks for what lies behind a number never passes over one. Statements travel together.
 //!
-//! Invariant: nothing that a process remembers decides; whatever a transaction decides on, it read behind that lock.
+//! Invariant: nothing that a process remembers decides; whatever a transaction decides on, it read behind that lock, or its keys hold
+//! for it.
 //!
 //! Rejected alternative: the isolation level SERIALIZABLE. It would make most of what shares a space begin again.
 
@@ -12,8 +13,10 @@ mod announce;
 mod connect;
 mod engine;
 mod failure;
+mod fates;
 mod flags;
 mod flight;
+mod grants;
 mod index;
 mod learn;
 mod lineage;
@@ -27,6 +30,7 @@ mod read;
 mod rejections;
 mod retain;
 mod row;
+mod rows;
 mod snapshot;
 mod survey;
 mod tokens;
@@ -48,6 +52,7 @@ use futures_util::future::BoxFuture;
 use gbsync_core::id::{Actor, DeviceId, GroupId, Role, Seq, SpaceId};
 use gbsync_core::scope::ScopeSet;
 use gbsync_core::wire::{GroupResult, RejectedGroup};
+use grants::Grants;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -66,6 +71,8 @@ pub(crate) struct PostgresStore {
     lock_timeout: Duration,
     writers: usize,
     fault: Option<FaultPoint>,
+    numbers: writer::SpaceNumbers,
+    grants: Grants,
     announcer: Announcer,
     /// Keeps the views for reports.
     presenting: Mutex<Option<JoinHandle<()>>>,
@@ -87,7 +94,19 @@ impl PostgresStore {
         })?;
         let pool = address.pool(READERS, lock_timeout)?;
         let announcer = Announcer::new(address.schema());
-        Ok(Self { engine, pool, address, lock_timeout, writers, fault, announcer, presenting: Mutex::default() })
+        let grants = Grants::start(&pool, |task| drop(engine.spawn(task)));
+        Ok(Self {
+            engine,
+            pool,
+            address,
+            lock_timeout,
+            writers,
+            fault,
+            numbers: Arc::default(),
+            grants,
+            announcer,
+            presenting: Mutex::default(),
+        })
     }
 
     /// Reads; a second time on another connection if the first is lost.
@@ -116,28 +135,16 @@ fn one_more(connection: Object, attempts: usize, error: StoreError) -> Result<us
     }
 }
 
-/// The same as `reading` of a grant, as a task: the future of a closure that is handed a reference is none.
-async fn granted(pool: Pool, token_hash: [u8; 32]) -> Result<Option<Grant>, StoreError> {
-    let mut attempts = 1;
-    loop {
-        let connection = pool.get().await?;
-        match tokens::grant(&connection, &token_hash).await {
-            Ok(grant) => return Ok(grant),
-            Err(error) => attempts = one_more(connection, attempts, error)?,
-        }
-    }
-}
-
 impl Store for PostgresStore {
     fn writer(&self) -> Result<Box<dyn Writer>, StoreError> {
         let engine = Arc::new(Engine::of_one()?);
         let pool = self.address.pool(1, self.lock_timeout)?;
         let connection = engine.wait(pool.get())?;
-        Ok(Box::new(writer::PostgresWriter::new(engine, connection, self.fault.clone())))
+        let numbers = Arc::clone(&self.numbers);
+        Ok(Box::new(writer::PostgresWriter::new(engine, connection, self.fault.clone(), numbers)))
     }
 
     fn writers(&self) -> usize {
-        // With one, a transaction would hold several spaces.
         self.writers.max(2)
     }
 
@@ -160,8 +167,7 @@ impl Store for PostgresStore {
     }
 
     fn grant(&self, token_hash: [u8; 32]) -> BoxFuture<'_, Result<Option<Grant>, StoreError>> {
-        let granted = self.engine.spawn(granted(self.pool.clone(), token_hash));
-        Box::pin(async { granted.await.unwrap_or_else(|_| Err(StoreError::Lost("the store was closed".into()))) })
+        Box::pin(self.grants.clone().of(token_hash))
     }
 
     fn usage(&self, space: &SpaceId) -> Result<Option<Usage>, StoreError> {

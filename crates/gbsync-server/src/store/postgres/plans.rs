@@ -7,7 +7,7 @@
 //!
 //! Rejected alternative: custom plans. Planning these statements takes longer than running them.
 
-use super::{PostgresStore, index, learn, lineage, load, parts, read, tokens, write, writer};
+use super::{PostgresStore, fates, index, learn, lineage, load, parts, read, tokens, write, writer};
 use crate::store::StoreError;
 use deadpool_postgres::ClientWrapper;
 use gbsync_cluster::Cluster;
@@ -53,8 +53,16 @@ fn faults(plan: &[String]) -> Vec<String> {
 fn statements_that_were_planned_on_empty_tables_find_rows_by_their_whole_key() {
     let cluster = Cluster::shared().expect("a PostgreSQL");
     let store = PostgresStore::open(&cluster.store(), Duration::from_secs(5), 1, None).expect("a store");
-    let modules =
-        [load::PLANNED, learn::PLANNED, write::PLANNED, index::PLANNED, lineage::PLANNED, parts::PLANNED, read::PLANNED];
+    let modules = [
+        load::PLANNED,
+        fates::PLANNED,
+        learn::PLANNED,
+        write::PLANNED,
+        index::PLANNED,
+        lineage::PLANNED,
+        parts::PLANNED,
+        read::PLANNED,
+    ];
     let statements = modules.iter().chain(&[tokens::PLANNED, writer::PLANNED]).flat_map(|module| module.iter().copied());
     let found = store.read(async |client| {
         let mut found = Vec::new();

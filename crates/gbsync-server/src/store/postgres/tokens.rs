@@ -1,7 +1,7 @@
 //! Tokens and the spaces they open. A token is stored as its SHA-256 only.
 
 use super::PostgresStore;
-use super::row::{id, optional_id, time};
+use super::row::{count, id, optional_id, time};
 use crate::auth::{ActorInfo, NewToken, TokenInfo};
 use crate::store::kept::{self, act_as_json, roles_json};
 use crate::store::{Grant, Made, StoreError, TokenTable, sighted};
@@ -15,8 +15,10 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 const GRANT: &str = "
-SELECT t.token_id, s.space, t.roles, t.actor, t.device, t.revoked_at IS NOT NULL, t.expires_at, t.act_as, t.scopes
-  FROM tokens t JOIN spaces s USING (space_no) WHERE t.hash = $1";
+SELECT t.token_id, s.space, t.roles, t.actor, t.device, t.revoked_at IS NOT NULL, t.expires_at, t.act_as, t.scopes, w.place
+  FROM unnest($1::bytea[]) WITH ORDINALITY AS w(hash, place)
+ CROSS JOIN LATERAL (SELECT * FROM tokens WHERE hash = w.hash OFFSET 0) AS t
+ CROSS JOIN LATERAL (SELECT space FROM spaces WHERE space_no = t.space_no OFFSET 0) AS s";
 
 const ROLES: &str = "
 SELECT a.actor, a.roles
@@ -28,23 +30,33 @@ SELECT a.actor, a.roles
 #[cfg(test)]
 pub(super) const PLANNED: &[&str] = &[GRANT, ROLES];
 
-/// The token with this hash, also a revoked one.
-pub(super) async fn grant(client: &ClientWrapper, hash: &[u8; 32]) -> Result<Option<Grant>, StoreError> {
+/// The tokens with these hashes, in their order, also revoked ones.
+pub(super) async fn grants(client: &ClientWrapper, hashes: &[[u8; 32]]) -> Result<Vec<Option<Grant>>, StoreError> {
     let statement = client.prepare_cached(GRANT).await?;
-    let Some(row) = client.query_opt(&statement, &[&hash.as_slice()]).await? else { return Ok(None) };
-    Ok(Some(Grant {
+    let values: Vec<&[u8]> = hashes.iter().map(<[u8; 32]>::as_slice).collect();
+    let mut grants: Vec<Option<Grant>> = hashes.iter().map(|_| None).collect();
+    for row in client.query(&statement, &[&values]).await? {
+        let place = usize::try_from(count(&row, 9)?).ok().and_then(|place| place.checked_sub(1));
+        let grant = place.and_then(|place| grants.get_mut(place));
+        *grant.ok_or_else(|| StoreError::Damaged("a token that nobody asked for".into()))? = Some(grant_of(&row)?);
+    }
+    Ok(grants)
+}
+
+fn grant_of(row: &Row) -> Result<Grant, StoreError> {
+    Ok(Grant {
         token_id: row.try_get(0)?,
-        space: id(&row, 1, SpaceId::new)?,
+        space: id(row, 1, SpaceId::new)?,
         roles: kept::roles(row.try_get(2)?)?,
         bearer: Bearer {
-            actor: optional_id(&row, 3, Actor::new)?,
+            actor: optional_id(row, 3, Actor::new)?,
             act_as: kept::act_as(row.try_get(7)?)?,
-            expires_at: time(&row, 6)?,
+            expires_at: time(row, 6)?,
         },
-        device: optional_id(&row, 4, DeviceId::new)?,
+        device: optional_id(row, 4, DeviceId::new)?,
         scopes: sighted::scope_set(row.try_get(8)?)?,
         is_revoked: row.try_get(5)?,
-    }))
+    })
 }
 
 /// The roles of those of these actors that are known.

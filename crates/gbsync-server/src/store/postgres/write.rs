@@ -5,42 +5,44 @@ use super::flight::{Outgoing, Value};
 use super::index;
 use super::lineage::write_healed;
 use super::row::{id, stored};
-use super::writer::PostgresWriter;
-use crate::store::{CutChanges, EpochKey, StoreError, StoredGroup, ToldEpoch, Written};
+use super::rows::{RecordColumns, Rows};
+use super::writer::{Entered, PostgresWriter};
+use crate::store::{CutChanges, EpochKey, StoreError, ToldEpoch, Written};
 use deadpool_postgres::ClientWrapper;
-use gbsync_core::change::Payload;
 use gbsync_core::decide::Record;
-use gbsync_core::id::{Actor, DeviceId, EpochId, GroupId, RecordKey};
-use gbsync_core::scope::Trace;
+use gbsync_core::id::{Actor, DeviceId, EpochId, GroupId, RecordKey, SpaceId};
 use gbsync_core::time::Timestamp;
-use gbsync_core::wire::{flags_json, part_json};
+use gbsync_core::wire::part_json;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What every push leaves: its new records, log entries, verdicts and numbers, how far its devices are, and where the log stands.
-/// One statement, because starting one costs as much as inserting some rows; its arrays are read side by side, which `unnest` of
-/// several in FROM would copy first.
+/// What every push leaves, of one space or of several: new records, log entries, verdicts and numbers, how far devices are, and where
+/// the logs stand. One statement, because starting one costs as much as inserting some rows; its arrays are read side by side, which
+/// `unnest` of several in FROM would copy first.
 const DECIDED: &str = "
 WITH new_records AS (
   INSERT INTO records (space_no, entity, id, version, edit_version, payload, marks, scopes)
-  SELECT $1, unnest($2::text[]), unnest($3::text[]), unnest($4::bigint[]), unnest($5::bigint[]), unnest($6::text[]),
-         unnest($7::text[]), unnest($8::text[])),
+  SELECT unnest($1::bigint[]), unnest($2::text[]), unnest($3::text[]), unnest($4::bigint[]), unnest($5::bigint[]),
+         unnest($6::text[]), unnest($7::text[]), unnest($8::text[])),
 new_entries AS (
   INSERT INTO log (space_no, seq, change_count, chain, entry, parts, scopes)
-  SELECT $1, unnest($9::bigint[]), unnest($10::bigint[]), unnest($11::bytea[]), unnest($12::text[]), unnest($13::bigint[]),
-         unnest($14::text[])),
+  SELECT unnest($9::bigint[]), unnest($10::bigint[]), unnest($11::bigint[]), unnest($12::bytea[]), unnest($13::text[]),
+         unnest($14::bigint[]), unnest($15::text[])),
 new_groups AS (
   INSERT INTO groups (space_no, group_id, digest, seq, epoch_no, device_seq, flags, decided_at)
-  SELECT $1, unnest($15::text[]), unnest($16::bytea[]), unnest($17::bigint[]), unnest($18::bigint[]), unnest($19::bigint[]),
-         unnest($20::text[]), $21::text),
+  SELECT unnest($16::bigint[]), unnest($17::text[]), unnest($18::bytea[]), unnest($19::bigint[]), unnest($20::bigint[]),
+         unnest($21::bigint[]), unnest($22::text[]), $23::text),
 new_numbers AS (
   INSERT INTO numbers (space_no, epoch_no, device_seq, group_id)
-  SELECT $1, unnest($22::bigint[]), unnest($23::bigint[]), unnest($24::text[])),
+  SELECT unnest($24::bigint[]), unnest($25::bigint[]), unnest($26::bigint[]), unnest($27::text[])),
 seen_devices AS (
   INSERT INTO devices (space_no, device, epoch, epoch_no, highest_seq, first_seen, pushed_at)
-  SELECT $1, unnest($25::text[]), unnest($26::text[]), unnest($27::bigint[]), unnest($28::bigint[]), $21, $21
+  SELECT unnest($28::bigint[]), unnest($29::text[]), unnest($30::text[]), unnest($31::bigint[]), unnest($32::bigint[]), $23, $23
   ON CONFLICT (space_no, device, epoch) DO UPDATE
   SET highest_seq = greatest(devices.highest_seq, excluded.highest_seq), pushed_at = excluded.pushed_at)
-UPDATE spaces SET head = $29, chain = $30 WHERE space_no = $1";
+UPDATE spaces AS s SET head = w.head, chain = w.chain
+  FROM unnest($33::bigint[], $34::bigint[], $35::bytea[]) AS w(space_no, head, chain)
+ CROSS JOIN LATERAL (SELECT ctid FROM spaces WHERE space_no = w.space_no OFFSET 0) AS at
+ WHERE s.ctid = at.ctid";
 
 /// Records that are there, or may be.
 const RECORDS: &str = "
@@ -145,39 +147,56 @@ pub(super) const PLANNED: &[&str] = &[
     SHOW_CLOSURES,
 ];
 
-/// What writes what was decided, to be sent.
+/// What writes what was decided in one space or in several, to be sent.
 pub(super) async fn write<'w>(
     writer: &mut PostgresWriter,
-    space_no: i64,
-    written: &'w Written,
+    written: &[(&SpaceId, &'w Written)],
 ) -> Result<Outgoing<'w>, StoreError> {
-    know_epochs(writer, space_no, written).await?;
-    let mut outgoing = Outgoing::new(space_no);
-    let (new, others): (Vec<_>, Vec<_>) = written.records.iter().partition(|(key, _)| writer.absent.contains(key));
-    decided(&mut outgoing, written, &new, &writer.epochs);
-    if !others.is_empty() {
-        outgoing.add(RECORDS, records(&others));
+    let mut outgoing = Outgoing::new();
+    let (mut rows, mut others) = (Rows::default(), Vec::new());
+    for &(space, written) in written {
+        writer.inside(space).await?;
+        know_epochs(writer, space, written).await?;
+        let entered = writer.entered.get_mut(space).ok_or_else(|| StoreError::Damaged("a space is not locked".into()))?;
+        let is_new = |key| entered.absent.contains(key) || written.supposed.binary_search(key).is_ok();
+        let (new, known): (Vec<_>, Vec<_>) = written.records.iter().partition(|(key, _)| is_new(key));
+        rows.add(entered, written, &new);
+        others.push((entered.space_no, written, known));
+        // They are there from here on, for whoever writes once more in this transaction.
+        entered.absent.clear();
     }
-    index::write(&mut outgoing, &written.index);
-    rejections(&mut outgoing, written);
-    families(&mut outgoing, written);
-    flags(&mut outgoing, written);
+    outgoing.add_to_all(DECIDED, rows.values());
+    for (space_no, written, known) in others {
+        outgoing.stand_in(space_no);
+        beside(&mut outgoing, written, &known);
+    }
+    Ok(outgoing)
+}
+
+/// What only some leave.
+fn beside<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written, known: &[&'w (RecordKey, Record)]) {
+    if !known.is_empty() {
+        outgoing.add(RECORDS, records(known));
+    }
+    index::write(outgoing, &written.index);
+    rejections(outgoing, written);
+    families(outgoing, written);
+    flags(outgoing, written);
     if !written.sequences.is_empty() {
         let (devices, names): (Vec<_>, Vec<_>) =
             written.sequences.keys().map(|(device, name)| (device.as_str(), name.as_str())).unzip();
         let highest: Vec<i64> = written.sequences.values().map(|highest| stored(*highest)).collect();
         outgoing.add(SEQUENCES, vec![Box::new(devices), Box::new(names), Box::new(highest)]);
     }
-    write_healed(&mut outgoing, &written.healed);
-    parts(&mut outgoing, written);
-    // They are there from here on, for whoever writes once more in this transaction.
-    writer.absent.clear();
-    Ok(outgoing)
+    write_healed(outgoing, &written.healed);
+    parts(outgoing, written);
 }
 
 /// Gives epochs that push for the first time their numbers: a round trip in the life of a device's database.
-async fn know_epochs(writer: &mut PostgresWriter, space_no: i64, written: &Written) -> Result<(), StoreError> {
-    let unknown: Vec<&EpochKey> = written.numbers.keys().filter(|key| !writer.epochs.contains_key(*key)).collect();
+async fn know_epochs(writer: &mut PostgresWriter, space: &SpaceId, written: &Written) -> Result<(), StoreError> {
+    let Some(Entered { space_no, epochs, .. }) = writer.entered.get(space) else { return Ok(()) };
+    let (space_no, is_known) = (*space_no, |key: &&EpochKey| epochs.contains_key(*key));
+    let unknown: Vec<&EpochKey> = written.numbers.keys().filter(|key| !is_known(key)).collect();
     if unknown.is_empty() {
         return Ok(());
     }
@@ -187,87 +206,18 @@ async fn know_epochs(writer: &mut PostgresWriter, space_no: i64, written: &Writt
     let rows = writer.client().query(&statement, &[&space_no, &devices, &epochs, &written.decided_at.as_str()]).await?;
     for row in &rows {
         let key = EpochKey { device: id(row, 0, DeviceId::new)?, epoch: id(row, 1, EpochId::new)? };
-        writer.epochs.insert(key, row.try_get(2)?);
+        let number = row.try_get(2)?;
+        if let Some(entered) = writer.entered.get_mut(space) {
+            entered.epochs.insert(key, number);
+        }
     }
     Ok(())
 }
 
-/// The rows that every push leaves, each table's in the order of its key.
-fn decided<'w>(
-    outgoing: &mut Outgoing<'w>,
-    written: &'w Written,
-    new: &[&'w (RecordKey, Record)],
-    epochs: &BTreeMap<EpochKey, i64>,
-) {
-    let mut values = records(new);
-    values.extend(entries(written));
-    values.extend(groups(written, epochs));
-    values.push(Box::new(written.decided_at.as_str()));
-    let number = |key: &EpochKey| epochs.get(key).copied();
-    let mut numbers: Vec<_> = written
-        .numbers
-        .iter()
-        .flat_map(|(key, numbers)| numbers.iter().map(move |(seq, group)| (number(key), stored(seq.0), group.as_str())))
-        .collect();
-    numbers.sort_unstable();
-    values.push(Box::new(numbers.iter().map(|(epoch_no, ..)| *epoch_no).collect::<Vec<_>>()));
-    values.push(Box::new(numbers.iter().map(|(_, seq, _)| *seq).collect::<Vec<_>>()));
-    values.push(Box::new(numbers.iter().map(|(.., group)| *group).collect::<Vec<_>>()));
-    let seen = || written.numbers.iter().filter_map(|(key, numbers)| Some((key, numbers.last_key_value()?.0)));
-    values.push(Box::new(seen().map(|(key, _)| key.device.as_str()).collect::<Vec<_>>()));
-    values.push(Box::new(seen().map(|(key, _)| key.epoch.as_str()).collect::<Vec<_>>()));
-    values.push(Box::new(seen().map(|(key, _)| number(key)).collect::<Vec<_>>()));
-    values.push(Box::new(seen().map(|(_, highest)| stored(highest.0)).collect::<Vec<_>>()));
-    values.push(Box::new(stored(written.head.0)));
-    values.push(Box::new(written.chain.as_bytes().as_slice()));
-    outgoing.add(DECIDED, values);
-}
-
 fn records<'w>(records: &[&'w (RecordKey, Record)]) -> Vec<Value<'w>> {
-    let each = || records.iter().copied();
-    let entities: Vec<&str> = each().map(|(key, _)| key.entity.as_str()).collect();
-    let ids: Vec<&str> = each().map(|(key, _)| key.id.as_str()).collect();
-    let versions: Vec<i64> = each().map(|(_, record)| stored(record.version.0)).collect();
-    let edit_versions: Vec<i64> = each().map(|(_, record)| stored(record.edit_version.0)).collect();
-    let payloads: Vec<Option<&str>> = each().map(|(_, record)| record.payload.as_ref().map(Payload::as_str)).collect();
-    let marks: Vec<Option<String>> = each().map(|(_, record)| record.marks.as_ref().map(|marks| marks.to_json())).collect();
-    let scopes: Vec<Option<String>> = each().map(|(_, record)| record.reach.to_json()).collect();
-    vec![
-        Box::new(entities),
-        Box::new(ids),
-        Box::new(versions),
-        Box::new(edit_versions),
-        Box::new(payloads),
-        Box::new(marks),
-        Box::new(scopes),
-    ]
-}
-
-fn entries(written: &Written) -> Vec<Value<'_>> {
-    let entries = || written.entries.iter();
-    let seqs: Vec<i64> = entries().map(|entry| stored(entry.seq.0)).collect();
-    let change_counts: Vec<i64> = entries().map(|entry| stored(entry.change_count)).collect();
-    let chains: Vec<&[u8]> = entries().map(|entry| entry.chain.as_bytes().as_slice()).collect();
-    let texts: Vec<&str> = entries().map(|entry| entry.entry.as_str()).collect();
-    let parts: Vec<i64> =
-        entries().map(|entry| stored(entry.parts.as_ref().map_or(0, |parts| parts.cuts.len() as u64))).collect();
-    let traces: Vec<Option<String>> = entries().map(|entry| entry.trace.as_ref().map(Trace::to_json)).collect();
-    vec![Box::new(seqs), Box::new(change_counts), Box::new(chains), Box::new(texts), Box::new(parts), Box::new(traces)]
-}
-
-fn groups<'w>(written: &'w Written, epochs: &BTreeMap<EpochKey, i64>) -> Vec<Value<'w>> {
-    let mut groups: Vec<&StoredGroup> = written.groups.iter().collect();
-    groups.sort_by(|one, other| one.id.cmp(&other.id));
-    let source = |group: &&'w StoredGroup| group.source.as_ref();
-    let ids: Vec<&str> = groups.iter().map(|group| group.id.as_str()).collect();
-    let digests: Vec<Option<&[u8]>> =
-        groups.iter().map(|group| group.digest.as_ref().map(|digest| digest.as_bytes().as_slice())).collect();
-    let seqs: Vec<Option<i64>> = groups.iter().map(|group| group.seq.map(|seq| stored(seq.0))).collect();
-    let epoch_nos: Vec<Option<i64>> = groups.iter().map(|group| epochs.get(&source(group)?.0).copied()).collect();
-    let device_seqs: Vec<Option<i64>> = groups.iter().map(|group| Some(stored(source(group)?.1.0))).collect();
-    let flags: Vec<Option<String>> =
-        groups.iter().map(|group| (!group.flags.is_empty()).then(|| flags_json(&group.flags))).collect();
-    vec![Box::new(ids), Box::new(digests), Box::new(seqs), Box::new(epoch_nos), Box::new(device_seqs), Box::new(flags)]
+    let mut columns = RecordColumns::default();
+    records.iter().for_each(|(key, record)| columns.add(key, record));
+    columns.values().into()
 }
 
 fn rejections<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
@@ -408,7 +358,8 @@ fn parts<'w>(outgoing: &mut Outgoing<'w>, written: &'w Written) {
 
 /// Keeps what a device said of its epochs.
 pub(super) async fn tell(client: &ClientWrapper, space_no: i64, told: &ToldEpoch, at: &Timestamp) -> Result<(), StoreError> {
-    let mut outgoing = Outgoing::new(space_no);
+    let mut outgoing = Outgoing::new();
+    outgoing.stand_in(space_no);
     let (devices, epochs) = (vec![told.key.device.as_str()], vec![told.key.epoch.as_str()]);
     outgoing.add(DEVICES, vec![Box::new(devices), Box::new(epochs), Box::new(at.as_str())]);
     if let Some((epoch, device_seq)) = &told.previous {

@@ -1,7 +1,8 @@
-//! A writer: one connection, one transaction at a time, in one space.
+//! A writer: one connection, one transaction at a time, in one space or in several.
 //!
-//! Invariant: the space's row is locked before anything else of the space is read or written, and until the COMMIT. A connection
-//! that is in the middle of a transaction, or may be, never goes back to the pool.
+//! Invariant: a space's row is locked before anything else of the space is read or written, and until the COMMIT. Whoever holds a
+//! space waits for no other: several are locked together, without those that others hold. A connection that is in the middle of a
+//! transaction, or may be, never goes back to the pool.
 
 use super::engine::Engine;
 use super::flight::Flight;
@@ -9,14 +10,14 @@ use super::row::space as space_row;
 use super::{learn, lineage, load, parts, write};
 use crate::config::FaultPoint;
 use crate::store::{
-    EpochKey, Held, KeptAncestor, Staged, Staging, StoreError, ToldEpoch, UploadedPart, Wanted, Writer, Written,
+    EpochKey, Held, KeptAncestor, Loaded, Staged, Staging, StoreError, ToldEpoch, UploadedPart, Wanted, Writer, Written,
 };
 use deadpool_postgres::{ClientWrapper, Object};
 use gbsync_core::decide::{Facts, Needs};
 use gbsync_core::id::{DeviceId, GroupId, LogId, RecordKey, SpaceId};
 use gbsync_core::time::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Each statement sees what was committed before it: also what was committed while it waited for the space.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE";
@@ -27,9 +28,15 @@ const PROBE: &str = "BEGIN READ WRITE; COMMIT";
 const LOCK: &str =
     "SELECT space_no, log, head, chain, horizon, horizon_chain, ancestors FROM spaces WHERE space = $1 FOR UPDATE";
 
-/// Held to its plan: see `plans`.
+/// The same of several, and the place of each among those asked for: of those that nobody else holds.
+pub(super) const LOCK_FREE: &str = "
+SELECT s.space_no, s.log, s.head, s.chain, s.horizon, s.horizon_chain, s.ancestors, w.place
+  FROM unnest($1::text[]) WITH ORDINALITY AS w(space, place)
+ CROSS JOIN LATERAL (SELECT * FROM spaces WHERE space = w.space FOR UPDATE SKIP LOCKED) AS s";
+
+/// Held to their plans: see `plans`.
 #[cfg(test)]
-pub(super) const PLANNED: &[&str] = &[LOCK];
+pub(super) const PLANNED: &[&str] = &[LOCK, LOCK_FREE];
 
 /// The same without the lock: numbers from a counter that every transaction draws from, so that no key stops two at once, and
 /// some time until they are used.
@@ -42,10 +49,29 @@ SELECT space_no, log, drawn.head, chain, horizon, horizon_chain, ancestors
 /// The statement that locks a space. A test that must fail without the lock is shown to: see `tests/nodes/naive.rs`.
 pub(super) fn lock() -> &'static str {
     #[cfg(feature = "mutants")]
-    if std::env::var_os("GBSYNC_PLANT_UNLOCKED").is_some() {
+    if is_unlocked() {
         return UNLOCKED;
     }
     LOCK
+}
+
+/// Whether the lock is left out.
+#[cfg(feature = "mutants")]
+pub(super) fn is_unlocked() -> bool {
+    std::env::var_os("GBSYNC_PLANT_UNLOCKED").is_some()
+}
+
+/// The numbers of spaces, which they have for good. A store that was put back under a running process may number them anew, so that
+/// each is held against the number that comes with its lock.
+pub(super) type SpaceNumbers = Arc<Mutex<HashMap<SpaceId, i64>>>;
+
+/// A space that is locked.
+#[derive(Default)]
+pub(super) struct Entered {
+    pub(super) space_no: i64,
+    /// The numbers of epochs that were looked up since, and records that were not there.
+    pub(super) epochs: BTreeMap<EpochKey, i64>,
+    pub(super) absent: BTreeSet<RecordKey>,
 }
 
 /// A connection that writes.
@@ -57,25 +83,27 @@ pub(super) struct PostgresWriter {
     pub(super) is_open: bool,
     /// Whether it keeps others from putting schemas in force.
     pub(super) is_reserved: bool,
-    /// The space that it has locked.
-    pub(super) entered: Option<(SpaceId, i64)>,
-    /// The numbers of epochs that were looked up since, and records that were not there.
-    pub(super) epochs: BTreeMap<EpochKey, i64>,
-    pub(super) absent: BTreeSet<RecordKey>,
+    /// The spaces that it has locked.
+    pub(super) entered: BTreeMap<SpaceId, Entered>,
+    numbers: SpaceNumbers,
 }
 
 impl PostgresWriter {
-    pub(super) fn new(engine: Arc<Engine>, connection: Object, fault: Option<FaultPoint>) -> Self {
+    pub(super) fn new(engine: Arc<Engine>, connection: Object, fault: Option<FaultPoint>, numbers: SpaceNumbers) -> Self {
         Self {
             engine,
             connection: Some(connection),
             fault,
             is_open: false,
             is_reserved: false,
-            entered: None,
-            epochs: BTreeMap::new(),
-            absent: BTreeSet::new(),
+            entered: BTreeMap::new(),
+            numbers,
         }
+    }
+
+    /// The number of a space, if it was seen before.
+    pub(super) fn number(&self, space: &SpaceId) -> Option<i64> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).get(space).copied()
     }
 
     pub(super) fn client(&self) -> &ClientWrapper {
@@ -93,10 +121,8 @@ impl PostgresWriter {
 
     /// Locks the space, if it is not locked; its number.
     pub(super) async fn enter(&mut self, space: &SpaceId) -> Result<Option<i64>, StoreError> {
-        if let Some((entered, space_no)) = &self.entered
-            && entered == space
-        {
-            return Ok(Some(*space_no));
+        if let Some(entered) = self.entered.get(space) {
+            return Ok(Some(entered.space_no));
         }
         let lock = self.client().prepare_cached(lock()).await?;
         let (name, begins) = (space.as_str(), !self.is_open);
@@ -109,28 +135,34 @@ impl PostgresWriter {
         let rows = flight.land().await?;
         let Some(row) = rows[at_lock].first() else { return Ok(None) };
         let (space_no, _) = space_row(row)?;
-        self.stand_in(space, space_no);
+        self.stand_in(space, Entered { space_no, ..Entered::default() });
         Ok(Some(space_no))
     }
 
-    /// Notes that a space is locked. What was looked up in another one does not count.
-    pub(super) fn stand_in(&mut self, space: &SpaceId, space_no: i64) {
-        self.entered = Some((space.clone(), space_no));
-        self.epochs.clear();
-        self.absent.clear();
+    /// Forgets a space's number, which is another one now.
+    pub(super) fn forget(&self, space: &SpaceId) {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).remove(space);
     }
 
-    /// The last of it travels with the COMMIT: after a statement that failed, PostgreSQL takes that for a ROLLBACK.
+    /// Notes that a space is locked.
+    pub(super) fn stand_in(&mut self, space: &SpaceId, entered: Entered) {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).insert(space.clone(), entered.space_no);
+        self.entered.insert(space.clone(), entered);
+    }
+
+    /// The transaction has ended.
+    pub(super) fn leave(&mut self) {
+        self.is_open = false;
+        self.entered.clear();
+    }
+
+    /// All of it travels with the COMMIT: after a statement that failed, PostgreSQL takes that for a ROLLBACK.
     async fn write_and_commit(&mut self, written: &[(SpaceId, Written)]) -> Result<(), StoreError> {
-        let Some(((space, last), before)) = written.split_last() else {
+        if written.is_empty() {
             return Ok(self.client().batch_execute(COMMIT).await?);
-        };
-        for (space, written) in before {
-            let space_no = self.inside(space).await?;
-            write::write(self, space_no, written).await?.send(self.client(), None).await?;
         }
-        let space_no = self.inside(space).await?;
-        write::write(self, space_no, last).await?.send(self.client(), Some(COMMIT)).await
+        let written: Vec<_> = written.iter().map(|(space, written)| (space, written)).collect();
+        write::write(self, &written).await?.send(self.client(), Some(COMMIT)).await
     }
 
     /// The number of a space that is there.
@@ -152,13 +184,21 @@ impl Writer for PostgresWriter {
         if self.is_open {
             return Err(StoreError::Lost("the transaction before could not be ended".into()));
         }
-        self.entered = None;
+        self.entered.clear();
         Ok(())
     }
 
     fn load(&mut self, space: &SpaceId, wanted: &Wanted<'_>) -> Result<Option<Held>, StoreError> {
         let engine = Arc::clone(&self.engine);
         engine.wait(load::load(self, space, wanted))
+    }
+
+    fn load_all(&mut self, wanted: &[(&SpaceId, Wanted<'_>)]) -> Result<Vec<Loaded>, StoreError> {
+        if let [(space, wanted)] = wanted {
+            return Ok(vec![Loaded::of(self.load(space, wanted)?)]);
+        }
+        let engine = Arc::clone(&self.engine);
+        engine.wait(load::load_free(self, wanted))
     }
 
     fn learn(&mut self, space: &SpaceId, needs: &Needs, facts: &mut Facts) -> Result<(), StoreError> {
@@ -168,10 +208,7 @@ impl Writer for PostgresWriter {
 
     fn write(&mut self, space: &SpaceId, written: &Written) -> Result<(), StoreError> {
         let engine = Arc::clone(&self.engine);
-        engine.wait(async {
-            let space_no = self.inside(space).await?;
-            write::write(self, space_no, written).await?.send(self.client(), None).await
-        })
+        engine.wait(async { write::write(self, &[(space, written)]).await?.send(self.client(), None).await })
     }
 
     fn fork(&mut self, space: &SpaceId, log: &LogId, ancestors: &[KeptAncestor]) -> Result<(), StoreError> {
@@ -230,7 +267,7 @@ impl Writer for PostgresWriter {
                 let Some(space_no) = self.enter(&space).await? else { continue };
                 parts::expire(self.client(), space_no, before_ms).await?;
                 self.client().batch_execute("COMMIT").await?;
-                (self.is_open, self.entered) = (false, None);
+                self.leave();
             }
             Ok(())
         })
@@ -255,7 +292,7 @@ impl Writer for PostgresWriter {
             StoreError::Lost(text) => StoreError::Uncertain(text),
             other => other,
         })?;
-        (self.is_open, self.entered) = (false, None);
+        self.leave();
         Ok(())
     }
 
@@ -264,7 +301,7 @@ impl Writer for PostgresWriter {
             return;
         }
         match self.engine.wait(self.client().batch_execute("ROLLBACK")) {
-            Ok(()) => (self.is_open, self.entered) = (false, None),
+            Ok(()) => self.leave(),
             Err(error) => tracing::debug!(%error, "a transaction could not be rolled back; its connection is closed"),
         }
     }

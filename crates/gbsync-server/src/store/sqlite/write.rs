@@ -14,12 +14,13 @@ use crate::store::{
     Writer, Written,
 };
 use gbsync_core::change::Payload;
-use gbsync_core::decide::{Facts, Needs, Record};
+use gbsync_core::decide::{Facts, Needs};
 use gbsync_core::id::{DeviceId, DeviceSeq, GroupId, LogId, RecordKey, SpaceId};
 use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::scope::Trace;
 use gbsync_core::time::Timestamp;
 use gbsync_core::wire::{flags_json, part_json};
+use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -104,16 +105,31 @@ impl Writer for SqliteWriter {
         let healed = load_healed(connection, space_no, &state, &wanted.lost)?;
         let chains = read::chains(connection, space_no, &state, &wanted.chains)?;
         let mut facts = Facts::behind(state.horizon);
-        learn_records(connection, space_no, &wanted.needs.records, &mut facts)?;
+        let supposed = wanted.suppose(&mut facts);
+        learn_records(connection, space_no, wanted.looked_up(), &mut facts)?;
         learn_index(connection, space_no, &wanted.needs.index, &mut facts)?;
-        Ok(Some(Held { healed, chains, state, schema, groups, roots, winners, closures, rejected, numbers, flags, facts }))
+        Ok(Some(Held {
+            healed,
+            chains,
+            state,
+            schema,
+            groups,
+            roots,
+            winners,
+            closures,
+            rejected,
+            numbers,
+            flags,
+            facts,
+            supposed,
+        }))
     }
 
     fn learn(&mut self, space: &SpaceId, needs: &Needs, facts: &mut Facts) -> Result<(), StoreError> {
         let Some((space_no, _)) = space_row(&self.connection, space)? else {
             return Err(StoreError::Damaged("a space vanished inside a transaction".into()));
         };
-        learn_records(&self.connection, space_no, &needs.records, facts)?;
+        learn_records(&self.connection, space_no, needs.records.iter(), facts)?;
         learn_index(&self.connection, space_no, &needs.index, facts)
     }
 
@@ -122,7 +138,7 @@ impl Writer for SqliteWriter {
         let Some((space_no, _)) = space_row(connection, space)? else {
             return Err(StoreError::Damaged("a space vanished inside a transaction".into()));
         };
-        write_records(connection, space_no, &written.records)?;
+        write_records(connection, space_no, written)?;
         write_index(connection, space_no, &written.index)?;
         let epochs = write_numbers(connection, space_no, written)?;
         for group in written.groups.iter().filter(|_| !is(Mutant::DedupInOwnTransaction)) {
@@ -220,10 +236,10 @@ impl Writer for SqliteWriter {
     }
 }
 
-fn learn_records(
+fn learn_records<'k>(
     connection: &Connection,
     space_no: i64,
-    keys: &BTreeSet<RecordKey>,
+    keys: impl Iterator<Item = &'k RecordKey>,
     facts: &mut Facts,
 ) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
@@ -294,23 +310,41 @@ fn load_numbers(
     Ok(held)
 }
 
-fn write_records(connection: &Connection, space_no: i64, records: &[(RecordKey, Record)]) -> Result<(), StoreError> {
-    let mut statement = connection.prepare_cached(
+/// Writes records. One that was supposed to be absent is inserted, which its key refuses where it is there.
+fn write_records(connection: &Connection, space_no: i64, written: &Written) -> Result<(), StoreError> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO records (space_no, entity, id, version, edit_version, payload, marks, scopes)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?;
+    let mut upsert = connection.prepare_cached(
         "INSERT INTO records (space_no, entity, id, version, edit_version, payload, marks, scopes)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (space_no, entity, id) DO UPDATE
          SET version = excluded.version, edit_version = excluded.edit_version, payload = excluded.payload,
              marks = excluded.marks, scopes = excluded.scopes",
     )?;
-    for (key, record) in records {
+    let is_new = |key| written.supposed.binary_search(key).is_ok() && !is(Mutant::SupposedOverwrites);
+    for (key, record) in &written.records {
         let payload = record.payload.as_ref().map(Payload::as_str);
         let (version, edit_version) = (stored(record.version.0), stored(record.edit_version.0));
         let marks = record.marks.as_ref().map(|marks| marks.to_json());
         let (entity, id) = (key.entity.as_str(), key.id.as_str());
         let scopes = record.reach.to_json();
-        statement.execute(params![space_no, entity, id, version, edit_version, payload, marks, scopes])?;
+        let values = params![space_no, entity, id, version, edit_version, payload, marks, scopes];
+        match is_new(key) {
+            true => insert.execute(values).map_err(taken)?,
+            false => upsert.execute(values)?,
+        };
     }
     Ok(())
+}
+
+/// What a key that is there already means.
+fn taken(error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error().map(|error| error.extended_code) {
+        Some(SQLITE_CONSTRAINT_PRIMARYKEY | SQLITE_CONSTRAINT_UNIQUE) => StoreError::Taken(error.to_string()),
+        _ => StoreError::Sqlite(error),
+    }
 }
 
 /// Writes the numbers of decided groups and returns the numbers of their epochs.
