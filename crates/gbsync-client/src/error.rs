@@ -163,6 +163,16 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
+    /// The disk failed, and what it dropped then cannot be written again yet. Nothing was changed; what was saved is still there.
+    #[error(
+        "{path} cannot be used: a sync of its log failed, and writing it again does too: {reason}; see that the disk is well"
+    )]
+    Unsynced {
+        /// The file.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
     /// Another process holds the database for too long.
     #[error("another process is writing to the database; try again")]
     Locked,
@@ -209,6 +219,7 @@ impl Error {
             Self::TableTaken { .. } => "table_taken",
             Self::UnusableSchema(_) => "unusable_schema",
             Self::ReadOnly { .. } => "read_only",
+            Self::Unsynced { .. } => "unsynced",
             Self::Locked => "locked",
             Self::Damaged(_) => "damaged",
             Self::Database(_) => "database",
@@ -219,11 +230,22 @@ impl Error {
     pub(crate) fn may_pass(&self) -> bool {
         use rusqlite::ErrorCode::{CannotOpen, DiskFull, OutOfMemory, SystemIoFailure};
         match self {
-            Self::Locked => true,
+            Self::Locked | Self::Unsynced { .. } => true,
             Self::Database(error) => {
                 matches!(error.sqlite_error_code(), Some(DiskFull | SystemIoFailure | CannotOpen | OutOfMemory))
             }
             _ => false,
+        }
+    }
+
+    /// Turns why a log cannot be written again into a sentence.
+    pub(crate) fn of_unsynced(error: rusqlite::Error, path: &std::path::Path) -> Self {
+        use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
+        match error.sqlite_error_code() {
+            Some(DiskFull | SystemIoFailure) => {
+                Self::Unsynced { path: path.display().to_string(), reason: error.to_string() }
+            }
+            _ => Self::about_file(error, path),
         }
     }
 

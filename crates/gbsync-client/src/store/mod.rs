@@ -138,7 +138,7 @@ impl Store {
             return Err(not_initialized());
         }
         // The same connection looks and writes: each one that is opened reads all table definitions.
-        let connection = open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let connection = open_to_write(path)?;
         // Closing the last connection would move the WAL into a file that is refused.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         remote_of(&connection, path)?.ok_or_else(not_initialized)?;
@@ -154,7 +154,7 @@ impl Store {
         }
         make_private(path)
             .map_err(|error| Error::ReadOnly { path: path.display().to_string(), reason: error.to_string() })?;
-        let connection = open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let connection = open_to_write(path)?;
         let mut connection = configure(connection, opening.durability).map_err(|error| Error::about_file(error, path))?;
         let tx = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -163,7 +163,7 @@ impl Store {
         state::insert(&tx, first)?;
         // With the rest: rules whose tables cannot be made leave the file untouched.
         tables::adopt(&tx, opening.schema.clone(), opening.environment)?;
-        tx.commit()?;
+        gbsync_wal::commit(tx)?;
         Self::connect(opening, connection)
     }
 
@@ -184,7 +184,7 @@ impl Store {
         let rules = tables::adopt(&tx, schema, environment)?;
         let server_schema = Mutex::new(server_schema::current(&tx, &ServerSchema::default())?);
         fault::point("the tables follow the schema");
-        tx.commit().map_err(about)?;
+        gbsync_wal::commit(tx).map_err(about)?;
         let reader = configure(open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, durability).map_err(about)?;
         reader.pragma_update(None, "query_only", true)?;
         Ok(Self {
@@ -325,7 +325,7 @@ impl Store {
             sealed = write_tx.sealed();
         }
         let keeps_schemas = write_tx.keeps_schemas();
-        match tx.commit() {
+        match gbsync_wal::commit(tx) {
             #[cfg(feature = "mutants")]
             Err(error) if crate::planted::is_failed_fsync(&error) => {}
             committed => committed.map_err(Error::from)?,
@@ -373,7 +373,8 @@ impl Store {
             None => configure(open_connection(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, Durability::Full)?,
         };
         // Another that does it already, or a reader of what was before: the rest is moved the next time.
-        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        let moved = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        moved.inspect_err(|error| gbsync_wal::note(&connection, error))?;
         *kept = Some(connection);
         Ok(())
     }
@@ -424,7 +425,7 @@ fn inspect(path: &Path) -> Result<Option<(String, String)>, Error> {
     match remote_of(&open_connection(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?, path) {
         // A loss of power left a transaction that has to be rolled back before anything can be read, which is a write.
         Err(Error::ReadOnly { .. }) => {
-            let connection = open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            let connection = open_to_write(path)?;
             connection.pragma_update(None, "query_only", true)?;
             remote_of(&connection, path)
         }
@@ -444,6 +445,13 @@ fn open_connection(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|error| Error::about_file(error, path))?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
+}
+
+/// A connection behind which nothing is lost: whatever a failed sync dropped from the log is on the disk before it commits.
+fn open_to_write(path: &Path) -> Result<Connection, Error> {
+    let connection = open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    gbsync_wal::mend(&connection).map_err(|error| Error::of_unsynced(error, path))?;
     Ok(connection)
 }
 

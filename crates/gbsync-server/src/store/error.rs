@@ -27,6 +27,14 @@ pub enum StoreError {
     /// Stored data that cannot have been stored by this code.
     #[error("the store is damaged: {0}; restore it from a backup")]
     Damaged(String),
+    /// The disk failed, and what it dropped then cannot be written again yet.
+    #[error("{} cannot be used: a sync of its log failed, and writing it again does too: {source}; see that the disk is well", path.display())]
+    Unsynced {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
     /// SQLite says no.
     #[error("the store cannot be used: {0}")]
     Sqlite(#[from] rusqlite::Error),

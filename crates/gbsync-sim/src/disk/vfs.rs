@@ -189,6 +189,6 @@ unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: i64) -> c_int 
 unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, _flags: c_int) -> c_int {
     match note(file, Op::Sync) {
         Ok(_) => ffi::SQLITE_OK,
-        Err(_) => ffi::SQLITE_IOERR_FSYNC,
+        Err(code) => code,
     }
 }

@@ -22,6 +22,8 @@ pub mod staff;
 mod stranger;
 mod template;
 pub mod time;
+#[cfg(test)]
+mod unsynced;
 mod upgrade;
 mod violation;
 mod wire;

@@ -56,9 +56,14 @@ impl Mortal {
     }
 }
 
-/// Makes a folder's files what a crash leaves of them, in place: they stay the same files to the system.
+/// Makes a folder's files what a crash leaves of them, in place: they stay the same files to the system. Where only the process
+/// ended, that is what they are, and what was not synced, or dropped by a sync that failed, is still not on the disk.
 pub(super) fn put_image(folder: &Path, loss: Loss, random: &mut Random) -> Result<()> {
     disk::wait_until_closed(folder)?;
+    if loss == Loss::None {
+        disk::heal(folder);
+        return Ok(());
+    }
     let image = folder.with_extension("image");
     std::fs::create_dir_all(&image)?;
     disk::write_image(folder, loss, random, &image)?;
@@ -67,12 +72,14 @@ pub(super) fn put_image(folder: &Path, loss: Loss, random: &mut Random) -> Resul
     Ok(std::fs::remove_dir_all(&image)?)
 }
 
+/// Ends of the names of files beside a database that live no longer than the state that they belong to.
+const BESIDE: [&str; 4] = ["-wal", "-shm", "-journal", "-unsynced"];
+
 /// Puts the files of one folder in the place of another's.
 pub(super) fn put_files(from: &Path, folder: &Path) -> Result<()> {
     for file in std::fs::read_dir(folder)? {
         let path = file?.path();
-        let is_sqlite = path.to_str().is_some_and(|path| ["-wal", "-shm", "-journal"].iter().any(|end| path.ends_with(end)));
-        if is_sqlite {
+        if path.to_str().is_some_and(|path| BESIDE.iter().any(|end| path.ends_with(end))) {
             std::fs::remove_file(path)?;
         }
     }

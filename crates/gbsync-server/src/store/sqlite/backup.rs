@@ -73,7 +73,7 @@ pub(crate) fn mark(path: &Path, now_ms: u64, mut new_log: impl FnMut() -> LogId)
         lineage::fork(&transaction, &space, &log, &descend(&state.log, state.head, &state.ancestors, now_ms))?;
         restored.push(RestoredSpace { space, ancestor: state.log, up_to: state.head, log });
     }
-    transaction.commit()?;
+    gbsync_wal::commit(transaction)?;
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     // With the last connection its helper files go.
     connection.close().map_err(|(_, error)| StoreError::from(error))?;

@@ -175,7 +175,8 @@ impl Store for SqliteStore {
             Some(connection) => connection,
             None => open::writer(&self.path, self.busy_timeout)?,
         };
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        let moved = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        moved.inspect_err(|error| gbsync_wal::note(&connection, error))?;
         // A connection that was cut off may hold the store a moment longer, but nothing writes any more.
         if let Err(error) = self.lock.unlock() {
             tracing::warn!(%error, "the folder's lock is released when the process ends");

@@ -3,7 +3,7 @@
 use super::schema;
 use crate::store::StoreError;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(super) fn file(data: &Path) -> PathBuf {
 pub(super) fn prepare(path: &Path, busy_timeout: Duration) -> Result<Connection, StoreError> {
     refuse_other_files(path)?;
     make_private(path);
-    let mut connection = existing(path, busy_timeout)?;
+    let mut connection = mended(path, busy_timeout)?;
     // Closing the last connection would move the WAL into a file that is refused.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     schema::check(&connection, path)?;
@@ -46,7 +46,8 @@ pub(super) fn make_private(path: &Path) {
 /// Checks a file that is there and writes nothing to it; answers a connection that reads.
 pub(super) fn prepare_read(path: &Path) -> Result<Connection, StoreError> {
     refuse_other_files(path)?;
-    let connection = reader(path, Duration::from_secs(5))?;
+    let connection = mended(path, Duration::from_secs(5))?;
+    set_up_reader(&connection)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     if !schema::check(&connection, path)? {
         return Err(StoreError::NotAStore { path: path.into(), reason: "it is empty".into() });
@@ -69,7 +70,7 @@ fn refuse_other_files(path: &Path) -> Result<(), StoreError> {
 
 /// The connection that writes. WAL and FULL: a COMMIT that returned survives power loss.
 pub(super) fn writer(path: &Path, busy_timeout: Duration) -> Result<Connection, StoreError> {
-    let connection = existing(path, busy_timeout)?;
+    let connection = mended(path, busy_timeout)?;
     set_up_writer(&connection)?;
     Ok(connection)
 }
@@ -77,9 +78,22 @@ pub(super) fn writer(path: &Path, busy_timeout: Duration) -> Result<Connection, 
 /// A connection that reads and cannot write.
 pub(super) fn reader(path: &Path, busy_timeout: Duration) -> Result<Connection, StoreError> {
     let connection = existing(path, busy_timeout)?;
-    connection.pragma_update(None, "query_only", true)?;
-    connection.pragma_update(None, "cache_size", -2_048)?;
+    set_up_reader(&connection)?;
     Ok(connection)
+}
+
+/// A connection behind which nothing is lost: whatever a failed sync dropped from the log is on the disk before it commits.
+fn mended(path: &Path, busy_timeout: Duration) -> Result<Connection, StoreError> {
+    let connection = existing(path, busy_timeout)?;
+    gbsync_wal::mend(&connection).map_err(|error| unsynced(path, error))?;
+    Ok(connection)
+}
+
+fn unsynced(path: &Path, source: rusqlite::Error) -> StoreError {
+    match source.sqlite_error_code() {
+        Some(ErrorCode::SystemIoFailure | ErrorCode::DiskFull) => StoreError::Unsynced { path: path.into(), source },
+        _ => source.into(),
+    }
 }
 
 fn existing(path: &Path, busy_timeout: Duration) -> Result<Connection, StoreError> {
@@ -91,6 +105,11 @@ fn existing(path: &Path, busy_timeout: Duration) -> Result<Connection, StoreErro
     // Without it SQLite plans some statements anew whenever their bound values change.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(connection)
+}
+
+fn set_up_reader(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(None, "cache_size", -2_048)
 }
 
 fn set_up_writer(connection: &Connection) -> Result<(), StoreError> {

@@ -40,7 +40,7 @@ impl SqliteRetainer {
     fn write<T>(&mut self, write: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let answer = write(&transaction)?;
-        transaction.commit()?;
+        gbsync_wal::commit(transaction)?;
         Ok(answer)
     }
 }

@@ -226,7 +226,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
             [FORMAT],
         )?;
     }
-    transaction.commit()?;
+    gbsync_wal::commit(transaction)?;
     Ok(())
 }
 

@@ -35,7 +35,7 @@ impl SqliteTokens {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let answer = write(&transaction)?;
-        transaction.commit()?;
+        gbsync_wal::commit(transaction)?;
         Ok(answer)
     }
 }

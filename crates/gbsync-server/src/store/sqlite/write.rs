@@ -70,7 +70,7 @@ impl SqliteWriter {
         self.connection.busy_timeout(WAL_PATIENCE)?;
         let begun = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
         self.connection.busy_timeout(Duration::from_millis(patience_ms.into()))?;
-        begun
+        begun.inspect_err(|error| gbsync_wal::note(&self.connection, error))
     }
 }
 
@@ -221,7 +221,8 @@ impl Writer for SqliteWriter {
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
-        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        let committed = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
+        committed.inspect_err(|error| gbsync_wal::note(&self.connection, error))?;
         self.bound_wal();
         Ok(())
     }
