@@ -58,7 +58,7 @@ pub(super) struct Ledger<'t> {
     groups: BTreeMap<GroupId, Decided>,
     numbers: BTreeMap<EpochKey, BTreeMap<DeviceSeq, GroupId>>,
     families: Families,
-    /// Rejected groups that are to be closed.
+    /// Rejected groups that are to be closed or replaced.
     rejected: BTreeMap<GroupId, HeldRejection>,
     flags: Flags,
     sequences: Highest,
@@ -95,6 +95,7 @@ pub(super) fn want<'r>(wanted: &mut Wanted<'r>, request: &'r PushRequest, schema
         let Some(header) = arrival.content.header() else { continue };
         wanted.groups.extend(&header.depends_on);
         wanted.groups.extend(header.stands_for());
+        wanted.rejected.extend(header.stands_for());
         wanted.groups.extend(lineage::named(arrival));
         wanted.flags.extend(flags::wanted(header));
         let Content::Whole(group) = &arrival.content else { continue };
@@ -270,8 +271,8 @@ impl<'t> Ledger<'t> {
         let named = group.header().actor.as_ref();
         self.roles = Some(rights.of(named).clone());
         let refused = Refused { header: group.header(), changes: Some(group.changes_json()), actor };
-        if let Some(closed) = self.closed(group.header()) {
-            return Ok(self.reject(key, arrival, refused, closed));
+        if let Some(rejection) = self.not_theirs(key, group.header(), actor).or_else(|| self.closed(group.header())) {
+            return Ok(self.reject(key, arrival, refused, rejection));
         }
         Ok(match self.decide(group, arrival.made_on.as_ref(), source)? {
             Decision::Accept(accepted) => self.accept(key, arrival, group, named.or(actor), accepted),
@@ -323,21 +324,6 @@ impl<'t> Ledger<'t> {
                 Err(needs) => source(&needs, &mut self.facts)?,
             }
         }
-    }
-
-    /// The accepted group in whose family this one is, or would be.
-    fn replaced_by(&self, header: &Header) -> Option<GroupId> {
-        let is_accepted = |id: &&GroupId| {
-            self.groups.get(*id).is_some_and(|decided| matches!(decided.outcome, DecidedAs::Accepted { .. }))
-        };
-        if is(Mutant::GroupAndReplacementAccepted) {
-            return None;
-        }
-        header
-            .stands_for()
-            .find(is_accepted)
-            .or_else(|| header.stands_for().chain([&header.id]).find_map(|id| self.families.winner(id)))
-            .cloned()
     }
 
     fn accept(
@@ -404,12 +390,13 @@ impl<'t> Ledger<'t> {
         }
         let verdict = Verdict::Rejected { rejection: rejection.clone(), is_duplicate: true };
         let Refused { header, changes, actor } = refused;
+        let is_theirs = self.not_theirs(key, header, actor).is_none();
         let stored = StoredRejection {
             result: result_json(&GroupResult { id: arrival.id.clone(), verdict }),
             group_type: header.group_type.clone(),
             actor: header.actor.as_ref().or(actor).cloned(),
             created_at: Some(header.created_at.clone()),
-            replaces: header.replaces.clone(),
+            replaces: header.replaces.clone().filter(|_| is_theirs),
             changes: changes.map(Into::into),
             scopes: self.scopes.clone(),
         };
@@ -419,7 +406,7 @@ impl<'t> Ledger<'t> {
         let held = HeldRejection { group_type, actor, device, scopes };
         self.rejected.insert(arrival.id.clone(), held);
         self.keep(key, arrival, DecidedAs::Rejected(Box::new(rejection.clone())), Some(stored));
-        self.join_family(header);
+        is_theirs.then(|| self.join_family(header));
         rejected(rejection)
     }
 

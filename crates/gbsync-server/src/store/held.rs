@@ -15,7 +15,7 @@ pub(crate) struct Wanted<'w> {
     pub(crate) numbers: BTreeMap<EpochKey, BTreeSet<DeviceSeq>>,
     /// Flags that groups clear.
     pub(crate) flags: BTreeSet<FlagId>,
-    /// Rejected groups that are to be closed.
+    /// Rejected groups that are to be closed or replaced.
     pub(crate) rejected: BTreeSet<&'w GroupId>,
     /// Places of earlier logs that groups name.
     pub(crate) lost: BTreeSet<(&'w LogId, Seq)>,

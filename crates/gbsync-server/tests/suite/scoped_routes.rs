@@ -138,6 +138,11 @@ fn cases() -> Vec<Case> {
             Decided("rejected invariant_violation"),
             &[receipt_in("t10", 10, "n-10", "north").with(r#""clears":["2.0"],"#)],
         ),
+        push(Decided("rejected not_permitted"), &[receipt_in("t11", 11, "n-11", "north").replaces("secret-bad")]),
+        push(
+            Decided("rejected not_permitted"),
+            &[receipt_in("t12", 12, "n-12", "north").replaces("t12-0").with(r#""family":"secret-bad","#)],
+        ),
         of_space("put /v1/spaces/{space}/groups/{id}/parts/{part}", "/groups/t9/parts/0?device=till-north", Open)
             .body(format!("[{}]", one().join(","))),
         of_space("post /v1/spaces/{space}/push", "/push", scope).body(raw_envelope("till-north", "e1", &staged)),
@@ -267,4 +272,36 @@ async fn no_route_tells_one_shop_of_another_or_lets_it_write_there() {
     assert_eq!(look("/flags").await.json()["flags"].as_array().unwrap().len(), 0);
     let staged = "SELECT count(*) FROM upload_parts WHERE group_id = 'secret-up'";
     assert_eq!(app.stored(staged), ["1"]);
+}
+
+#[tokio::test]
+async fn a_rejected_group_is_replaced_by_whoever_made_it_or_sees_as_much() {
+    let app = divided().await;
+    let north = || ScopeSet::These([Scope::new("north").unwrap()].into());
+    let push = async |device: &str, actor: &str, scopes: ScopeSet, group: TestGroup| {
+        let request = app.http.post(app.space_url("/push")).bearer_auth(token_for(&app, scopes, actor));
+        let body = envelope(device, "e1", &[group]);
+        Answer::of(request.header("content-type", "application/json").body(body)).await.verdicts().remove(0)
+    };
+    let both = ScopeSet::These(["north", "south"].map(|scope| Scope::new(scope).unwrap()).into());
+    for n in [1, 2, 3, 4] {
+        let bad = TestGroup::of(&format!("bad-{n}"), n, &[upsert("receipts", "secret-r", 0, r#"{"storeId":"south"}"#)]);
+        assert_eq!(push("till-1", "zoe", both.clone(), bad).await, "rejected conflict");
+    }
+    let instead = |n: u64| receipt_in(&format!("instead-{n}"), n, &format!("i-{n}"), "north").replaces(&format!("bad-{n}"));
+    assert_eq!(push("till-2", "ann", north(), instead(1)).await, "rejected not_permitted");
+    assert_eq!(
+        push("till-1", "ann", north(), TestGroup { device_seq: 11, ..instead(2) }).await,
+        "accepted",
+        "the device's own"
+    );
+    assert_eq!(push("till-2", "zoe", north(), instead(3)).await, "accepted", "the person's own");
+    assert_eq!(push("till-2", "ann", both, instead(4)).await, "accepted", "somebody who sees as much");
+    let all = token_for(&app, ScopeSet::All, "olga");
+    let looked = async |id: &str| {
+        Answer::of(app.http.get(app.space_url(&format!("/rejections/{id}"))).bearer_auth(&all)).await.json()
+    };
+    assert_eq!(looked("bad-1").await["state"], "open");
+    assert_eq!(looked("instead-1").await["replaces"], serde_json::Value::Null);
+    assert_eq!(looked("bad-2").await["resolution"]["as"], "amended");
 }

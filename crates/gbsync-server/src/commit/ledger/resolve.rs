@@ -7,12 +7,12 @@
 
 use super::{Ledger, Source, rejected, verdict_again};
 use crate::commit::{Discard, DiscardOutcome, Resolving, ResolvingOutcome};
-use crate::store::{Decided, DecidedAs, EpochKey, StoreError, StoredEntry, StoredGroup, StoredRejection};
+use crate::store::{Decided, DecidedAs, EpochKey, HeldRejection, StoreError, StoredEntry, StoredGroup, StoredRejection};
 use gbsync_core::change::{Base, Change, Edit};
 use gbsync_core::clock::Hlc;
 use gbsync_core::decide::{Accepted, Decision, Needs};
 use gbsync_core::group::{Group, Header};
-use gbsync_core::id::{DeviceSeq, GroupId, RecordKey, Seq};
+use gbsync_core::id::{Actor, DeviceSeq, GroupId, RecordKey, Seq};
 use gbsync_core::mutant::{Mutant, is};
 use gbsync_core::schema::Schema;
 use gbsync_core::scope::{Reach, ScopeSet, Trace};
@@ -27,6 +27,35 @@ impl Ledger<'_> {
         let resolution = header.stands_for().chain([&header.id]).find_map(of)?;
         let (code, rule, changes) = (RejectionCode::AlreadyReplaced, None, Vec::new());
         Some(Rejection { code, message: sentence(resolution), rule, changes })
+    }
+
+    /// The accepted group in whose family this one is, or would be.
+    pub(super) fn replaced_by(&self, header: &Header) -> Option<GroupId> {
+        let is_accepted = |id: &&GroupId| {
+            self.groups.get(*id).is_some_and(|decided| matches!(decided.outcome, DecidedAs::Accepted { .. }))
+        };
+        if is(Mutant::GroupAndReplacementAccepted) {
+            return None;
+        }
+        header
+            .stands_for()
+            .find(is_accepted)
+            .or_else(|| header.stands_for().chain([&header.id]).find_map(|id| self.families.winner(id)))
+            .cloned()
+    }
+
+    /// Why a group cannot be sent in the place of another: that was rejected, and neither this device nor this person made it,
+    /// nor does the sender see all that its author saw. Before anything is said of what became of that one.
+    pub(super) fn not_theirs(&self, key: &EpochKey, header: &Header, actor: Option<&Actor>) -> Option<Rejection> {
+        let person = header.actor.as_ref().or(actor);
+        let is_theirs = |of: &HeldRejection| {
+            let is_own = of.device.as_ref() == Some(&key.device) || person.is_some() && of.actor.as_ref() == person;
+            is_own || self.scopes.covers(&of.scopes)
+        };
+        let of = header.stands_for().find(|id| self.rejected.get(*id).is_some_and(|of| !is_theirs(of)))?;
+        let (code, rule, changes) = (RejectionCode::NotPermitted, None, Vec::new());
+        let message = format!("it is sent in the place of {of}, which is not for this device and person to replace");
+        Some(Rejection { code, message, rule, changes })
     }
 
     /// Closes a rejection for the back office, with what is done instead.
