@@ -9,7 +9,7 @@ use super::refusal::current_record;
 use super::{Facts, Known, Record, Standing};
 use crate::change::{Change, Edit};
 use crate::clock::Hlc;
-use crate::id::{RecordKey, Seq};
+use crate::id::{GroupId, RecordKey, Seq};
 use crate::json::{Node, Value, merge_patch};
 use crate::lay::{decimal_of, is_counter};
 use crate::schema::{EntityRules, FieldKind, OnConflict, OnDeleteConflict, Schema};
@@ -36,6 +36,8 @@ pub(super) struct Bases<'a> {
     pub(super) changes: &'a [Change],
     /// The payloads, in the same order; empty without a schema.
     pub(super) given: &'a [Option<Node<'a>>],
+    /// Where the groups stand that versions of a lost log were, in the same order; empty where none was lost.
+    pub(super) read: &'a [Option<Seq>],
     pub(super) hlc: Option<&'a Hlc>,
     pub(super) standing: &'a Standing,
     pub(super) facts: &'a Facts,
@@ -115,7 +117,9 @@ impl Bases<'_> {
             return Judged::Holds;
         }
         let holds = match (&change.edit, policy) {
-            (Edit::Delete, OnConflict::Merge) => on_delete == OnDeleteConflict::DeleteWins || self.sees_all(change, record),
+            (Edit::Delete, OnConflict::Merge) => {
+                on_delete == OnDeleteConflict::DeleteWins || self.sees_all(index, change, record)
+            }
             (Edit::Delete, _) => on_delete == OnDeleteConflict::DeleteWins,
             (_, OnConflict::Reject) => false,
             (_, OnConflict::Accept) => true,
@@ -134,15 +138,17 @@ impl Bases<'_> {
     }
 
     /// Whether the author saw the latest change of a field, or made it.
-    fn sees(&self, change: &Change, marks: &Marks, field: &str) -> bool {
+    fn sees(&self, index: usize, change: &Change, marks: &Marks, field: &str) -> bool {
         let mark = marks.of(field);
         let is_own = |base: Seq| mark <= base && marks.is_one_chain(mark, base);
-        mark <= change.base.version || base_group(change, self.standing).is_some_and(is_own)
+        let read = self.read.get(index).copied().flatten();
+        mark <= change.base.version || base_group(change, self.standing).into_iter().chain(read).any(is_own)
     }
 
-    fn sees_all(&self, change: &Change, record: &Record) -> bool {
+    fn sees_all(&self, index: usize, change: &Change, record: &Record) -> bool {
         let marks = marks(record);
-        self.sees(change, &marks, "") && marks.fields.keys().all(|field| self.sees(change, &marks, field))
+        let sees = |field: &str| self.sees(index, change, &marks, field);
+        sees("") && marks.fields.keys().all(|field| sees(field))
     }
 
     /// Whether every field that the change would set is one that its author saw, or has that value already.
@@ -156,7 +162,7 @@ impl Bases<'_> {
         let fits = |field: &str, new: Option<&Node<'_>>| {
             let kind = rules.fields.get(field).map(|field| field.kind);
             let is_set = is_set(current.member(field), new, is_upsert, kind);
-            is_set || is_counter(rules, field) || self.sees(change, &marks, field)
+            is_set || is_counter(rules, field) || self.sees(index, change, &marks, field)
         };
         let taken_out = |field: &str| is_upsert && given.iter().all(|(name, _)| name != field);
         given.iter().all(|(field, new)| fits(field, Some(new)))
@@ -170,6 +176,15 @@ pub(super) fn base_group(change: &Change, standing: &Standing) -> Option<Seq> {
         Some(Known::Accepted(seq)) => Some(*seq),
         _ => None,
     }
+}
+
+/// The place of the group whose chain a change goes on. One that is only read as made on a group of a lost log goes on none:
+/// others who saw that group may have edited it as well, without knowing of each other.
+pub(super) fn continued(change: &Change, standing: &Standing) -> Option<Seq> {
+    let is_read = |group: &GroupId| {
+        standing.other_log.as_ref().is_some_and(|other| other.offered.values().any(|offered| offered == group))
+    };
+    base_group(change, standing).filter(|_| !change.base.group.as_ref().is_some_and(is_read))
 }
 
 /// What is remembered of a record's fields: without marks, all were changed by its last edit.

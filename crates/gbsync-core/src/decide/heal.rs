@@ -2,8 +2,10 @@
 //! logs").
 //!
 //! Up to where both logs agree, a version is the same in both. One above it names a group that this log lost. When the device
-//! that made that group has brought it back, the change is read as made on that group, exactly as if its author had named it
-//! as `baseGroup`: so under `merge` it vouches for the fields of that group's chain and for no others.
+//! that made that group has brought it back, the change is judged as made on that group, as if its author had named it as
+//! `baseGroup`: so under `merge` it vouches for the fields of that group's chain and for no others. It does not go on that chain
+//! itself: several who saw the group may have edited it, and none of them saw the others' edits. A change that names a group of
+//! its own device over such a version was made on both.
 //!
 //! Rejected alternative: replacing the version by the group's new `seq`. What others wrote between the restore and the
 //! group's return would count as seen by an author who never saw it.
@@ -52,15 +54,12 @@ pub(super) fn rebased<'c>(changes: Cow<'c, [Change]>, standing: &Standing) -> Re
     let (mut changes, mut by, mut is_missing) = (changes.into_owned(), Vec::new(), false);
     for (index, change) in changes.iter_mut().enumerate().filter(|(_, change)| is_above(change)) {
         let version = change.base.version;
-        let group = match change.base.group.take() {
-            // It vouches for the change wherever it stands in this log.
-            Some(group) => Some(group),
-            None => other.offered.get(&version).cloned(),
-        };
-        match group.as_ref().and_then(|group| standing.groups.get(group)) {
+        let (named, read) = (change.base.group.take(), other.offered.get(&version).cloned());
+        // Who names a group saw the version beneath it as well.
+        match read.as_ref().and_then(|group| standing.groups.get(group)) {
             Some(Known::Accepted(_)) => {}
             Some(Known::Rejected) => {
-                let group = group.map_or_else(String::new, |group| group.to_string());
+                let group = read.map_or_else(String::new, |group| group.to_string());
                 return Err(lost(index, version, &format!("the log lost it, and {group}, which was it, is refused now")));
             }
             None if !other.is_waited_for => {
@@ -72,15 +71,27 @@ pub(super) fn rebased<'c>(changes: Cow<'c, [Change]>, standing: &Standing) -> Re
             }
             None => {
                 is_missing = true;
-                by.extend(group.clone());
+                by.extend(read.clone());
             }
         }
+        let group = named.or(read);
         change.base = Base { version: other.up_to, group };
     }
     match is_missing {
         true => Err(Decision::Block(by)),
         false => Ok(Cow::Owned(changes)),
     }
+}
+
+/// Where the groups stand now that base versions of a lost log were, by change.
+pub(super) fn read_as(changes: &[Change], standing: &Standing) -> Vec<Option<Seq>> {
+    let Some(other) = &standing.other_log else { return Vec::new() };
+    let place = |change: &Change| match standing.groups.get(other.offered.get(&change.base.version)?)? {
+        Known::Accepted(seq) => Some(*seq),
+        Known::Rejected => None,
+    };
+    let is_above = |change: &Change| change.base.version > other.up_to && !change.edit.is_increment();
+    changes.iter().map(|change| place(change).filter(|_| is_above(change))).collect()
 }
 
 fn lost(index: usize, version: Seq, why: &str) -> Decision {

@@ -163,7 +163,8 @@ fn settle(
         given = types::check(changes, schema, facts)?;
         scopes::check_bases(changes, standing, facts, schema)?;
     }
-    Bases { changes, given: &given, hlc, standing, facts, schema }.check()?;
+    let read = heal::read_as(group.changes(), standing);
+    Bases { changes, given: &given, read: &read, hlc, standing, facts, schema }.check()?;
     let mut working = Working::new(schema, facts, limits);
     working.scopes = Some(&standing.scopes);
     working.lay(changes, given, Some(standing))?;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a record has one slot, slots stand in the order of first touch, and derived ones come after those.
 
-use super::conflict::base_group;
+use super::conflict::continued;
 use super::marks::{Marked, after_edit};
 use super::refusal::{invalid, whole};
 use super::scopes::reach_after;
@@ -126,7 +126,7 @@ impl<'a> Working<'a> {
             laid.map_err(|error| cannot_lay(index, change, self.facts, self.schema.is_some(), &error))?;
             if !change.edit.is_increment() && !slot.is_edited {
                 slot.is_edited = true;
-                slot.base_group = standing.and_then(|standing| base_group(change, standing));
+                slot.base_group = standing.and_then(|standing| continued(change, standing));
             }
             self.check_laid(at, index, change)?;
         }

@@ -108,6 +108,47 @@ async fn under_merge_a_lost_group_vouches_for_its_own_fields_alone() {
     assert_eq!(app.push_as("till-2", "e2", &groups).await.verdicts(), ["accepted", "rejected conflict"]);
 }
 
+/// A product under `merge`, made at 1 of a log that is back at 1; and the name that the log had.
+async fn merged() -> (TestApp, String) {
+    let schema =
+        "version = 1\n[entities.products]\non_conflict = \"merge\"\nfields.name = \"text\"\nfields.price = \"text\"\n";
+    let mut app = TestApp::with_schema(schema, &[]).await;
+    app.push(&[TestGroup::of("made", 1, &[upsert("products", "p", 0, r#"{"name":"a","price":"1"}"#)]).typed(None)]).await;
+    let log = app.get("").await.json()["log"].as_str().unwrap().to_owned();
+    restore(&mut app, HOUR_MS).await;
+    (app, log)
+}
+
+/// An edit of the product, made on a version and perhaps on an own edit over that.
+fn product(id: &str, n: u64, base: u64, own: Option<&str>, payload: &str) -> TestGroup {
+    let change = patch("products", "p", base, payload);
+    let Some(own) = own else { return TestGroup::of(id, n, &[change]).typed(None) };
+    let change = change.replace("\"payload\"", &format!("\"baseGroup\":\"{own}\",\"payload\""));
+    TestGroup::of(id, n, &[change]).typed(None).depends_on(own)
+}
+
+#[tokio::test]
+async fn under_merge_two_edits_of_one_lost_group_do_not_vouch_for_each_other() {
+    let (app, log) = merged().await;
+    let back = lost(&log, 2, product("lost", 2, 1, None, r#"{"name":"b"}"#));
+    assert_eq!(app.push(&[back]).await.verdicts(), ["accepted"]);
+    let other = on(&log, product("other", 1, 2, None, r#"{"price":"2"}"#));
+    assert_eq!(app.push_as("till-2", "e2", &[other]).await.verdicts(), ["accepted"]);
+    let name = on(&log, product("name", 3, 2, None, r#"{"name":"c"}"#));
+    let price = on(&log, product("price", 4, 2, Some("name"), r#"{"price":"3"}"#));
+    assert_eq!(app.push(&[name, price]).await.verdicts(), ["accepted", "rejected conflict"]);
+}
+
+#[tokio::test]
+async fn an_edit_on_an_own_one_waits_for_the_lost_version_beneath_that_and_is_made_on_both() {
+    let (app, log) = merged().await;
+    let price = product("price", 3, 1, None, r#"{"price":"2"}"#);
+    let name = || on(&log, product("name", 4, 2, Some("price"), r#"{"name":"c"}"#));
+    assert_eq!(app.push(&[price, name()]).await.verdicts(), ["accepted", "blocked"], "its author saw the name at 2");
+    let back = lost(&log, 2, product("lost", 2, 1, None, r#"{"name":"b"}"#));
+    assert_eq!(app.push(&[back, name()]).await.verdicts(), ["accepted", "accepted"]);
+}
+
 #[tokio::test]
 async fn what_nobody_brings_back_in_time_is_lost_for_good() {
     let (app, log) = restored(0).await;
