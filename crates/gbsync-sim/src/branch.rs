@@ -41,13 +41,6 @@ impl Known<'_> {
     }
 }
 
-impl Past {
-    /// Whether the server ever lost a log.
-    pub fn has_lost(&self) -> bool {
-        !self.branches.is_empty()
-    }
-}
-
 impl Model {
     /// The log as it is now.
     pub fn branch(&self) -> Branch {

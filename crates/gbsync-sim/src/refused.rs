@@ -37,8 +37,7 @@ impl Model {
             }
             None => self.refused.answers.insert(group.to_owned(), Some(answer.to_owned())),
         };
-        // What was made on a log that was lost is refused where its base cannot be told, whoever edited it.
-        let is_known = !self.is_replacement(group) && !self.past.has_lost();
+        let is_known = !self.is_replacement(group);
         let operation = if is_known { self.operation(group) } else { None };
         let Some(operation) = operation.filter(|made| code == "conflict" && self.seen.contains_key(&made.token)) else {
             return Ok(());

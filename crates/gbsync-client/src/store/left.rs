@@ -4,7 +4,7 @@
 //! Invariant (P7): a group whose bases the present log may not have says what stood there, and says it for ever: the name of
 //! its log may have meant several histories.
 
-use super::{outbox, state, stood};
+use super::{outbox, overlay, state, stood};
 use crate::error::{Error, damaged};
 use gbsync_core::decide::agreed;
 use gbsync_core::id::{GroupId, LogId, RecordKey, Seq};
@@ -78,26 +78,40 @@ pub(crate) fn seal_late(connection: &Connection, local_no: i64, log: &LogId) -> 
 /// Whether who sees a record of the present log at `version`, and an own group over it, sees all that the author of that
 /// group saw: a log that begins anew may lack what the group was made on, while the group is still laid over what is there.
 ///
-/// Then nothing vouches for an edit on top of the group but the version itself (world 22869: P7).
+/// Then nothing vouches for an edit on top of the group but the version itself (world 22869: P7). What the log lacks and this
+/// device made is seen where it is laid over the record as well, with what that was made on (world 45).
 pub(crate) fn has_all_of(connection: &Connection, group: &GroupId, key: &RecordKey, version: Seq) -> Result<bool, Error> {
-    let sql = "SELECT local_no, made_on FROM gbsync_outbox WHERE group_id = ?1 AND made_on IS NOT NULL";
-    let found: Option<(i64, Box<str>)> =
-        connection.prepare_cached(sql)?.query_row([group.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let Some((local_no, text)) = found else { return Ok(true) };
-    let Some(made_on) = made_on(Some(&text))? else { return Ok(true) };
-    let changes = outbox::changes_of(connection, local_no)?;
-    for change in changes.iter().filter(|change| change.key == *key && !change.edit.is_increment()) {
-        let seen = change.base.version;
-        let is_there = match made_on.bases.get(&seen) {
-            _ if seen <= made_on.shared => true,
-            Some(base) => stood::stands_by(connection, base, version)?,
-            None => false,
-        };
-        if !is_there {
-            return Ok(false);
+    let mut own = vec![group.clone()];
+    while let Some(group) = own.pop() {
+        for base in lost_bases(connection, &group, key)? {
+            match base {
+                Some(base) if is_laid_over(connection, &base, key)? => own.push(base),
+                Some(base) if stood::stands_by(connection, &base, version)? => {}
+                _ => return Ok(false),
+            }
         }
     }
     Ok(true)
+}
+
+/// What a group was made on as to one record, where the present log may not have it; `None` where nobody remembers what it was.
+fn lost_bases(connection: &Connection, group: &GroupId, key: &RecordKey) -> Result<Vec<Option<GroupId>>, Error> {
+    let sql = "SELECT local_no, made_on FROM gbsync_outbox WHERE group_id = ?1 AND made_on IS NOT NULL";
+    let found: Option<(i64, Box<str>)> =
+        connection.prepare_cached(sql)?.query_row([group.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let Some((local_no, text)) = found else { return Ok(Vec::new()) };
+    let Some(made_on) = made_on(Some(&text))? else { return Ok(Vec::new()) };
+    let changes = outbox::changes_of(connection, local_no)?;
+    let edits = changes.iter().filter(|change| change.key == *key && !change.edit.is_increment());
+    let lost = edits.map(|change| change.base.version).filter(|seen| *seen > made_on.shared);
+    Ok(lost.map(|seen| made_on.bases.get(&seen).cloned()).collect())
+}
+
+/// Whether a group of this device shows in a record that it names.
+fn is_laid_over(connection: &Connection, group: &GroupId, key: &RecordKey) -> Result<bool, Error> {
+    let Some(standing) = outbox::standing(connection, group)? else { return Ok(false) };
+    let row = overlay::row_of(connection, key, standing.local_no)?;
+    Ok(row.is_some_and(|row| !row.is_hidden && !row.is_derived))
 }
 
 /// Reads what [`set_made_on`] kept.

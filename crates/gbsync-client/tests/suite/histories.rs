@@ -1,6 +1,6 @@
 //! Histories of one log: a server's folder that was put back by hand more than once.
 
-use crate::common::{Device, World};
+use crate::common::{Device, Fault, World, is_push};
 use gbsync_client::GroupState;
 
 fn edit(device: &Device, text: &str) {
@@ -80,4 +80,29 @@ fn an_edit_on_an_own_one_whose_base_is_not_back_yet_is_not_taken_for_made_on_tha
     assert_eq!(b.read("products", "p").unwrap(), r#"{"name":"bun","price":"2"}"#);
     a.sync();
     assert_eq!(a.digest(), b.digest());
+}
+
+#[test]
+fn an_edit_on_an_own_one_of_what_this_device_brings_back_is_made_on_all_of_it() {
+    let mut world = World::new();
+    let a = world.device("a");
+    a.client.upsert("notes", "other", r#"{"text":"of before"}"#).unwrap();
+    a.sync();
+    world.copy_server("server", "kept");
+    edit(&a, "made");
+    a.sync();
+    edit(&a, "edited");
+    a.sync();
+    edit(&a, "edited twice");
+    world.copy_server("kept", "server");
+    a.transport.plan(|request| if is_push(request) { Fault::DropRequest } else { Fault::Pass });
+    a.try_sync().unwrap_err();
+    assert_eq!(a.states().len(), 4, "nothing is back yet: {:?}", a.states());
+    edit(&a, "edited on what is not back");
+    a.transport.heal();
+    a.sync();
+    assert!(a.states().iter().all(|state| *state == (GroupState::Accepted, None)), "{:?}", a.states());
+    let reader = world.device("reader");
+    reader.sync();
+    assert_eq!(reader.read("notes", "n").unwrap(), r#"{"text":"edited on what is not back"}"#);
 }
