@@ -27,14 +27,14 @@ impl World {
         let place = random.below(self.devices.len());
         match (drawn, self.profile) {
             (_, Profile::Calm) => Ok(()),
-            (0..=2, _) => self.restart(place),
+            (0, _) => self.restart(place),
             (3..=7, _) => {
                 // It arrives whatever its sender did meanwhile.
                 let until_ms = self.time.now_ms() + 1 + random.below(LONGEST_DELAY_MS) as u64;
                 self.network.double_late(random, until_ms);
                 Ok(())
             }
-            (8..=12 | 40..=89, _) => self.cut_request(random),
+            (8..=12 | 40..=49, _) => self.cut_request(random),
             (_, Profile::Rough) => Ok(()),
             (13 | 14, _) => {
                 disk::fill(&self.devices[place].folder, 2 + random.below(MOST_FULL) as u64);
