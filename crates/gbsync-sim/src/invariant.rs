@@ -374,11 +374,13 @@ fn p11_accounted(db: &Connection, device: &mut DeviceParty) -> Result<()> {
 
 /// P11 accounted: at rest device and server say the same of every number that the device still knows. What one has as accepted
 /// or refused, the other has as that, at that place and with that code; what was refused, discarded or replaced was not accepted
-/// all the same; and a number that the server knows is the group's that the device gave it to.
+/// all the same; and a number that the server knows is the group's that the device gave it to. A refusal that the server was told to
+/// forget, because it was `put_back` to an earlier state, stays on the device alone: the group is parked with its reason, and what
+/// replaces it is a new one.
 ///
 /// # Errors
 /// The promise that is broken.
-pub fn p11_accounted_on_the_server(device: &DeviceParty, server: &ServerParty) -> Result<()> {
+pub fn p11_accounted_on_the_server(device: &DeviceParty, server: &ServerParty, put_back: bool) -> Result<()> {
     type Row = (String, String, Option<u64>, Option<String>, bool, String, u64);
     let groups: Vec<Row> = device.client()?.with_reader(|db| {
         let sql = "SELECT group_id, state, seq, code, verdict IS NOT NULL, epoch, device_seq FROM gbsync_outbox";
@@ -404,7 +406,7 @@ pub fn p11_accounted_on_the_server(device: &DeviceParty, server: &ServerParty) -
             ("parked", Some((None, told))) if is_told => *told == code,
             // What the device parked or closed itself never took effect.
             (_, Some((at, _))) => at.is_none(),
-            (state, None) => state != "accepted" && !(state == "parked" && is_told),
+            (state, None) => state != "accepted" && (put_back || !(state == "parked" && is_told)),
         };
         ensure!(is_same, "P11: {group} is {state} at {seq:?} ({code:?}) on the device, and {decided:?} on the server");
         let owner: Option<String> = numbers.query_row((&epoch, number), |row| row.get(0)).optional()?;

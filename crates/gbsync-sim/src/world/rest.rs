@@ -68,7 +68,7 @@ impl World {
             invariant::p4_healed(devices, &self.models[space])?;
         }
         for device in &self.devices {
-            invariant::p11_accounted_on_the_server(device, self.server()?)?;
+            invariant::p11_accounted_on_the_server(device, self.server()?, self.has_lineage())?;
         }
         self.ask_for_lost_places()?;
         self.p9_at_rest()?;
