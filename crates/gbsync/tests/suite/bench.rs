@@ -27,6 +27,8 @@ fn every_figure_is_measured_and_stands_beside_its_baseline() {
         "push-batch-500",
         "devices-16",
         "transactions-a-push",
+        "sqlite-16",
+        "sqlite-16-all-rows",
         "pull",
         "watch-delay",
         "decide",
