@@ -123,6 +123,8 @@ impl DeviceParty {
         let mut device = Self::off(beginning)?;
         disk::write_image(&other.folder, Loss::None, &mut Random::of(0), &device.folder)?;
         (device.saved, device.numbers) = (other.saved.clone(), other.numbers.clone());
+        // What left the file a week after it was closed is not in the copy either.
+        device.closed.clone_from(&other.closed);
         device.schema.clone_from(&other.schema);
         device.badge.clone_from(&other.badge);
         device.open(&mut Random::of(0))?;
@@ -312,13 +314,12 @@ impl DeviceParty {
     }
 
     /// Puts a copy back in the place of the files.
-    pub fn restore(&mut self, from: &Path, saved: Vec<String>) -> Result<()> {
+    pub fn restore(&mut self, from: &Path, (saved, closed): (Vec<String>, BTreeSet<String>)) -> Result<()> {
         self.close();
         disk::wait_until_closed(&self.folder)?;
         disk::forget(&self.folder);
         put_files(from, &self.folder)?;
-        self.saved = saved;
-        self.closed.clear();
+        (self.saved, self.closed) = (saved, closed);
         self.owners.clear();
         self.open(&mut Random::of(0))
     }

@@ -372,7 +372,8 @@ impl World {
     fn backup(&mut self, place: usize) -> Result<()> {
         let to = self.scratch.path().join(format!("backup-{}", self.backups.len()));
         self.devices[place].backup(&to)?;
-        self.backups.push((place, to, self.devices[place].saved.clone()));
+        let device = &self.devices[place];
+        self.backups.push((place, to, (device.saved.clone(), device.closed.clone())));
         Ok(())
     }
 
@@ -381,7 +382,7 @@ impl World {
             return Ok(());
         };
         self.note("an old copy was put back");
-        self.say(format!("  device {place} is put back to {} saved operations", saved.len()));
+        self.say(format!("  device {place} is put back to {} saved operations", saved.0.len()));
         self.devices[place].restore(&from, saved)?;
         self.excuse_what_nobody_has()?;
         self.kill_while_reading_anew(place, schedule);
