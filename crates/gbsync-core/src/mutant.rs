@@ -43,7 +43,6 @@ mutants! {
     DedupInOwnTransaction "dedup-in-own-transaction" "That a group was decided is noted in a transaction after its effect."
     DedupForgottenTooEarly "dedup-forgotten-too-early" "That a group was decided is forgotten three groups later."
     DedupWithoutDigest "dedup-without-digest" "A known id is answered as known, whatever the bytes."
-    SupposedOverwrites "supposed-overwrites" "A record that its author took for new takes the place of one that is there."
     SeqOutsideLock "seq-outside-lock" "The next seq is drawn from a counter that a failed transaction does not set back."
     DependentsSentAfterRejection "dependents-sent-after-rejection" "What depends on a rejected group stays in the queue."
     UndoOfRejectedAlone "undo-of-rejected-alone" "Only the rejected group leaves the view; what depends on it is parked and still shows."

@@ -58,6 +58,7 @@ pub(crate) fn end_of_write(
 ) -> Result<(), StoreError> {
     if is(Mutant::DedupInOwnTransaction) {
         connection.execute_batch("COMMIT; BEGIN IMMEDIATE")?;
+        gbsync_core::fault::point("a transaction was committed");
         write_groups()?;
     }
     if is(Mutant::DedupForgottenTooEarly) {

@@ -324,7 +324,7 @@ fn write_records(connection: &Connection, space_no: i64, written: &Written) -> R
          SET version = excluded.version, edit_version = excluded.edit_version, payload = excluded.payload,
              marks = excluded.marks, scopes = excluded.scopes",
     )?;
-    let is_new = |key| written.supposed.binary_search(key).is_ok() && !is(Mutant::SupposedOverwrites);
+    let is_new = |key| written.supposed.binary_search(key).is_ok();
     for (key, record) in &written.records {
         let payload = record.payload.as_ref().map(Payload::as_str);
         let (version, edit_version) = (stored(record.version.0), stored(record.edit_version.0));
