@@ -106,6 +106,9 @@ pub struct Beginning<'a> {
     pub network: &'a Network,
 }
 
+/// Tokens of operations: those that were saved, and those that somebody closed.
+pub type Tokens = (Vec<String>, BTreeSet<String>);
+
 impl DeviceParty {
     /// A new device, by a copy of a template or made by the client itself.
     pub fn new(beginning: Beginning<'_>, is_copied: bool) -> Result<Self> {
@@ -314,7 +317,7 @@ impl DeviceParty {
     }
 
     /// Puts a copy back in the place of the files.
-    pub fn restore(&mut self, from: &Path, (saved, closed): (Vec<String>, BTreeSet<String>)) -> Result<()> {
+    pub fn restore(&mut self, from: &Path, (saved, closed): Tokens) -> Result<()> {
         self.close();
         disk::wait_until_closed(&self.folder)?;
         disk::forget(&self.folder);

@@ -73,7 +73,7 @@ pub struct World {
     /// The reference, of each space.
     models: Vec<Model>,
     /// Copies of devices' files, with what had been saved by then.
-    backups: Vec<(usize, PathBuf, (Vec<String>, BTreeSet<String>))>,
+    backups: Vec<(usize, PathBuf, device::Tokens)>,
     /// What was kept of the server's past, and lost.
     lineage: lineage::Lineage,
     /// Who shares the devices, in some worlds.
