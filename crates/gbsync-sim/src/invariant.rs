@@ -374,7 +374,7 @@ fn p11_accounted(db: &Connection, device: &mut DeviceParty) -> Result<()> {
 
 /// P11 accounted: at rest device and server say the same of every number that the device still knows. What one has as accepted
 /// or refused, the other has as that, at that place and with that code; what was refused, discarded or replaced was not accepted
-/// all the same; and a number that the server knows is not another one's of the same device. A refusal that the server was told to
+/// all the same; and a number that the server knows is the group's that the device gave it to. A refusal that the server was told to
 /// forget, because it was `put_back` to an earlier state, stays on the device alone: the group is parked with its reason, and what
 /// replaces it is a new one.
 ///
@@ -397,7 +397,6 @@ pub fn p11_accounted_on_the_server(device: &DeviceParty, server: &ServerParty, p
     let mut numbers = db.prepare_cached(
         "SELECT n.group_id FROM numbers AS n JOIN devices AS d USING (space_no, epoch_no) WHERE d.epoch = ?1 AND n.device_seq = ?2",
     )?;
-    let own: BTreeSet<String> = groups.iter().map(|(group, ..)| group.clone()).collect();
     for (group, state, seq, code, is_told, epoch, number) in groups {
         let decided: Option<(Option<u64>, Option<String>)> =
             statement.query_row([&group], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
@@ -411,8 +410,17 @@ pub fn p11_accounted_on_the_server(device: &DeviceParty, server: &ServerParty, p
         };
         ensure!(is_same, "P11: {group} is {state} at {seq:?} ({code:?}) on the device, and {decided:?} on the server");
         let owner: Option<String> = numbers.query_row((&epoch, number), |row| row.get(0)).optional()?;
-        // Copies of a device give numbers under one epoch until the server tells them apart: another's group is not held against this one.
-        let is_owner = owner.as_ref().is_none_or(|owner| *owner == group || !own.contains(owner));
+        let sent_as = |sql: &str| -> rusqlite::Result<bool> { db.query_row(sql, (&group, &epoch), |row| row.get(0)) };
+        // What two copies of a device captured under one epoch, and parked themselves, was never sent with its number; and what one
+        // of them sent first, in an epoch of its own, the other learns from the log.
+        let is_owner = owner.as_ref().is_none_or(|owner| *owner == group)
+            || match state.as_str() {
+                "accepted" => sent_as(
+                    "SELECT EXISTS (SELECT 1 FROM numbers AS n JOIN devices AS d USING (space_no, epoch_no)
+                                     WHERE n.group_id = ?1 AND d.epoch <> ?2)",
+                )?,
+                _ => !sent_as("SELECT EXISTS (SELECT 1 FROM numbers WHERE group_id = ?1 AND ?2 IS NOT NULL)")?,
+            };
         ensure!(
             is_owner,
             "P11: number {number} of {epoch} is that of {group} on the device, and of {owner:?} on the server"

@@ -93,7 +93,8 @@ impl WriterLoop {
         let is_of_several = spaces.len() > 1;
         // A defect in deciding must cost its transaction, not the server.
         let transaction = catch_unwind(AssertUnwindSafe(|| self.commit(&works)));
-        let error = match transaction {
+        // What passes was waited for already, and is of no space: a database that is away is away for each of them.
+        let (error, is_of_all) = match transaction {
             Ok(Ok(Transacted { outcomes, heads, .. })) => {
                 let put_aside = outcomes.iter().filter(|outcome| outcome.is_none()).count();
                 self.count(outcomes.iter().flatten());
@@ -112,10 +113,10 @@ impl WriterLoop {
                 }
                 return aside;
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "deciding panicked".to_owned(),
+            Ok(Err(error)) => (error.to_string(), error.is_passing()),
+            Err(_) => ("deciding panicked".to_owned(), false),
         };
-        if !is_of_several {
+        if !is_of_several || is_of_all {
             self.fail(works, &error);
             return Vec::new();
         }
