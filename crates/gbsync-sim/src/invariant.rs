@@ -41,10 +41,9 @@ pub fn server(server: &ServerParty, space: &str, model: &mut Model) -> Result<()
 /// The promise that is broken.
 pub fn device(device: &mut DeviceParty, model: &Model) -> Result<()> {
     let client = device.client()?.clone();
-    let version = device.version();
     client.with_reader(|db| {
         let mut look = || {
-            p2_seen_whole(db, model, version)?;
+            p2_seen_whole(db, model, device)?;
             p4_durable(db, device, model)?;
             p5_ordered(db, model)?;
             p7_undone_whole(db)?;
@@ -67,7 +66,7 @@ fn p1_whole(db: &Connection, space_no: i64, model: &Model) -> Result<()> {
 /// or hidden; the typed tables show the view.
 /// Where app or server have the second version of the schema, the view may say records in the words of either; base and
 /// columns have theirs.
-fn p2_seen_whole(db: &Connection, model: &Model, version: u64) -> Result<()> {
+fn p2_seen_whole(db: &Connection, model: &Model, device: &DeviceParty) -> Result<()> {
     let mut statement = db.prepare_cached("SELECT cursor, chain FROM gbsync_state")?;
     let (cursor, chain): (usize, Option<String>) = statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let Some(known) = model.known(cursor, chain.as_deref()) else {
@@ -78,7 +77,7 @@ fn p2_seen_whole(db: &Connection, model: &Model, version: u64) -> Result<()> {
     same(db, base, [], confirmed, Strictly::AndVersions).with_context(|| format!("P2: the base at cursor {cursor}"))?;
     let deleted = "SELECT entity, id, version FROM gbsync_base WHERE payload IS NULL";
     same_deleted(db, deleted, [], confirmed).with_context(|| format!("P2: the base at cursor {cursor}"))?;
-    let is_mixed = model.may_upgrade || version > names::FIRST;
+    let is_mixed = model.may_upgrade || device.version() > names::FIRST;
     let mut view = if is_mixed { confirmed.renewed() } else { confirmed.clone() };
     // What the log brought is part of the base, whether its answer came or not.
     for group in overlay(db)?.iter().filter(|group| known.place(group).is_none_or(|place| place > cursor)) {
@@ -88,10 +87,10 @@ fn p2_seen_whole(db: &Connection, model: &Model, version: u64) -> Result<()> {
     let shown = "SELECT entity, id, payload, 0 FROM gbsync_records";
     let strictly = if is_mixed { Strictly::InOtherWords } else { Strictly::ToTheByte };
     same(db, shown, [], &view, strictly).with_context(|| format!("P2: the view at cursor {cursor}"))?;
-    if !confirmed.has_rules {
-        return Ok(());
+    match device.schema() {
+        Some(rules) if confirmed.has_rules => tables::show(db, &view, rules, is_mixed),
+        _ => Ok(()),
     }
-    tables::show(db, &view, version, is_mixed)
 }
 
 /// The groups that lie over the base, or are part of it, in seal order.

@@ -402,7 +402,7 @@ pub(crate) fn clear_waits(connection: &Connection) -> Result<(), Error> {
     let sql = "UPDATE gbsync_outbox SET next_attempt_at = NULL
                 WHERE state IN ('sealed', 'waiting_for_sign_in') AND next_attempt_at IS NOT NULL
                   AND local_no >= (SELECT pending_from FROM gbsync_state)";
-    connection.execute(sql, [])?;
+    connection.prepare_cached(sql)?.execute([])?;
     Ok(())
 }
 

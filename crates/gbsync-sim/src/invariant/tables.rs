@@ -3,6 +3,7 @@
 use crate::model::State;
 use crate::names;
 use anyhow::{Result, bail, ensure};
+use gbsync_core::schema::Schema;
 use rusqlite::Connection;
 use rusqlite::types::{Value as Shown, ValueRef};
 use serde_json::Value;
@@ -20,9 +21,11 @@ const COLUMNS: [(&str, &[&str]); 8] = [
 ];
 
 /// P2: the typed tables show what the view shows, in each column, and in the words of the app, whatever the server's are.
-pub(super) fn show(db: &Connection, view: &State, version: u64, is_mixed: bool) -> Result<()> {
-    for (entity, columns) in COLUMNS {
-        let renamed = names::columns(version).filter(|(of, ..)| *of == entity);
+pub(super) fn show(db: &Connection, view: &State, rules: &Schema, is_mixed: bool) -> Result<()> {
+    for (entity, columns) in
+        COLUMNS.into_iter().filter(|(entity, _)| rules.entities.keys().any(|known| known.as_str() == *entity))
+    {
+        let renamed = names::columns(rules.version).filter(|(of, ..)| *of == entity);
         // Until something is renamed, the first names are the only ones.
         let renamed = renamed.map(|(_, column, field)| (column, if is_mixed { field } else { column }));
         let columns: Vec<(&str, &str)> = columns.iter().map(|column| (*column, *column)).chain(renamed).collect();

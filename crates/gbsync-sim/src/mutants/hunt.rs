@@ -9,7 +9,7 @@ use crate::world::Profile;
 use anyhow::Result;
 use clap::ValueEnum as _;
 use gbsync_core::mutant::Mutant;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What is printed of a bug that nobody found.
 pub(super) const ESCAPED: &str = "escaped";
@@ -63,7 +63,7 @@ impl Judge {
         let said = |ran: Result<()>| ran.err().map(|broken| format!("{broken:#}"));
         let broken = match self {
             Self::World => {
-                let ran = run::one(seed, Profile::ALL[(seed % 3) as usize], &BTreeSet::new());
+                let ran = run::seeded(seed, Profile::ALL[(seed % 3) as usize]);
                 return Ok((Vec::from_iter(ran.broken), ran.trace));
             }
             Self::Power => return Ok((power::failures(seed, IMAGES)?, Vec::new())),

@@ -36,6 +36,9 @@ pub struct Arguments {
     /// This seed alone
     #[arg(long)]
     seed: Option<u64>,
+    /// Its steps, where they are to be others than the seed has
+    #[arg(long, requires = "seed")]
+    steps: Option<u64>,
     /// Print what happened in it
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -75,7 +78,8 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
 
 fn run_one(seed: u64, arguments: &Arguments) -> bool {
     let profile = arguments.profile.unwrap_or(Profile::Storm);
-    let ran = one(seed, profile, &arguments.without.iter().copied().collect());
+    let steps = arguments.steps.unwrap_or_else(|| World::steps(seed));
+    let ran = one(seed, profile, steps, &arguments.without.iter().copied().collect());
     if arguments.trace {
         ran.trace.iter().for_each(|line| println!("{line}"));
     }
@@ -144,11 +148,16 @@ impl Tally {
     }
 }
 
-/// One world, with some steps left out. The same arguments give the same run, to the letter of its trace.
-pub fn one(seed: u64, profile: Profile, without: &BTreeSet<u64>) -> Ran {
+/// The whole world of a seed.
+pub fn seeded(seed: u64, profile: Profile) -> Ran {
+    one(seed, profile, World::steps(seed), &BTreeSet::new())
+}
+
+/// One world of so many steps, with some left out. The same arguments give the same run, to the letter of its trace.
+fn one(seed: u64, profile: Profile, steps: u64, without: &BTreeSet<u64>) -> Ran {
     let mut trace = Vec::new();
     let mut happened = BTreeMap::new();
-    let ran = catch_unwind(AssertUnwindSafe(|| whole(seed, profile, without, &mut trace, &mut happened)));
+    let ran = catch_unwind(AssertUnwindSafe(|| whole(seed, profile, steps, without, &mut trace, &mut happened)));
     let broken = match ran {
         Ok(ran) => ran.err().map(|error| format!("{error:#}")),
         Err(_) => Some("the engine panicked".into()),
@@ -159,12 +168,13 @@ pub fn one(seed: u64, profile: Profile, without: &BTreeSet<u64>) -> Ran {
 fn whole(
     seed: u64,
     profile: Profile,
+    steps: u64,
     without: &BTreeSet<u64>,
     trace: &mut Vec<String>,
     happened: &mut BTreeMap<&'static str, u64>,
 ) -> Result<()> {
     let mut world = World::new(seed, profile)?;
-    let steps = (0..World::steps(seed)).filter(|step| !without.contains(step));
+    let steps = (0..steps).filter(|step| !without.contains(step));
     let ran = steps.into_iter().try_for_each(|step| world.step(step)).and_then(|()| world.rest());
     *trace = std::mem::take(&mut world.trace);
     *happened = std::mem::take(&mut world.happened);

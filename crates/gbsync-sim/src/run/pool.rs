@@ -1,8 +1,8 @@
 //! Worlds on several threads, heard of in the order of their seeds.
 
-use super::{Ran, one};
+use super::{Ran, seeded};
 use crate::world::Profile;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
@@ -61,8 +61,8 @@ pub(super) fn each<T>(
 }
 
 fn outcome(seed: u64, profile: Profile) -> Outcome {
-    let mut ran = one(seed, profile, &BTreeSet::new());
-    let is_repeatable = seed % TWICE_EVERY != 1 || one(seed, profile, &BTreeSet::new()).trace == ran.trace;
+    let mut ran = seeded(seed, profile);
+    let is_repeatable = seed % TWICE_EVERY != 1 || seeded(seed, profile).trace == ran.trace;
     // Of thousands of worlds only what happened is kept.
     ran.trace = Vec::new();
     Outcome { ran, is_repeatable }

@@ -14,7 +14,7 @@ pub(super) fn report(seed: u64, profile: Profile, broken: &str) {
     let without = shrink(seed, profile, broken);
     let left = World::steps(seed) - without.len() as u64;
     let list: Vec<String> = without.iter().map(u64::to_string).collect();
-    let ran = one(seed, profile, &without);
+    let ran = one(seed, profile, World::steps(seed), &without);
     ran.trace.iter().for_each(|line| println!("    {line}"));
     let broken = ran.broken.unwrap_or_default();
     println!("{left} steps are enough: {broken}");
@@ -29,7 +29,7 @@ fn shrink(seed: u64, profile: Profile, broken: &str) -> BTreeSet<u64> {
     let steps = World::steps(seed);
     let promise = promise(broken);
     let is_same = |without: &BTreeSet<u64>| {
-        let again = one(seed, profile, without).broken;
+        let again = one(seed, profile, steps, without).broken;
         again.is_some_and(|again| promise.is_none() || self::promise(&again) == promise)
     };
     let mut without = BTreeSet::new();

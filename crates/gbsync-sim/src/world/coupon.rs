@@ -13,8 +13,11 @@ const ONE_IN: usize = 4;
 /// How many codes there are.
 const CODES: usize = 12;
 
+/// The entity.
+pub(super) const ENTITY: &str = "coupons";
+
 /// Whether a world has coupons.
-fn has_coupons(seed: u64) -> bool {
+pub(super) fn has_coupons(seed: u64) -> bool {
     Random::of(mix(seed, 21)).below(ONE_IN) == 0
 }
 
@@ -32,7 +35,7 @@ impl World {
 
     fn give(&mut self, place: usize, step: u64, code: &str) -> Result<()> {
         let token = format!("coupon{step}");
-        let is_taken = self.view(place)?.of("coupons").any(|(_, fields)| fields["code"] == code);
+        let is_taken = self.view(place)?.of(ENTITY).any(|(_, fields)| fields["code"] == code);
         self.save(place, action::coupon(&token, code))?;
         let is_saved = self.devices[place].saved.contains(&token);
         ensure!(!is_taken || !is_saved, "P1: device {place} saved a coupon with {code}, which it shows on another one");

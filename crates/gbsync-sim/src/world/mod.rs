@@ -51,9 +51,13 @@ use tokio::runtime::Runtime;
 /// The spaces that a world may have.
 pub const SPACES: [&str; 2] = ["shop", "market"];
 /// Steps of the shortest world.
-const FEWEST_STEPS: u64 = 20;
+const FEWEST_STEPS: u64 = 12;
 /// How many more the longest may have.
-const MORE_STEPS: usize = 51;
+const MORE_STEPS: usize = 49;
+/// And how many more where the server is put back: what that does to a sale takes several turns of everybody.
+const STEPS_OF_A_LINEAGE: u64 = 16;
+/// One in so many worlds has seven devices or eight.
+const CROWDED_ONE_IN: usize = 24;
 /// Devices at most.
 const DEVICES: usize = 8;
 
@@ -92,7 +96,8 @@ pub struct World {
 impl World {
     /// How many steps a seed has.
     pub fn steps(seed: u64) -> u64 {
-        FEWEST_STEPS + Random::of(mix(seed, 4)).below(MORE_STEPS) as u64
+        let more = if lineage::is_put_back(seed) { STEPS_OF_A_LINEAGE } else { 0 };
+        FEWEST_STEPS + more + Random::of(mix(seed, 4)).below(MORE_STEPS) as u64
     }
 
     /// A world with a server, devices, and something to sell.
@@ -108,8 +113,7 @@ impl World {
         let (time, network) = (Time::new(), Network::default());
         // Every other world has rules.
         let is_shared = shift::is_shared(seed);
-        let rules = if is_shared { rules_with_roles } else { rules };
-        let schema = if seed.is_multiple_of(2) { Some(rules(names::FIRST)?) } else { None };
+        let schema = if seed.is_multiple_of(2) { Some(rules_of(seed, names::FIRST)?) } else { None };
         let mut shape = Random::of(mix(seed, 2));
         let spaces = if shape.below(5) == 0 { 2 } else { 1 };
         let server = ServerParty::start(scratch.path(), spaces, &time, mix(seed, 1), schema.clone(), &runtime)?;
@@ -135,7 +139,7 @@ impl World {
             happened: BTreeMap::new(),
         };
         world.note(if world.schema.is_some() { "a world with rules" } else { "a world without rules" });
-        let devices = if shape.below(16) == 0 { 7 + shape.below(2) } else { 2 + shape.below(2) }.max(2 * spaces);
+        let devices = if shape.below(CROWDED_ONE_IN) == 0 { 7 + shape.below(2) } else { 2 + shape.below(2) }.max(2 * spaces);
         for place in 0..devices {
             world.add_device(place % spaces, world.schema.clone(), true)?;
         }
@@ -181,7 +185,7 @@ impl World {
 
     /// The rules of this world.
     fn rules(&self, version: u64) -> Result<Schema> {
-        if self.staff.is_some() { rules_with_roles(version) } else { rules(version) }
+        rules_of(self.seed, version)
     }
 
     fn server(&self) -> Result<&ServerParty> {
@@ -341,10 +345,16 @@ pub fn rules(version: u64) -> Result<Schema> {
     of_version(version, &RULES, |text| Schema::parse(text).map_err(|problems| anyhow::anyhow!("{problems}")))
 }
 
-/// Those of worlds in which people share devices: not everybody may do everything.
-fn rules_with_roles(version: u64) -> Result<Schema> {
-    static RULES: OnceLock<[Schema; 2]> = OnceLock::new();
-    of_version(version, &RULES, shift::with_roles)
+/// The rules of a world that has some. Where people share devices not everybody may do everything, and tables that nobody writes
+/// to are left out: whoever opens a file reads their triggers.
+fn rules_of(seed: u64, version: u64) -> Result<Schema> {
+    static WITH_ROLES: OnceLock<[Schema; 2]> = OnceLock::new();
+    let mut rules =
+        if shift::is_shared(seed) { of_version(version, &WITH_ROLES, shift::with_roles)? } else { rules(version)? };
+    if !coupon::has_coupons(seed) {
+        rules.entities.retain(|entity, _| entity.as_str() != coupon::ENTITY);
+    }
+    Ok(rules)
 }
 
 fn of_version(version: u64, known: &OnceLock<[Schema; 2]>, read: fn(&str) -> Result<Schema>) -> Result<Schema> {

@@ -25,8 +25,8 @@ struct Template {
     ids: [(usize, Vec<usize>); 2],
 }
 
-/// Space, version of the schema, and kinds of operations that it has rules for.
-type Key = (String, u64, usize);
+/// Space, version of the schema, and how many entities and kinds of operations it has rules for.
+type Key = (String, u64, usize, usize);
 
 /// The template for each.
 static TEMPLATES: Mutex<BTreeMap<Key, Template>> = Mutex::new(BTreeMap::new());
@@ -38,8 +38,9 @@ static TEMPLATES: Mutex<BTreeMap<Key, Template>> = Mutex::new(BTreeMap::new());
 pub(super) fn write(file: &Path, remote: &Remote, schema: Option<&Schema>, ids: &[String; 2]) -> Result<()> {
     let template = {
         let mut templates = TEMPLATES.lock().unwrap_or_else(PoisonError::into_inner);
-        let (version, kinds) = schema.map_or((0, 0), |schema| (schema.version, schema.operations.len()));
-        let key = (remote.space.to_string(), version, kinds);
+        let (version, entities, kinds) =
+            schema.map_or((0, 0, 0), |schema| (schema.version, schema.entities.len(), schema.operations.len()));
+        let key = (remote.space.to_string(), version, entities, kinds);
         match templates.get(&key) {
             Some(template) => template.clone(),
             None => templates.entry(key).or_insert(make(remote, schema)?).clone(),
