@@ -181,7 +181,11 @@ impl World {
         message.request.path = message.request.path.replace(&format!("/spaces/{own}"), &format!("/spaces/{other}"));
         let token = self.token_of(&message)?;
         let is_let_in = self.staff.as_ref().is_none_or(|staff| staff.is_welcome(&token, self.time.now_ms()));
-        if self.answer(&mut message)? && is_let_in {
+        let before = self.injected()?;
+        let is_answered = self.answer(&mut message)?;
+        // Who cannot be looked up because the disk failed is told nothing either.
+        let is_disk_failed = self.injected()? > before && message.answer.as_ref().is_some_and(|answer| answer.status == 503);
+        if is_answered && is_let_in && !is_disk_failed {
             invariant::p9_isolated(message.answer.as_ref())?;
         }
         // The device must not take it for an answer about its own space.

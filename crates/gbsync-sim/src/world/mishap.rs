@@ -48,10 +48,12 @@ impl World {
             }
             (17 | 18, _) => {
                 disk::fail_read(&self.devices[place].folder);
+                self.say(format!("  the disk of device {place} cannot be read"));
                 Ok(())
             }
             (19 | 20, _) => {
                 disk::fail_read(&self.server()?.folder);
+                self.say("  the disk of the server cannot be read".into());
                 Ok(())
             }
             (21..=24, _) => self.turn_the_servers_clock(random),
