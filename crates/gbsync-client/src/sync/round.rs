@@ -57,6 +57,8 @@ pub(super) struct Round<'c> {
     pub(super) scope_set: String,
     /// How far the server's clock is ahead of this device's, in milliseconds.
     ahead_ms: i64,
+    /// When the handshake was asked for that last said where the log stands.
+    shaken_at_ms: u64,
     pub(super) rebases: u32,
     pub(super) resyncs: u32,
     pub(super) attempts: u32,
@@ -84,6 +86,7 @@ impl<'c> Round<'c> {
             wants_snapshot: false,
             scope_set: pull::ALL.to_owned(),
             ahead_ms: 0,
+            shaken_at_ms: 0,
             rebases: 0,
             resyncs: 0,
             attempts: options.attempts.max(1),
@@ -168,6 +171,7 @@ impl<'c> Round<'c> {
 
     pub(super) async fn handshake(&mut self) -> Result<(), SyncError> {
         let state = self.state()?;
+        self.shaken_at_ms = self.now();
         let mut path =
             format!("{}?device={}&epoch={}", self.space_path(&state), encoded(&state.device), encoded(&state.epoch));
         if let Some((epoch, device_seq)) = &state.previous_epoch {
@@ -319,7 +323,8 @@ impl<'c> Round<'c> {
     }
 
     fn finish(mut self) -> Result<SyncReport, SyncError> {
-        let before = self.now().saturating_sub(self.client.retain_accepted_ms());
+        // Not by the present time: a device that sleeps in the middle of a round has not heard since what the log lost meanwhile.
+        let before = self.shaken_at_ms.saturating_sub(self.client.retain_accepted_ms());
         self.client.store().write(|tx| {
             outbox::prune(tx, before, PRUNE_GROUPS)?;
             upload::forget_decided(tx)?;
