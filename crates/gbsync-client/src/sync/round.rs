@@ -324,7 +324,8 @@ impl<'c> Round<'c> {
 
     fn finish(mut self) -> Result<SyncReport, SyncError> {
         // Not by the present time: a device that sleeps in the middle of a round has not heard since what the log lost meanwhile.
-        let before = self.shaken_at_ms.saturating_sub(self.client.retain_accepted_ms());
+        let heard_at_ms = self.shaken_at_ms.min(self.now());
+        let before = heard_at_ms.saturating_sub(self.client.retain_accepted_ms());
         self.client.store().write(|tx| {
             outbox::prune(tx, before, PRUNE_GROUPS)?;
             upload::forget_decided(tx)?;
