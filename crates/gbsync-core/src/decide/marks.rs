@@ -13,6 +13,10 @@ use std::collections::BTreeMap;
 /// Fields that are named at most. Beyond that all are forgotten, and count as changed by the latest edit.
 const FIELDS: usize = 1_000;
 
+/// The latest links of chains that are kept though no field was last changed there: an operation that is open, or waits behind
+/// another of its device, was made on one of them. Without a link what it saw counts as not seen, and it is a conflict.
+const LINKS: usize = 16;
+
 /// What conflict policies remember of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Marks {
@@ -21,7 +25,7 @@ pub struct Marks {
     /// The `seq` that counts for every field that is not named: the one that made the record, or from which on fields are
     /// told apart.
     pub since: Seq,
-    /// Of the `seq`s above, which chain of groups each belongs to, by the first `seq` of the chain; itself when absent.
+    /// Of the `seq`s above and the latest edits, which chain of groups each belongs to, by the first `seq` of the chain; itself when absent.
     pub chains: BTreeMap<Seq, Seq>,
     /// The clock of the group that last edited it.
     pub hlc: Option<Hlc>,
@@ -150,7 +154,8 @@ pub(super) fn after_edit(policy: OnConflict, existing: Option<&Record>, edit: &M
                 marks.chains.insert(edit.seq, marks.chain(base));
             }
             let Marks { fields, since, chains, .. } = &mut marks;
-            chains.retain(|seq, _| *seq == edit.seq || seq == since || fields.values().any(|field| field == seq));
+            let oldest = chains.keys().rev().nth(LINKS - 1).copied().unwrap_or_default();
+            chains.retain(|seq, _| *seq >= oldest || seq == since || fields.values().any(|field| field == seq));
             Some(Box::new(marks))
         }
     }
